@@ -1,0 +1,399 @@
+"""Study: every setting of every stage, in one file, with its unit, its default and where the default comes from.
+
+A study file is TOML, one table a section. Unknown keys are errors that suggest the nearest key, and all mistakes of a
+file come back at once. A stage function takes its own section; a science function takes plain values.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mtdlr.errors import Problem, StudyError
+
+PAPER = "paper"
+OURS = "ours"
+
+
+def setting(default: Any, text: str, *, unit: str = "", source: str = OURS, **limits: Any) -> Any:
+    """A field: what it means, its unit, and whether the default is the paper's or ours."""
+    extra: dict[str, Any] = {"unit": unit, "source": source}
+    if callable(default):
+        return Field(default_factory=default, description=text, json_schema_extra=extra, **limits)
+    return Field(default=default, description=text, json_schema_extra=extra, **limits)
+
+
+class Section(BaseModel):
+    """One table of the study file: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class CohortSettings(Section):
+    """Who is in the study: the clinical table, the scans, the split."""
+
+    images: Path = setting(Path("images"), "folder of scans, or a manifest CSV (patient_id, pet, ct, mask)")
+    table: Path = setting(Path("clinical.csv"), "clinical table, one row a patient (CSV)")
+    layout: Literal["auto", "manifest", "hecktor", "bids", "patient-folders", "dicom"] = setting(
+        "auto", "how the scans are laid out; recognised by itself unless forced")
+    mask_name: str = setting("*", "name pattern of the tumour contour in an RTSTRUCT or SEG")
+    id: str = setting("patient_id", "column of the patient's id, the same in table and scans")
+    time: str = setting("time_months", "column of the follow-up time")
+    time_unit: Literal["months", "days", "years"] = setting("months", "unit of the follow-up time in the table")
+    event: str = setting("event", "column of the event status, 1 = event, 0 = censored", source=PAPER)
+    endpoint: str = setting("PFS", "what event-free survival is called in figures", source=PAPER)
+    center: str | None = setting(None, "column of the centre, if there is more than one")
+    split: Literal["given", "random", "center"] = setting(
+        "random", "how cohorts are made: a column, at random 4:1 (the paper), or by centre")
+    split_column: str = setting("split", "column with training / internal / external when split = 'given'")
+    internal_fraction: float = setting(0.2, "share held out as the internal cohort when split at random",
+                                       source=PAPER, gt=0, lt=1)
+    external_centers: tuple[str, ...] = setting((), "centres kept apart as the external cohort")
+    stage: str = setting("tnm_stage", "the factor that stands for the stage in the nomogram", source=PAPER)
+    continuous: tuple[str, ...] = setting((), "continuous clinical columns for Tables 1 and 2")
+    factors: dict[str, tuple[str, ...]] = setting(dict, "categorical columns and their levels, in printed order")
+    references: dict[str, str] = setting(dict, "reference level of a factor in the Cox tables (default: the first)")
+    described: tuple[str, ...] = setting((), "0/1 columns described in Table 1 only, such as treatments")
+    seed: int = setting(0, "seed of the random split", ge=0)
+
+    @model_validator(mode="after")
+    def _references_are_levels(self) -> CohortSettings:
+        for name, level in self.references.items():
+            if level not in self.factors.get(name, ()):
+                raise ValueError(f"references.{name} = {level!r} is not a level of factors.{name}")
+        return self
+
+
+class PrepareSettings(Section):
+    """From scans to network input: units, alignment, region, grid, intensities."""
+
+    spacing_mm: float = setting(2.0, "isotropic voxel of the network grid", unit="mm", gt=0.2, le=10)
+    size: int = setting(128, "voxels along each axis of the network grid; a multiple of 16", source=PAPER,
+                        ge=32, le=256, multiple_of=16)
+    roi: Literal["auto", "template", "center", "mask", "box"] = setting(
+        "auto", "where the network looks: PET-guided head-and-neck locator, where the CT resembles a template, middle "
+        "of the PET, middle of the mask, a fixed point")
+    box_center_mm: tuple[float, float, float] | None = setting(
+        None, "centre of the region (x, y, z) in patient LPS when roi = 'box'", unit="mm")
+    template: Path | None = setting(
+        None, "folder of a prepared patient whose region is looked for when roi = 'template'")
+    ct_window_hu: tuple[float, float] = setting((-1024.0, 1024.0), "CT is clipped here and scaled to [-1, 1]",
+                                                unit="HU", source="METHOD 2")
+    pet_scaling: Literal["clip", "zscore"] = setting(
+        "clip", "PET: clipped SUV over a constant keeps absolute uptake; z-score is the paper group's habit")
+    pet_clip_suv: float = setting(25.0, "upper clip of SUV when pet_scaling = 'clip'", unit="g/ml", gt=0)
+    pet_units: Literal["auto", "suv"] = setting("auto", "NIfTI PET already is SUV; DICOM says its own units")
+    uptake_min: float | None = setting(None, "uptake time, for series whose injection time is lost", unit="min", gt=0)
+    alignment: Literal["off", "check", "rigid", "affine", "auto"] = setting(
+        "check", "PET-CT alignment: only measured, corrected always, or corrected when the check demands it (auto)")
+    alignment_limit_mm: float = setting(5.0, "misalignment above this is reported, or corrected with 'auto'",
+                                        unit="mm", gt=0)
+    margin_mm: float = setting(20.0, "margin around the network region kept at native resolution for radiomics",
+                               unit="mm", ge=0)
+
+    @model_validator(mode="after")
+    def _complete(self) -> PrepareSettings:
+        for roi, key, value in (("box", "box_center_mm", self.box_center_mm), ("template", "template", self.template)):
+            if self.roi == roi and value is None:
+                raise ValueError(f"roi = '{roi}' needs {key}")
+        if self.ct_window_hu[0] >= self.ct_window_hu[1]:
+            raise ValueError("ct_window_hu is (low, high) with low < high")
+        return self
+
+
+class NetworkSettings(Section):
+    """What a network and its training share."""
+
+    width: float = setting(1.0, "factor on every channel count; 1 is the published network", source=PAPER, gt=0, le=2)
+    epochs: int = setting(60, "epochs at most (an epoch is one pass over the training patients)", ge=1)
+    steps_per_epoch: int | None = setting(None, "steps an epoch; by default one pass (the paper: 50)", ge=1)
+    batch_size: int = setting(8, "patients a step", source=PAPER, ge=2)
+    accumulate: int = setting(1, "pieces a batch is computed in, one after another, to save memory; the risk set "
+                              "stays the whole batch", ge=1)
+    learning_rate: float = setting(1e-3, "peak learning rate of AdamW", gt=0)
+    schedule: Literal["one-cycle", "paper"] = setting(
+        "one-cycle", "learning rate: a short rise and a cosine fall, or the paper's steps at epochs 50, 100 and 200")
+    weight_decay: float = setting(1e-4, "AdamW weight decay", ge=0)
+    head_l2: float = setting(0.1, "L2 penalty on the dense kernels of the risk head", source=PAPER, ge=0)
+    head_rate: float = setting(3.0, "learning rate of the risk head over that of the rest (the paper: 1)", gt=0)
+    head_dropout: float = setting(0.5, "share dropped before each dense layer of the risk head", source=PAPER, ge=0,
+                                  lt=1)
+    dropout: float = setting(0.05, "share dropped inside the survival network", source=PAPER, ge=0, lt=1)
+    pooling: Literal["average", "regional"] = setting(
+        "regional", "what the risk head sees: grid averages (the paper), or those standardised and, in DeepMTS, "
+        "statistics of the images in the tumour, around it and elsewhere")
+    norm_momentum: float = setting(0.1, "share of a batch's statistics entering the running ones (the paper: 0.01)",
+                                   gt=0, lt=1)
+    sampling: Literal["balanced", "uniform", "paper"] = setting(
+        "balanced", "half of every batch are events, shuffled ('paper': drawn with replacement), or as they come")
+    augmentation: Literal["modern", "paper", "none"] = setting(
+        "modern", "'paper' keeps the published flaws: shifts of exactly +-10 voxels, dilated masks")
+    survival_loss: Literal["cox-breslow", "cox-efron", "discrete"] = setting("cox-breslow", "the survival loss")
+    intervals: int = setting(10, "time intervals of the discrete survival loss", ge=2, le=50)
+    risk_memory: int = setting(64, "recent patients whose detached risks enlarge each risk set; 0 = the batch alone",
+                               ge=0)
+    patience: int = setting(20, "epochs without improvement before training stops", ge=1)
+    validation_fraction: float = setting(0.15, "share of a network's own training patients kept to choose the epoch",
+                                         gt=0, lt=0.5)
+
+
+class DeepmtsSettings(NetworkSettings):
+    """DeepMTS: segmentation and survival together (METHOD 3)."""
+
+    segmentation_epochs: int = setting(20, "first epochs with the segmentation loss alone (METHOD 3g)", ge=0)
+    detach_probability: bool = setting(
+        True, "the tumour probability enters the survival network without gradient (the paper: false)")
+    near_voxels: int = setting(6, "how far around the tumour its surroundings reach", unit="voxels", ge=1, le=32)
+    survival_weight: float = setting(1.0, "weight of the survival loss beside Dice", source=PAPER, gt=0)
+
+
+class SingletaskSettings(NetworkSettings):
+    """The single-task survival network, no mask (METHOD 4)."""
+
+    network: Literal["csn-only", "densenet121-3d"] = setting("csn-only", "which single-task network")
+
+
+class ScoreSettings(Section):
+    """How the training cohort's own scores and masks are made."""
+
+    training: Literal["out_of_fold", "in_sample"] = setting(
+        "out_of_fold", "training patients are scored by networks that never saw them; the paper: in_sample")
+    folds: int = setting(5, "folds of the cross-fitting", ge=2, le=20)
+    mask_threshold: float = setting(0.5, "tumour where the mean probability exceeds this", source=PAPER, gt=0, lt=1)
+    min_component_ml: float = setting(1.0, "smaller components of a predicted mask are dropped", unit="ml", ge=0)
+    seed: int = setting(0, "seed of folds, weights and sampling", ge=0)
+
+
+class RadiomicsSettings(Section):
+    """Features inside the mask (METHOD 5)."""
+
+    profile: str = setting("paper1456", "paper1456, ibsi, or the path of a PyRadiomics parameter file (YAML)")
+    spacing_mm: float = setting(2.0, "isotropic voxel for the features", unit="mm", source="METHOD 5", gt=0.2)
+    pet_bin_width: float = setting(0.25, "grey-level bin of PET", unit="g/ml", source="METHOD 5", gt=0)
+    ct_bin_width: float = setting(25.0, "grey-level bin of CT", unit="HU", source="METHOD 5", gt=0)
+
+
+class SignatureSettings(Section):
+    """Lasso-Cox (METHOD 6)."""
+
+    lambdas: int = setting(100, "penalties along the path", ge=10)
+    folds: int = setting(10, "folds of the inner cross-validation", ge=3)
+    repeats: int = setting(10, "repeats of the cross-validation; the median penalty is taken", ge=1)
+    choose: Literal["min", "1se"] = setting("min", "penalty at the least deviance, or one standard error above")
+    max_correlation: float | None = setting(0.95, "features correlated above this with an earlier one are dropped",
+                                            gt=0, le=1)
+    seed: int = setting(0, "seed of the folds", ge=0)
+
+
+class NomogramSettings(Section):
+    """The Cox model that becomes the nomogram (METHOD 7b)."""
+
+    months: tuple[float, ...] = setting((36.0, 60.0), "horizons of the survival axes", unit="months", source=PAPER,
+                                        min_length=1)
+    ties: Literal["efron", "breslow"] = setting("efron", "tied event times (the paper's SPSS: breslow)")
+
+
+class EvaluateSettings(Section):
+    """How models are judged (METHOD 7c-7f)."""
+
+    roc: Literal["status", "cumulative"] = setting(
+        "cumulative", "AUC at the horizons with censoring weights, or of the event status (the paper)")
+    comparison: Literal["compareC", "jackknife", "bootstrap"] = setting("compareC", "paired C-index test")
+    group_hr: Literal["cox", "logrank_oe"] = setting("cox", "hazard ratio of the risk groups (the paper: logrank_oe)")
+    calibration_groups: int | None = setting(None, "groups of the calibration curve; by default 10, fewer when events "
+                                             "are few", ge=2, le=20)
+    known_risk: Path | None = setting(None, "CSV (patient_id, log_hazard) of a synthetic study's true risk, shown "
+                                      "beside the models")
+    bootstrap: int = setting(200, "resamples where an interval needs them", ge=0)
+    seed: int = setting(0, "seed of the resamples", ge=0)
+
+
+class ReportSettings(Section):
+    """What people see."""
+
+    title: str = setting("MTDLR study", "title of the report")
+    mode: Literal["modern", "paper"] = setting("modern", "tables and footnotes as in the paper, or with the remedies")
+    thumbnails: int = setting(24, "patients shown with contours in the report", ge=0)
+    keep_ids: bool = setting(False, "print patient ids from DICOM headers as they are")
+
+
+class RunSettings(Section):
+    """Where the work runs."""
+
+    workers: int = setting(2, "processes side by side", ge=1)
+    threads: int = setting(1, "threads of each process", ge=1)
+    folder: Path | None = setting(None, "where results go; by default runs/<study file's name>")
+
+
+_PAPER_TRAINING: dict[str, Any] = {
+    "epochs": 300, "steps_per_epoch": 50, "learning_rate": 1e-4, "schedule": "paper", "weight_decay": 0.0,
+    "head_rate": 1.0, "norm_momentum": 0.01, "pooling": "average", "sampling": "paper", "augmentation": "paper",
+    "risk_memory": 0, "patience": 50,
+}
+
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
+    "modern": {},
+    "paper": {
+        "prepare": {"spacing_mm": 1.0, "pet_scaling": "zscore"},
+        "deepmts": _PAPER_TRAINING | {"segmentation_epochs": 0, "detach_probability": False},
+        "singletask": _PAPER_TRAINING | {"network": "densenet121-3d"},
+        "score": {"training": "in_sample"},
+        "signature": {"repeats": 1, "max_correlation": None},
+        "nomogram": {"ties": "breslow"},
+        "evaluate": {"roc": "status", "group_hr": "logrank_oe", "calibration_groups": 5},
+        "report": {"mode": "paper"},
+    },
+    "quick": {
+        "prepare": {"spacing_mm": 4.0, "size": 32},
+        "deepmts": {"width": 0.5, "epochs": 20, "segmentation_epochs": 8, "learning_rate": 3e-3, "patience": 20,
+                    "near_voxels": 2},
+        "singletask": {"width": 0.5, "epochs": 16, "learning_rate": 3e-3, "patience": 16},
+        "score": {"folds": 3},
+        "radiomics": {"spacing_mm": 4.0, "pet_bin_width": 0.5},
+        "signature": {"lambdas": 50, "folds": 5, "repeats": 5},
+        "evaluate": {"bootstrap": 100},
+    },
+}
+
+
+class Study(Section):
+    """All settings of one study.
+
+    >>> Study().prepare.size, Study.of({"preset": "quick"}).prepare.size
+    (128, 32)
+    """
+
+    preset: Literal["modern", "paper", "quick"] = setting("modern", "a named set of defaults; keys below override it")
+    cohort: CohortSettings = CohortSettings()
+    prepare: PrepareSettings = PrepareSettings()
+    deepmts: DeepmtsSettings = DeepmtsSettings()
+    singletask: SingletaskSettings = SingletaskSettings()
+    score: ScoreSettings = ScoreSettings()
+    radiomics: RadiomicsSettings = RadiomicsSettings()
+    signature: SignatureSettings = SignatureSettings()
+    nomogram: NomogramSettings = NomogramSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    report: ReportSettings = ReportSettings()
+    run: RunSettings = RunSettings()
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any], *, where: str = "study") -> Study:
+        """The study of a nested mapping, on top of its preset.
+
+        Raises:
+            StudyError: E-KEY for an unknown key (with the nearest known one), E-SETTING for a value out of range;
+                all of them at once.
+        """
+        preset = values.get("preset", "modern")
+        try:
+            return cls.model_validate(_merge(PRESETS.get(preset, {}) if isinstance(preset, str) else {}, values))
+        except ValidationError as error:
+            raise StudyError(_problem(detail, where) for detail in error.errors()) from None
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Sequence[str] = ()) -> Study:
+        """The study of a TOML file; relative paths in it are taken from the file's own folder.
+
+        Args:
+            path: the study file.
+            overrides: `section.key=value` strings, the value in TOML (bare words are taken as strings).
+
+        Raises:
+            StudyError: E-NOSTUDY, E-TOML, E-OVERRIDE, and what `Study.of` raises.
+        """
+        path = Path(path)
+        values = _read_toml(path)
+        for override in overrides:
+            values = _merge(values, _parse_override(override))
+        return cls.of(_anchor(values, path.resolve().parent), where=path.name)
+
+    def recipe(self, section: str) -> dict[str, Any]:
+        """A section's settings as plain JSON values: what the store names results by."""
+        return getattr(self, section).model_dump(mode="json")
+
+
+def field_of(path: str) -> tuple[str, str, str]:
+    """(meaning, unit, source) of a setting such as `prepare.spacing_mm`."""
+    section, key = path.split(".")
+    model = Study.model_fields[section].annotation
+    assert model is not None
+    field = model.model_fields[key]
+    extra = field.json_schema_extra
+    assert isinstance(extra, dict)
+    return field.description or "", str(extra["unit"]), str(extra["source"])
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    """The file's tables."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (FileNotFoundError, IsADirectoryError):
+        raise StudyError(Problem("E-NOSTUDY", "there is no such study file", where=str(path),
+                                 remedy="`mtdlr init DIR` writes one")) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(Problem("E-TOML", f"not valid TOML: {error}", where=path.name)) from None
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    """`section.key=value` as a nested mapping."""
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise StudyError(Problem("E-OVERRIDE", "an override reads section.key=value", found=text))
+    try:
+        parsed: Any = tomllib.loads(f"v = {value}")["v"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    for part in reversed(parts):
+        parsed = {part: parsed}
+    return dict(parsed)
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` laid over `below`, table by table."""
+    merged = dict(below)
+    for key, value in above.items():
+        under = merged.get(key)
+        merged[key] = _merge(under, value) if isinstance(under, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The same settings with the file's relative paths made absolute."""
+    places = {"cohort": ("images", "table"), "prepare": ("template",), "evaluate": ("known_risk",), "run": ("folder",)}
+    anchored = json.loads(json.dumps(values, default=str))
+    for section, keys in places.items():
+        table = anchored.get(section, {})
+        if section == "cohort":
+            table = {"images": "images", "table": "clinical.csv"} | table
+        if isinstance(table, dict):
+            anchored[section] = table | {k: str(folder / table[k]) for k in keys if isinstance(table.get(k), str)}
+    profile = anchored.get("radiomics", {}).get("profile", "")
+    if isinstance(profile, str) and profile.endswith((".yaml", ".yml")):
+        anchored["radiomics"]["profile"] = str(folder / profile)
+    return anchored
+
+
+def _problem(detail: Any, where: str) -> Problem:
+    """One pydantic complaint in our words."""
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(detail["loc"][-1]), _known(detail["loc"][:-1]), n=1)
+        return Problem("E-KEY", "unknown setting", where=f"{where}: {key}",
+                       remedy=f"Did you mean `{near[0]}`?" if near else "docs/settings.md lists them all")
+    found = "" if isinstance(detail["input"], dict) else repr(detail["input"])
+    return Problem("E-SETTING", detail["msg"].removeprefix("Value error, "), where=f"{where}: {key}", found=found)
+
+
+def _known(path: Sequence[Any]) -> list[str]:
+    """Keys allowed at a place of the study file."""
+    model: Any = Study
+    for part in path:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)
