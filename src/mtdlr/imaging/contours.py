@@ -1,0 +1,154 @@
+"""Contours and segmentations to masks on an image's grid.
+
+A voxel belongs to a structure if its centre lies inside an odd number of the structure's contours in that plane, so
+holes and islands come out right whatever their order or direction. The test is exact, not a drawing routine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtdlr.errors import Problem, ScanError
+from mtdlr.imaging.dicom_rois import Roi, read_segments, read_structures, shown
+from mtdlr.volume import Volume
+
+_FLAT_SLICES = 0.05
+
+
+def rtstruct_mask(path: str | Path, grid: Volume, name_pattern: str = "*") -> tuple[Volume, tuple[Problem, ...]]:
+    """The structures of an RTSTRUCT file whose names match, united, as a bool mask on the grid of `grid`; warnings.
+
+    Args:
+        path: RTSTRUCT file.
+        grid: image whose voxels to test; contours must lie in planes parallel to its slices.
+        name_pattern: shell pattern for ROIName, case ignored. "*" takes the only structure, or the only GTV.
+
+    Raises:
+        ScanError: E-ROINAME (none matches, or "*" is not enough), E-RTSTRUCT, E-CONTOURPLANE, E-DICOM, E-TAG.
+    """
+    chosen, problems = choose_rois(read_structures(Path(path)), name_pattern)
+    array = np.zeros(grid.shape, dtype=bool)
+    for roi in chosen:
+        array |= fill(roi.contours, grid)
+    return grid.with_array(array), problems
+
+
+def seg_mask(path: str | Path, grid: Volume, name_pattern: str = "*") -> tuple[Volume, tuple[Problem, ...]]:
+    """The segments of a DICOM SEG file whose labels match, united, as a bool mask on the grid of `grid`; warnings.
+
+    Args:
+        path: SEG file.
+        grid: image whose voxels to test; on another grid each voxel takes its nearest neighbour.
+        name_pattern: shell pattern for SegmentLabel, case ignored.
+
+    Raises:
+        ScanError: E-ROINAME, E-SEG, E-DICOM, E-TAG.
+    """
+    segments = read_segments(Path(path))
+    rois = tuple(Roi(s.name, "", ()) for s in segments)
+    chosen, problems = choose_rois(rois, name_pattern)
+    array = np.zeros(grid.shape, dtype=bool)
+    for roi, segment in zip(rois, segments, strict=True):
+        if roi in chosen:
+            array |= on_grid(segment.mask, grid).array
+    return grid.with_array(array), problems
+
+
+def choose_rois(rois: Sequence[Roi], pattern: str) -> tuple[tuple[Roi, ...], tuple[Problem, ...]]:
+    """The structures that a name pattern means, and W-ROIUNION where they are several.
+
+    Raises:
+        ScanError: E-ROINAME.
+    """
+    hits = tuple(r for r in rois if fnmatchcase(r.name.upper(), pattern.upper()))
+    if pattern == "*" and len(hits) > 1:
+        tumours = tuple(r for r in hits if r.kind == "GTV" or r.name.upper().startswith("GTV"))
+        hits = tumours if len(tumours) == 1 else ()
+    names = ", ".join(shown(r.name) for r in rois)
+    if not hits:
+        raise ScanError(Problem("E-ROINAME", "no structure, or more than one, answers to the name",
+                                found=names or "none", expected=f"one that matches {pattern!r}",
+                                remedy="Set the mask pattern to its name"))
+    if len(hits) == 1:
+        return hits, ()
+    united = Problem("W-ROIUNION", "several structures match the name and were united",
+                     found=", ".join(shown(r.name) for r in hits))
+    return hits, (united,)
+
+
+def fill(contours: Sequence[NDArray[np.float64]], grid: Volume) -> NDArray[np.bool_]:
+    """Voxels (z, y, x) of a grid whose centres lie inside an odd number of contours of their plane.
+
+    Args:
+        contours: (n, 3) closed polygons in LPS mm, each in a plane parallel to the slices.
+        grid: image that gives the voxels. A slice takes the nearest contour plane within half the planes' spacing.
+
+    Raises:
+        ScanError: E-CONTOURPLANE for a polygon that cuts through slices.
+    """
+    planes = _by_plane([grid.indices(c) for c in contours if len(c) >= 3])
+    array = np.zeros(grid.shape, dtype=bool)
+    if not planes:
+        return array
+    heights = np.array(sorted(planes))
+    steps = np.diff(heights)
+    reach = max(0.5, float(np.median(steps)) / 2.0 if steps.size else 0.5)
+    for k in range(grid.shape[0]):
+        nearest = heights[np.argmin(np.abs(heights - k))]
+        if abs(nearest - k) <= reach + 1e-6:
+            array[k] = _inside(planes[float(nearest)], grid.shape[1:])
+    return array
+
+
+def _by_plane(polygons: list[NDArray[np.float64]]) -> dict[float, list[NDArray[np.float64]]]:
+    """Polygons (n, 2) in (row, column) index units by the slice index they lie at."""
+    planes: dict[float, list[NDArray[np.float64]]] = {}
+    for polygon in polygons:
+        height, thickness = float(polygon[:, 0].mean()), float(np.ptp(polygon[:, 0]))
+        if thickness > 0.5:
+            raise ScanError(Problem("E-CONTOURPLANE", "contours are not parallel to the image's slices",
+                                    found=f"one spans {thickness:.1f} slices", remedy="Contour on this image"))
+        close = [h for h in planes if abs(h - height) < _FLAT_SLICES]
+        planes.setdefault(close[0] if close else height, []).append(polygon[:, 1:])
+    return planes
+
+
+def _inside(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Pixels (rows, columns) inside an odd number of polygons.
+
+    Every edge that crosses a row's line flips all pixels from the crossing to the right; pixels flipped an odd number
+    of times are inside. Half-open edges make a vertex on the line count once.
+    """
+    rows, columns = shape
+    flips = np.zeros((rows, columns + 1), dtype=np.int64)
+    for polygon in polygons:
+        a, b = polygon, np.roll(polygon, -1, axis=0)
+        low, high = np.minimum(a[:, 0], b[:, 0]), np.maximum(a[:, 0], b[:, 0])
+        first = np.clip(np.ceil(low), 0, rows).astype(np.int64)
+        counts = np.maximum(np.clip(np.ceil(high), 0, rows).astype(np.int64) - first, 0)
+        edge = np.repeat(np.arange(len(a)), counts)
+        row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + first[edge]
+        share = (row - a[edge, 0]) / (b[edge, 0] - a[edge, 0])
+        crossing = a[edge, 1] + share * (b[edge, 1] - a[edge, 1])
+        np.add.at(flips, (row, np.clip(np.ceil(crossing), 0, columns).astype(np.int64)), 1)
+    inside: NDArray[np.bool_] = np.cumsum(flips, axis=1)[:, :-1] % 2 == 1
+    return inside
+
+
+def on_grid(mask: Volume, grid: Volume) -> Volume:
+    """A mask on another grid: each voxel takes the mask's nearest voxel, background where there is none."""
+    k, j, i = (np.arange(n, dtype=np.float64) for n in grid.shape)
+    step = np.linalg.inv(mask.affine) @ grid.affine
+    array = np.zeros(grid.shape, dtype=mask.array.dtype)
+    for slab in range(grid.shape[0]):
+        at = step[:3, 0] * k[slab] + step[:3, 3]
+        index = [np.rint(at[axis] + step[axis, 1] * j[:, None] + step[axis, 2] * i[None, :]).astype(np.int64)
+                 for axis in range(3)]
+        valid = np.logical_and.reduce([(0 <= n) & (n < size) for n, size in zip(index, mask.shape, strict=True)])
+        array[slab][valid] = mask.array[tuple(n[valid] for n in index)]
+    return Volume(array, grid.affine)

@@ -1,0 +1,393 @@
+"""Contours: exact filling, holes, names, RTSTRUCT and SEG files, and real ones against their published masks."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset, FileMetaDataset, dcmread
+from pydicom.sequence import Sequence
+from pydicom.sr.codedict import codes as concepts
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+from mtdlr.errors import ScanError
+from mtdlr.imaging import nifti
+from mtdlr.imaging.contours import fill, on_grid, rtstruct_mask, seg_mask
+from mtdlr.imaging.images import read_ct
+from mtdlr.imaging.layout import discover, given_files
+from mtdlr.imaging.reading import inspect_scan, read_scan
+from mtdlr.volume import Volume
+
+_spec = importlib.util.spec_from_file_location("imaging_series", Path(__file__).with_name("imaging_series.py"))
+assert _spec is not None and _spec.loader is not None
+series = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(series)
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "data"
+GRID = Volume.on_grid(np.zeros((4, 30, 40), bool), spacing_mm=(3.0, 1.0, 1.0))
+
+
+def polygon(points: list[tuple[float, float]], z: float = 3.0) -> np.ndarray:
+    """Closed contour (n, 3) in mm at height z; on GRID one millimetre is one voxel."""
+    return np.array([(x, y, z) for x, y in points])
+
+
+def square(low: float, high: float, z: float = 3.0) -> np.ndarray:
+    return polygon([(low, low), (high, low), (high, high), (low, high)], z)
+
+
+def circle(x: float, y: float, r: float, n: int = 60, z: float = 3.0) -> np.ndarray:
+    t = np.linspace(0, 2 * np.pi, n, endpoint=False)
+    return np.stack([x + r * np.cos(t), y + r * np.sin(t), np.full(n, z)], axis=1)
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2.0 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
+
+
+# --- filling ---------------------------------------------------------------------------------------------------------
+
+
+def test_square() -> None:
+    """A square from 4.5 to 9.5 mm holds the 25 voxel centres 5..9, in its own slice only."""
+    mask = fill([square(4.5, 9.5)], GRID)
+    expected = np.zeros(GRID.shape, bool)
+    expected[1, 5:10, 5:10] = True
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_touching_squares_share_no_voxel() -> None:
+    """Squares that share an edge through voxel centres cover every voxel exactly once."""
+    left = polygon([(2, 2), (10, 2), (10, 12), (2, 12)])
+    right = polygon([(10, 2), (20, 2), (20, 12), (10, 12)])
+    a, b = fill([left], GRID), fill([right], GRID)
+    assert not (a & b).any()
+    np.testing.assert_array_equal(a | b, fill([polygon([(2, 2), (20, 2), (20, 12), (2, 12)])], GRID))
+
+
+@pytest.mark.parametrize("inner", [square(8.5, 12.5), square(8.5, 12.5)[::-1]])
+def test_hole_and_island(inner: np.ndarray) -> None:
+    """A contour inside another is a hole and one inside that an island, whatever their direction and order."""
+    contours = [inner, square(4.5, 18.5), square(9.5, 11.5)]
+    count = [np.count_nonzero(fill(c, GRID)) for c in (contours, contours[::-1])]
+    assert count == [14 * 14 - 4 * 4 + 2 * 2] * 2
+
+
+def test_keyhole() -> None:
+    """A hole drawn as one contour with a channel is a hole."""
+    keyhole = polygon([(4.5, 4.5), (18.5, 4.5), (18.5, 18.5), (4.5, 18.5), (4.5, 10.5), (8.5, 10.5), (8.5, 12.5),
+                       (12.5, 12.5), (12.5, 8.5), (8.5, 8.5), (8.5, 10.5), (4.5, 10.5)])
+    assert np.count_nonzero(fill([keyhole], GRID)) == 14 * 14 - 4 * 4
+
+
+def test_contour_beyond_the_image() -> None:
+    """A contour that leaves the image is cut at its border, one beside it fills nothing."""
+    assert np.count_nonzero(fill([square(-50.0, 100.0)], GRID)) == 30 * 40
+    assert not fill([square(-50.0, -10.0)], GRID).any()
+    assert not fill([square(200.0, 210.0)], GRID).any()
+    assert not fill([square(4.5, 9.5, z=60.0)], GRID).any()
+
+
+@given(st.lists(st.tuples(st.floats(-5, 45), st.floats(-5, 35)), min_size=3, max_size=12))
+@settings(deadline=None, derandomize=True, max_examples=150)
+def test_against_the_winding_of_every_voxel(points: list[tuple[float, float]]) -> None:
+    """For any polygon, self-crossing ones included, each voxel agrees with a ray cast from its centre by hand."""
+    mask = fill([polygon(points)], GRID)[1]
+    for y, x in ((0, 0), (3, 17), (11, 8), (15, 30), (20, 20), (29, 39)):
+        crossings = 0
+        for (x0, y0), (x1, y1) in zip(points, points[1:] + points[:1], strict=True):
+            if (y0 < y) != (y1 < y) and x0 + (y - y0) / (y1 - y0) * (x1 - x0) <= x:
+                crossings += 1
+        assert mask[y, x] == (crossings % 2 == 1), (y, x)
+
+
+@given(x=st.floats(12, 25), y=st.floats(12, 18), r=st.floats(3, 10))
+@settings(deadline=None, derandomize=True, max_examples=40)
+def test_area_of_a_circle(x: float, y: float, r: float) -> None:
+    """A circle's area in voxels is pi r^2 within its circumference."""
+    area = np.count_nonzero(fill([circle(x, y, r)], GRID))
+    assert abs(area - np.pi * r**2) <= 2 * np.pi * r * 0.35 + 1
+
+
+@pytest.mark.parametrize(("planes_mm", "grid_mm", "filled"),
+                         [(3.0, 3.0, 5), (6.0, 3.0, 10), (3.0, 6.0, 3), (3.0, 1.0, 15)])
+def test_slices_between_contour_planes(planes_mm: float, grid_mm: float, filled: int) -> None:
+    """On a grid of finer or coarser slices each slice takes the nearest contour plane within half their spacing."""
+    contours = [square(4.5, 9.5, z=30.0 + planes_mm * n) for n in range(5)]
+    grid = Volume.on_grid(np.zeros((100, 20, 20), bool), spacing_mm=(grid_mm, 1.0, 1.0))
+    slices = fill(contours, grid).any(axis=(1, 2))
+    # A slice half-way between two planes belongs to both ends' reach: one more at most.
+    assert filled <= np.count_nonzero(slices) <= filled + 1
+    inside = np.flatnonzero(slices)
+    assert inside[-1] - inside[0] + 1 == inside.size
+
+
+def test_contours_on_a_turned_grid() -> None:
+    """Contours across a sagittal image's slices are E-CONTOURPLANE, along them they are filled."""
+    sagittal = np.array([[3.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 1.0, 0], [0, 0, 0, 1]])
+    grid = Volume(np.zeros((10, 30, 30), bool), sagittal)
+    with pytest.raises(ScanError) as caught:
+        fill([square(4.5, 9.5)], grid)
+    assert caught.value.code == "E-CONTOURPLANE"
+    along = np.array([(6.0, 4.5, 4.5), (6.0, 9.5, 4.5), (6.0, 9.5, 9.5), (6.0, 4.5, 9.5)])
+    assert np.count_nonzero(fill([along], grid)) == 25
+
+
+def test_nearest_voxel_transfer() -> None:
+    """A mask keeps its place on a flipped grid, and its size in ml on one of other spacing."""
+    mask = Volume.on_grid(np.zeros((10, 20, 20), bool), (3.0, 1.0, 1.0))
+    array = mask.array.copy()
+    array[2:6, 5:12, 3:9] = True
+    mask = mask.with_array(array)
+    flipped = Volume(np.zeros(mask.shape, bool), mask.affine @ np.array([[-1, 0, 0, 9], [0, 1, 0, 0], [0, 0, 1, 0],
+                                                                        [0, 0, 0, 1]], float))
+    np.testing.assert_array_equal(on_grid(mask, flipped).array, array[::-1])
+    fine = Volume.on_grid(np.zeros((30, 40, 40), bool), (1.0, 0.5, 0.5), (-0.25, -0.25, -1.0))
+    size_ml = np.count_nonzero(array) * mask.voxel_ml
+    assert np.count_nonzero(on_grid(mask, fine).array) * fine.voxel_ml == pytest.approx(size_ml)
+
+
+# --- RTSTRUCT --------------------------------------------------------------------------------------------------------
+
+
+def item(**tags: object) -> Dataset:
+    ds = Dataset()
+    series.put(ds, tags)
+    return ds
+
+
+def write_rtstruct(path: Path, rois: dict[str, list[np.ndarray]], *, kinds: dict[str, str] | None = None,
+                   refers_to: str = "1.2.3.2", **tags: object) -> Path:
+    """An RTSTRUCT of the given structures, drawn on the CT of `imaging_series`."""
+    ds = item(SOPClassUID="1.2.840.10008.5.1.4.1.1.481.3", SOPInstanceUID=generate_uid(), Modality="RTSTRUCT",
+              PatientID="4711", PatientName="Test^Person", StudyInstanceUID="1.2.3", SeriesInstanceUID=generate_uid(),
+              FrameOfReferenceUID="1.2.3.9")
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
+    used = item(SeriesInstanceUID=refers_to)
+    study = item(RTReferencedSeriesSequence=Sequence([used]))
+    ds.ReferencedFrameOfReferenceSequence = Sequence([item(FrameOfReferenceUID="1.2.3.9",
+                                                           RTReferencedStudySequence=Sequence([study]))])
+    ds.StructureSetROISequence = Sequence([item(ROINumber=n, ROIName=name, ReferencedFrameOfReferenceUID="1.2.3.9")
+                                           for n, name in enumerate(rois, 1)])
+    ds.RTROIObservationsSequence = Sequence([
+        item(ObservationNumber=n, ReferencedROINumber=n, RTROIInterpretedType=(kinds or {}).get(name, "ORGAN"))
+        for n, name in enumerate(rois, 1)])
+    ds.ROIContourSequence = Sequence([
+        item(ReferencedROINumber=n, ContourSequence=Sequence([
+            item(ContourGeometricType="CLOSED_PLANAR" if len(c) > 1 else "POINT", NumberOfContourPoints=len(c),
+                 ContourData=[f"{v:.6g}" for v in c.ravel()]) for c in contours]))
+        for n, contours in enumerate(rois.values(), 1)])
+    series.put(ds, tags)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def test_rtstruct(tmp_path: Path) -> None:
+    """The structure of a file becomes its mask; points and lines in it enclose nothing."""
+    path = write_rtstruct(tmp_path / "rs.dcm", {"GTV": [square(4.5, 9.5), np.array([[1.0, 1.0, 3.0]])]})
+    mask, problems = rtstruct_mask(path, GRID)
+    assert not problems and mask.same_grid(GRID)
+    np.testing.assert_array_equal(mask.array, fill([square(4.5, 9.5)], GRID))
+
+
+def test_structure_by_name(tmp_path: Path) -> None:
+    """A pattern takes the structures it matches, whatever their case; several are united with W-ROIUNION."""
+    path = write_rtstruct(tmp_path / "rs.dcm", {"GTVp": [square(4.5, 9.5)], "GTVn 1": [square(15.5, 19.5)],
+                                                "Spinal cord": [square(1.5, 3.5)]})
+    one, quiet = rtstruct_mask(path, GRID, "gtvP")
+    both, told = rtstruct_mask(path, GRID, "GTV*")
+    assert (np.count_nonzero(one.array), np.count_nonzero(both.array)) == (25, 41)
+    assert not quiet and [p.code for p in told] == ["W-ROIUNION"] and "GTVp, GTVn 1" in told[0].found
+
+
+def test_structure_is_not_guessed(tmp_path: Path) -> None:
+    """Without a pattern the only tumour is taken among organs; of two tumours none is, and both are named."""
+    rois = {"PTV": [square(4.5, 9.5)], "Mass": [square(15.5, 19.5)], "Cord": [square(1.5, 3.5)]}
+    path = write_rtstruct(tmp_path / "a.dcm", rois, kinds={"Mass": "GTV", "PTV": "PTV"})
+    assert np.count_nonzero(rtstruct_mask(path, GRID)[0].array) == 16
+    path = write_rtstruct(tmp_path / "b.dcm", rois, kinds={"Mass": "GTV", "PTV": "GTV"})
+    with pytest.raises(ScanError, match="PTV, Mass, Cord") as caught:
+        rtstruct_mask(path, GRID)
+    assert caught.value.code == "E-ROINAME"
+
+
+def test_structure_names_that_may_name_people_are_withheld(tmp_path: Path) -> None:
+    """Structure names that look like a person's name or number are not repeated."""
+    path = write_rtstruct(tmp_path / "rs.dcm", {"GTV ZZPHI^CANARY": [square(1, 5)], "Tumour 19440102": [square(1, 5)]})
+    with pytest.raises(ScanError) as caught:
+        rtstruct_mask(path, GRID, "heart")
+    assert "CANARY" not in str(caught.value) and "1944" not in str(caught.value)
+    assert "(name withheld), (name withheld)" in str(caught.value)
+
+
+def broken_points(path: Path) -> Path:
+    ds = dcmread(path)
+    ds.ROIContourSequence[0].ContourSequence[0].ContourData = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10"]
+    ds.save_as(path)
+    return path
+
+
+def test_broken_contours(tmp_path: Path) -> None:
+    """Contour data that are no triples are E-RTSTRUCT; another kind of file is E-DICOM."""
+    path = broken_points(write_rtstruct(tmp_path / "rs.dcm", {"GTV": [square(4.5, 9.5)]}))
+    with pytest.raises(ScanError) as caught:
+        rtstruct_mask(path, GRID)
+    assert caught.value.code == "E-RTSTRUCT"
+    (ct, *_) = series.write_ct(tmp_path / "ct")
+    for reader in (rtstruct_mask, seg_mask):
+        with pytest.raises(ScanError) as caught:
+            reader(ct, GRID)
+        assert caught.value.code == "E-DICOM"
+
+
+@pytest.mark.parametrize("patient", ["STS_008", "STS_025"])
+@pytest.mark.parametrize("image", ["PET", "CT"])
+def test_real_contours(patient: str, image: str) -> None:
+    """The contours of two real patients, drawn on PET and on CT, have Dice >= 0.98 with their published masks."""
+    folder = SHARED / "dicom" / "sts_real" / patient / image / "mask"
+    if not folder.exists():
+        pytest.skip("the real contours (../shared/data/dicom) are not here")
+    truth, _ = nifti.read(SHARED / "ibsi" / "parity_sts" / patient / f"{image}_mask.nii.gz")
+    mask, _ = rtstruct_mask(folder / "RS.dcm", truth)
+    assert dice(mask.array, truth.array > 0) >= 0.98
+
+
+# --- SEG -------------------------------------------------------------------------------------------------------------
+
+
+def write_seg(path: Path, ct_files: list[Path], masks: dict[str, np.ndarray], *, fractional: bool = False) -> Path:
+    """A SEG by highdicom, drawn on a CT."""
+    images = sorted((dcmread(p) for p in ct_files), key=lambda ds: float(ds.ImagePositionPatient[2]))
+    for ds in images:
+        ds.PatientBirthDate, ds.StudyID, ds.StudyTime, ds.AccessionNumber = "", "1", "110000", ""
+        ds.PatientSex, ds.ReferringPhysicianName = "", ""
+    described = [hd.seg.SegmentDescription(
+        segment_number=n, segment_label=name, segmented_property_category=concepts.SCT.MorphologicallyAbnormalStructure,
+        segmented_property_type=concepts.SCT.Neoplasm, algorithm_type="MANUAL") for n, name in enumerate(masks, 1)]
+    pixels = np.stack(list(masks.values()), axis=-1)
+    seg = hd.seg.Segmentation(
+        source_images=images, pixel_array=pixels.astype(np.float32 if fractional else np.uint8),
+        segmentation_type="FRACTIONAL" if fractional else "BINARY", segment_descriptions=described,
+        series_instance_uid=generate_uid(), series_number=9, sop_instance_uid=generate_uid(), instance_number=1,
+        manufacturer="Test", manufacturer_model_name="Test", software_versions="1", device_serial_number="1",
+    )  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seg.save_as(path)
+    return path
+
+
+def blob(shape: tuple[int, int, int], seed: int = 3) -> np.ndarray:
+    """A mask with empty first and last slices, and one empty slice inside."""
+    mask = np.random.default_rng(seed).random(shape) > 0.6
+    mask[[0, 4, -1]] = False
+    return mask
+
+
+@pytest.mark.parametrize("fractional", [False, True])
+def test_seg(tmp_path: Path, fractional: bool) -> None:
+    """A segmentation written by highdicom comes back voxel by voxel, omitted empty frames included."""
+    ct = series.write_ct(tmp_path / "ct", 12)
+    mask = blob((12, 9, 7))
+    path = write_seg(tmp_path / "seg.dcm", ct, {"tumour": mask}, fractional=fractional)
+    found, problems = seg_mask(path, read_ct(tuple(ct)).volume)
+    assert not problems
+    np.testing.assert_array_equal(found.array, mask)
+
+
+def test_segment_by_name(tmp_path: Path) -> None:
+    """The segment whose label matches is taken; without a pattern two segments are E-ROINAME."""
+    ct = series.write_ct(tmp_path / "ct", 12)
+    one, two = blob((12, 9, 7)), blob((12, 9, 7), 4)
+    path = write_seg(tmp_path / "seg.dcm", ct, {"tumour": one, "node": two & ~one})
+    grid = read_ct(tuple(ct)).volume
+    np.testing.assert_array_equal(seg_mask(path, grid, "NODE")[0].array, two & ~one)
+    np.testing.assert_array_equal(seg_mask(path, grid, "?o*")[0].array, two & ~one)
+    with pytest.raises(ScanError) as caught:
+        seg_mask(path, grid)
+    assert caught.value.code == "E-ROINAME"
+
+
+@pytest.mark.parametrize("spoil", ["frames", "type", "orientation", "spacing"])
+def test_broken_seg(tmp_path: Path, spoil: str) -> None:
+    """A segmentation with missing frames, of no known type, with skewed frames or no spacing is E-SEG."""
+    ct = series.write_ct(tmp_path / "ct", 12)
+    path = write_seg(tmp_path / "seg.dcm", ct, {"tumour": blob((12, 9, 7))})
+    ds = dcmread(path)
+    if spoil == "frames":
+        ds.PerFrameFunctionalGroupsSequence.pop()
+    elif spoil == "type":
+        ds.SegmentationType = "LABELS"
+    elif spoil == "orientation":
+        ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 1, 0, 0]
+    else:
+        ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing = [0, 0]
+    ds.save_as(path)
+    with pytest.raises(ScanError) as caught:
+        seg_mask(path, read_ct(tuple(ct)).volume)
+    assert caught.value.code == "E-SEG"
+
+
+# --- contours of a patient -------------------------------------------------------------------------------------------
+
+
+def write_patient(folder: Path) -> list[Path]:
+    series.write_pet(folder / "PET", 12)
+    return series.write_ct(folder / "CT", 12)
+
+
+def test_contours_are_found_and_filled(tmp_path: Path) -> None:
+    """A patient's RTSTRUCT on the CT gives the mask on the CT's grid; its series says which image it belongs to."""
+    write_patient(tmp_path)
+    write_rtstruct(tmp_path / "RS" / "rs.dcm", {"GTV": [square(-20, -10, z=-200 + 3.0 * k) for k in range(3, 7)]})
+    scan = read_scan(discover(tmp_path)[0])
+    assert scan.mask is not None and scan.mask.same_grid(scan.ct)
+    assert set(np.flatnonzero(scan.mask.array.any(axis=(1, 2)))) == {3, 4, 5, 6}
+    assert scan.audit["mask"]["source"] == "RTSTRUCT"
+
+
+def test_seg_is_found_and_read(tmp_path: Path) -> None:
+    """A patient's SEG gives the mask on the CT's grid."""
+    ct = write_patient(tmp_path)
+    write_seg(tmp_path / "SEG" / "seg.dcm", ct, {"tumour": blob((12, 9, 7))})
+    scan = read_scan(discover(tmp_path)[0])
+    np.testing.assert_array_equal(scan.mask.array, blob((12, 9, 7)))
+    assert scan.audit["mask"]["source"] == "SEG"
+
+
+def test_contours_that_cannot_be_told_apart(tmp_path: Path) -> None:
+    """Of two structure sets on one CT none is taken, with W-MASKCHOICE; contours of other images are W-MASKOTHER."""
+    write_patient(tmp_path / "1")
+    for name in ("a", "b"):
+        write_rtstruct(tmp_path / "1" / f"{name}.dcm", {"GTV": [square(-20, -10, z=-190.0)]})
+    (two,) = discover(tmp_path / "1")
+    assert two.mask is None and "W-MASKCHOICE" in {p.code for p in two.problems}
+    write_patient(tmp_path / "2")
+    write_rtstruct(tmp_path / "2" / "c.dcm", {"GTV": [square(-20, -10, z=-190.0)]}, refers_to="9.9.9")
+    (other,) = discover(tmp_path / "2")
+    assert other.mask is None and "W-MASKOTHER" in {p.code for p in other.problems}
+
+
+def test_contours_of_another_frame_of_reference(tmp_path: Path) -> None:
+    """Contours given for images of another frame of reference are W-MASKFRAME."""
+    write_patient(tmp_path)
+    frames = Sequence([item(FrameOfReferenceUID="1.2.3.10")])
+    path = write_rtstruct(tmp_path / "rs" / "rs.dcm", {"GTV": [square(-20, -10, z=-191.0)]},
+                          ReferencedFrameOfReferenceSequence=frames)
+    scan = read_scan(given_files("x", tmp_path / "PET", tmp_path / "CT", path))
+    assert "W-MASKFRAME" in {p.code for p in scan.problems}
+
+
+def test_wrong_name_is_found_by_the_header_check(tmp_path: Path) -> None:
+    """A structure name that matches nothing is found before anything is computed."""
+    write_patient(tmp_path)
+    write_rtstruct(tmp_path / "rs.dcm", {"GTV": [square(-20, -10, z=-190.0)]})
+    (scan,) = discover(tmp_path, mask_pattern="tumor*")
+    assert "E-ROINAME" in {p.code for p in inspect_scan(scan)}
