@@ -1,0 +1,21 @@
+"""Radiomics features: PyRadiomics' names and definitions, computed by our own engine."""
+
+from mtdlr.texture.engine import bounding_box, extract, normalise
+from mtdlr.texture.morphology import shape
+from mtdlr.texture.parameters import profile_of, read_parameters
+from mtdlr.texture.profile import (
+    FEATURES,
+    Filter,
+    GreyLevels,
+    Interpolation,
+    Profile,
+    Resampling,
+    default_features,
+    ibsi,
+    paper1456,
+)
+from mtdlr.texture.robustness import intraclass_correlation, noise_level, noisy, perturbed_mask
+
+__all__ = ["FEATURES", "Filter", "GreyLevels", "Interpolation", "Profile", "Resampling", "bounding_box",
+           "default_features", "extract", "ibsi", "intraclass_correlation", "noise_level", "noisy", "normalise",
+           "paper1456", "perturbed_mask", "profile_of", "read_parameters", "shape"]
