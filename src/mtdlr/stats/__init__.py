@@ -1,0 +1,138 @@
+"""Survival statistics equal to R to the printed digit, on numpy, scipy and numba alone.
+
+Every function takes arrays and plain keywords, with `(risk, surv)` in that order and higher risk worse, and returns a
+frozen value that holds its interval and p value.
+"""
+
+from mtdlr.stats.calibration import Calibration, calibrate
+from mtdlr.stats.competing import CumulativeIncidence, GrayTest, cumulative_incidence, gray_test
+from mtdlr.stats.concordance import Concordance, compare_concordance, concordance
+from mtdlr.stats.cox import CoxFit, fit_cox
+from mtdlr.stats.cox_firth import firth_cox, profile_interval
+from mtdlr.stats.cox_residuals import CoxResiduals, cox_residuals, proportional_hazards_test
+from mtdlr.stats.decision import (
+    Brier,
+    DecisionCurve,
+    IntegratedBrier,
+    Reclassification,
+    brier_score,
+    compare_brier,
+    decision_curve,
+    integrated_brier,
+    reclassification,
+)
+from mtdlr.stats.fisher import fisher
+from mtdlr.stats.goodness_of_fit import hosmer_lemeshow
+from mtdlr.stats.groups import (
+    GroupTest,
+    anova,
+    chi_square,
+    contingency_table,
+    kruskal_wallis,
+    mann_whitney,
+    standardised_difference,
+    standardised_difference_levels,
+    t_test,
+)
+from mtdlr.stats.inference import Comparison, Test
+from mtdlr.stats.kaplan_meier import (
+    KaplanMeier,
+    kaplan_meier,
+    median_follow_up,
+    restricted_mean,
+    restricted_mean_difference,
+)
+from mtdlr.stats.lasso import LassoCV, LassoPath, cross_validate_lasso, lasso_path, relaxed_fit, stratified_folds
+from mtdlr.stats.lasso_stability import RepeatedLassoCV, repeat_cross_validation, selection_frequency
+from mtdlr.stats.log_rank import LogRank, group_hazard_ratio, log_rank, log_rank_trend
+from mtdlr.stats.roc import CutOff, Roc, at_threshold, delong, roc, youden
+from mtdlr.stats.terms import Continuous, Design, Factor, Interaction, Spline, harrell_knots, spline_basis
+from mtdlr.stats.time_roc import TimeAuc, auc_at, compare_auc_at, known_status_roc
+from mtdlr.stats.validation import (
+    BootstrapCalibration,
+    OptimismCorrected,
+    Validation,
+    calibrate_bootstrap,
+    validate_bootstrap,
+)
+
+__all__ = [
+    "BootstrapCalibration",
+    "Brier",
+    "Calibration",
+    "Comparison",
+    "Concordance",
+    "Continuous",
+    "CoxFit",
+    "CoxResiduals",
+    "CumulativeIncidence",
+    "CutOff",
+    "DecisionCurve",
+    "Design",
+    "Factor",
+    "GrayTest",
+    "GroupTest",
+    "IntegratedBrier",
+    "Interaction",
+    "KaplanMeier",
+    "LassoCV",
+    "LassoPath",
+    "LogRank",
+    "OptimismCorrected",
+    "Reclassification",
+    "RepeatedLassoCV",
+    "Roc",
+    "Spline",
+    "Test",
+    "TimeAuc",
+    "Validation",
+    "anova",
+    "at_threshold",
+    "auc_at",
+    "brier_score",
+    "calibrate",
+    "calibrate_bootstrap",
+    "chi_square",
+    "compare_auc_at",
+    "compare_brier",
+    "compare_concordance",
+    "concordance",
+    "contingency_table",
+    "cox_residuals",
+    "cross_validate_lasso",
+    "cumulative_incidence",
+    "decision_curve",
+    "delong",
+    "firth_cox",
+    "fisher",
+    "fit_cox",
+    "gray_test",
+    "group_hazard_ratio",
+    "harrell_knots",
+    "hosmer_lemeshow",
+    "integrated_brier",
+    "kaplan_meier",
+    "known_status_roc",
+    "kruskal_wallis",
+    "lasso_path",
+    "log_rank",
+    "log_rank_trend",
+    "mann_whitney",
+    "median_follow_up",
+    "profile_interval",
+    "proportional_hazards_test",
+    "reclassification",
+    "relaxed_fit",
+    "repeat_cross_validation",
+    "restricted_mean",
+    "restricted_mean_difference",
+    "roc",
+    "selection_frequency",
+    "spline_basis",
+    "standardised_difference",
+    "standardised_difference_levels",
+    "stratified_folds",
+    "t_test",
+    "validate_bootstrap",
+    "youden",
+]

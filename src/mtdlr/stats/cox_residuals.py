@@ -1,0 +1,184 @@
+"""Residuals of a Cox model and the test of proportional hazards (R: residuals.coxph, and cox.zph of survival >= 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mtdlr.errors import FitError, Problem
+from mtdlr.stats.cox import CoxFit
+from mtdlr.stats.cox_likelihood import EventTerms, accumulated, event_terms, sorted_rows
+from mtdlr.stats.cox_robust import event_means, score_rows
+from mtdlr.stats.cox_rows import CoxRows
+from mtdlr.stats.inference import Test, chi_square_test
+from mtdlr.survival import Survival
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+Index = NDArray[np.int64]
+TimeScale = Literal["km", "rank", "identity", "log"]
+
+
+@dataclass(frozen=True, eq=False)
+class CoxResiduals:
+    """Residuals of n patients and m events.
+
+    Args:
+        martingale: (n,) events seen minus events expected.
+        deviance: (n,) the same, made symmetric.
+        score: (n, p) each patient's part of the score, without the case weight.
+        dfbeta: (n, p) change of the coefficients when the patient is there.
+        event_rows: (m,) the patients with events, by stratum and rising time.
+        schoenfeld: (m, p) their x minus its mean in the risk set.
+        scaled_schoenfeld: (m, p) the same as local estimates of the coefficients.
+    """
+
+    martingale: Vector
+    deviance: Vector
+    score: Matrix
+    dfbeta: Matrix
+    event_rows: Index
+    schoenfeld: Matrix
+    scaled_schoenfeld: Matrix
+
+
+def cox_residuals(
+    fit: CoxFit,
+    x: ArrayLike,
+    surv: Survival,
+    *,
+    strata: ArrayLike | None = None,
+    offset: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> CoxResiduals:
+    """The residuals of a fit on the patients it was fitted to; arguments as in `fit_cox`.
+
+    References: Therneau and Grambsch, Modeling Survival Data (2000), chapters 4, 6 and 7.
+    """
+    at = _Fitted.of(fit, x, surv, (strata, offset, weights))
+    sets, terms = at.data.sets, at.terms
+    back = np.argsort(sets.order)
+    weight = np.where(at.data.weight > 0, at.data.weight, 1.0)
+    expected = terms.relative / weight * accumulated(terms, sets, terms.share / terms.at_risk)
+    martingale = sets.event - expected
+    inner = martingale + np.where(sets.event, np.log(np.where(sets.event, expected, 1.0)), 0.0)
+    deviance = np.sign(martingale) * np.sqrt(np.maximum(-2.0 * inner, 0.0))
+    weighted = score_rows(at.x, at.data.weight, terms, sets)
+    events = np.flatnonzero(sets.event)
+    events = events[np.lexsort((sets.time[sets.group[events]], sets.stratum[sets.group[events]]))]
+    schoenfeld = (at.x - event_means(terms, sets)[sets.group])[events]
+    variance = at.variance()
+    return CoxResiduals(
+        martingale=martingale[back], deviance=deviance[back], score=(weighted / weight[:, None])[back],
+        dfbeta=(weighted / weight[:, None] @ variance)[back], event_rows=sets.order[events], schoenfeld=schoenfeld,
+        scaled_schoenfeld=len(events) * schoenfeld @ variance + fit.coef,
+    )
+
+
+def proportional_hazards_test(
+    fit: CoxFit,
+    x: ArrayLike,
+    surv: Survival,
+    *,
+    transform: TimeScale = "km",
+    terms: Mapping[str, slice] | None = None,
+    strata: ArrayLike | None = None,
+    offset: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
+) -> dict[str, Test]:
+    """The score test that each term's coefficients do not change with time, and "GLOBAL" for all of them.
+
+    The exact score test of x * g(time), as in cox.zph of survival >= 3; the approximation of Grambsch and Therneau
+    (1994) that older programs print can be far off.
+
+    Args:
+        fit: the model.
+        x, surv, strata, offset, weights: what it was fitted to.
+        transform: g: 1 - Kaplan-Meier just before, the rank among all times, the time itself or its logarithm.
+        terms: columns to test together, such as `design.slices`; every column alone when None.
+
+    Raises:
+        FitError: E-SEPARATION when a coefficient of the fit is infinite.
+    """
+    if fit.monotone:
+        raise FitError(Problem("E-SEPARATION", "proportional hazards cannot be tested with an infinite coefficient",
+                               where=f"column {fit.monotone[0]}", remedy="Leave the column out"))
+    at = _Fitted.of(fit, x, surv, (strata, offset, weights))
+    g = _time_scale(transform, at)[at.terms.group]
+    g = g - g.mean()
+    gap = at.x - event_means(at.terms, at.data.sets)[at.data.sets.group]
+    by_group = np.zeros(at.data.sets.time.size)
+    by_group[at.terms.group] = g
+    died = at.data.sets.event
+    score = gap[died].T @ (at.data.weight * by_group[at.data.sets.group])[died]
+    kept = [j for j, name in enumerate(fit.names) if name not in fit.dropped]
+    constant, mixed, changing = (at.information(power)[np.ix_(kept, kept)] for power in (g**0, g, g**2))
+    left = changing - mixed @ np.linalg.solve(constant, mixed)
+    blocks = terms if terms is not None else {name: slice(j, j + 1) for j, name in enumerate(fit.names)}
+    tests = {}
+    for name, block in {**blocks, "GLOBAL": slice(None)}.items():
+        inside = [k for k, j in enumerate(kept) if j in range(len(fit.names))[block]]
+        u = score[kept][inside]
+        statistic = float(u @ np.linalg.solve(left[np.ix_(inside, inside)], u)) if inside else np.nan
+        tests[name] = chi_square_test(statistic, len(inside))
+    return tests
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """The rows of a fit, centred and in the order of the risk sets, and the terms of its likelihood."""
+
+    data: CoxRows
+    x: Matrix
+    terms: EventTerms
+    kept: Index
+
+    @classmethod
+    def of(
+        cls, fit: CoxFit, x: ArrayLike, surv: Survival,
+        rest: tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None],
+    ) -> _Fitted:
+        """At the coefficients of the fit; rest: strata, offset, weights."""
+        data = CoxRows.checked(x, surv, fit.names, *rest)
+        centred = data.z * data.scale
+        rows = sorted_rows(centred, data.weight, data.sets, efron=fit.ties == "efron")
+        kept = np.array([j for j, name in enumerate(fit.names) if name not in fit.dropped], dtype=np.int64)
+        return cls(data, centred, event_terms(rows, centred @ fit.coef + data.offset, data.sets), kept)
+
+    def information(self, multiplier: Vector) -> Matrix:
+        """(p, p) the sum over the terms of the multiplier (m,) times the variance of x in the risk set."""
+        step = multiplier * self.terms.share
+        rows = self.terms.relative * accumulated(self.terms, self.data.sets, step / self.terms.at_risk)
+        result: Matrix = self.x.T @ (self.x * rows[:, None]) - self.terms.mean.T @ (self.terms.mean * step[:, None])
+        return result
+
+    def variance(self) -> Matrix:
+        """(p, p) the inverse of the information; 0 for dropped columns."""
+        variance = np.zeros((self.x.shape[1], self.x.shape[1]))
+        block = np.ix_(self.kept, self.kept)
+        variance[block] = np.linalg.inv(self.information(np.ones(self.terms.share.size))[block])
+        return variance
+
+
+def _time_scale(transform: TimeScale, at: _Fitted) -> Vector:
+    """(groups,) g of the time of each tie group."""
+    sets = at.data.sets
+    time = sets.time
+    if transform == "identity":
+        return time
+    if transform == "log":
+        return np.log(time)
+    row_time, weight = time[sets.group], at.data.weight
+    if transform == "rank":
+        ranked = np.sort(row_time)
+        low, high = (np.searchsorted(ranked, time, side=side) for side in ("left", "right"))
+        return np.asarray((low + high + 1.0) / 2.0, dtype=np.float64)
+    distinct = np.unique(row_time[sets.event])
+    deaths = np.array([weight[sets.event & (row_time == t)].sum() for t in distinct])
+    at_risk = np.array([weight[row_time >= t].sum() for t in distinct])
+    survival = np.append(1.0, np.cumprod(1.0 - deaths / at_risk))
+    return np.asarray(1.0 - survival[np.searchsorted(distinct, time, side="left")], dtype=np.float64)

@@ -1,0 +1,302 @@
+"""Prediction error and usefulness at a month: Brier score and IPA, decision curve, reclassification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mtdlr.errors import Problem, TableError
+from mtdlr.estimate import Estimate
+from mtdlr.stats.calibration import probabilities
+from mtdlr.stats.inference import Comparison, influence_error, normal_estimate
+from mtdlr.stats.ipcw import censoring, censoring_influence, horizon_weights, out_of_reach
+from mtdlr.stats.kaplan_meier import kaplan_meier
+from mtdlr.survival import Survival
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Brier:
+    """Mean squared error of a predicted probability at a month; nan where the data do not reach.
+
+    Args:
+        month: horizon.
+        score: Brier score with a normal interval; 0 is perfect, 0.25 is a coin.
+        null: score of the Kaplan-Meier risk given to everybody.
+        ipa: index of prediction accuracy, 1 - score / null; at or below 0 the model is no better than no model.
+        se: influence-function standard error of the score, which includes the estimation of the censoring weights.
+        warnings: W-HORIZON.
+    """
+
+    month: float
+    score: Estimate
+    null: float
+    ipa: float
+    se: float
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class IntegratedBrier:
+    """Brier score integrated over a span of months and divided by its length (trapezoids).
+
+    Args:
+        months: (m,), ascending.
+        scores, null: (m,), of the model and of the Kaplan-Meier risk.
+        ibs, null_ibs: their integrals.
+        ipa: 1 - ibs / null_ibs.
+    """
+
+    months: Vector
+    scores: Vector
+    null: Vector
+    ibs: float
+    null_ibs: float
+    ipa: float
+
+
+@dataclass(frozen=True, eq=False)
+class DecisionCurve:
+    """Net benefit of treating those whose predicted risk reaches a threshold.
+
+    Args:
+        month: horizon.
+        thresholds: (k,), risk at which one would treat.
+        net_benefit: (k,), true positives less false positives weighed by the odds of the threshold, per patient.
+        treat_all: (k,), net benefit of treating everybody; treating nobody has 0.
+        tp_rate, fp_rate: (k,), true and false positives per patient (Kaplan-Meier among the positives).
+        n_positive: (k,), patients at or above the threshold.
+        warnings: W-HORIZON.
+    """
+
+    month: float
+    thresholds: Vector
+    net_benefit: Vector
+    treat_all: Vector
+    tp_rate: Vector
+    fp_rate: Vector
+    n_positive: NDArray[np.int64]
+    warnings: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reclassification:
+    """Continuous net reclassification improvement and integrated discrimination improvement at a month.
+
+    Args:
+        nri: events moved up less down, plus non-events moved down less up; from -2 to 2.
+        nri_events, nri_nonevents: its two halves.
+        idi: gain in mean predicted risk among events less that among non-events.
+        warnings: W-NRI always.
+    """
+
+    month: float
+    nri: Estimate
+    nri_events: Estimate
+    nri_nonevents: Estimate
+    idi: Estimate
+    warnings: tuple[Problem, ...] = ()
+
+
+def brier_score(predicted_survival: ArrayLike, surv: Survival, month: float, *, level: float = 0.95) -> Brier:
+    """The Brier score at a month, with the patients censored earlier represented by weights.
+
+    Args:
+        predicted_survival: (n,), predicted probability of being event-free at `month`.
+        surv: follow-up of the same n patients.
+        month: horizon > 0; beyond the last follow-up everything is nan.
+        level: coverage of the interval.
+
+    Raises:
+        TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
+
+    References:
+        Graf et al. Stat Med 1999; Gerds & Schumacher 2006; Kattan & Gerds 2018 (IPA); R: riskRegression::Score.
+    """
+    risk = 1.0 - probabilities(predicted_survival, len(surv))
+    if _beyond(surv, month):
+        return Brier(month, Estimate(nan), nan, nan, nan, (out_of_reach(surv, month),))
+    score, influence = _squared_error(risk, surv, month)
+    null = _squared_error(np.full(risk.size, _kaplan_meier_risk(surv, month)), surv, month)[0]
+    se = influence_error(influence)
+    ipa = 1.0 - score / null if null > 0 else nan
+    return Brier(month, normal_estimate(score, se, level=level, bounds=(0.0, 1.0)), null, ipa, se)
+
+
+def compare_brier(
+    survival_a: ArrayLike, survival_b: ArrayLike, surv: Survival, month: float, *, level: float = 0.95
+) -> Comparison:
+    """Brier score of the first prediction minus that of the second on the same patients; below 0 the first is better.
+
+    Raises:
+        TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
+    """
+    a = 1.0 - probabilities(survival_a, len(surv), "survival_a")
+    b = 1.0 - probabilities(survival_b, len(surv), "survival_b")
+    if _beyond(surv, month):
+        return Comparison(Estimate(nan), nan, "ipcw", (out_of_reach(surv, month),))
+    (first, influence_a), (second, influence_b) = (_squared_error(risk, surv, month) for risk in (a, b))
+    difference, se = first - second, influence_error(influence_a - influence_b)
+    z = difference / se if se > 0 else nan
+    return Comparison(normal_estimate(difference, se, level=level, null=0.0), z, "ipcw")
+
+
+def integrated_brier(predicted_survival: ArrayLike, surv: Survival, months: ArrayLike) -> IntegratedBrier:
+    """The Brier score over a span of months as one number.
+
+    Args:
+        predicted_survival: (n, m), event-free probability of each patient at each month.
+        surv: follow-up of the same n patients.
+        months: (m >= 2,), ascending; the last must be before the last follow-up, or the result is nan.
+
+    Raises:
+        TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
+    """
+    grid = np.asarray(months, dtype=np.float64)
+    table = np.asarray(predicted_survival, dtype=np.float64)
+    if grid.ndim != 1 or grid.size < 2 or (np.diff(grid) <= 0).any() or table.shape != (len(surv), grid.size):
+        raise TableError(Problem("E-LENGTH", "predictions need one row per patient and one column per rising month",
+                                 found=f"shape {table.shape} for {grid.size} months",
+                                 expected=f"({len(surv)}, m >= 2)"))
+    risk = 1.0 - probabilities(table.ravel(), table.size).reshape(table.shape)
+    overall = np.array([1.0 - stay.value for stay in kaplan_meier(surv).at(grid)])
+    model, null = _mean_squared_errors(risk, surv, grid), _mean_squared_errors(overall[None, :], surv, grid)
+    model = np.where(np.isnan(overall), nan, model)
+    width = grid[-1] - grid[0]
+    ibs, null_ibs = (float(np.trapezoid(y, grid) / width) for y in (model, null))
+    return IntegratedBrier(grid, model, null, ibs, null_ibs, 1.0 - ibs / null_ibs if null_ibs > 0 else nan)
+
+
+def decision_curve(
+    predicted_survival: ArrayLike, surv: Survival, month: float, *, thresholds: ArrayLike | None = None
+) -> DecisionCurve:
+    """Net benefit at a month over a range of thresholds.
+
+    Args:
+        predicted_survival: (n,), predicted probability of being event-free at `month`.
+        surv: follow-up of the same n patients.
+        month: horizon > 0.
+        thresholds: (k,), within (0, 1); 0.01 to 0.99 in hundredths if not given.
+
+    Returns:
+        The curve; nan at a threshold whose positives are not followed up to the month.
+
+    Raises:
+        TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
+
+    References:
+        Vickers & Elkin 2006; Vickers et al. BMC Med Inform Decis Mak 2008, extension to censored data; R: dcurves.
+    """
+    risk = 1.0 - probabilities(predicted_survival, len(surv))
+    grid = np.arange(1, 100) / 100.0 if thresholds is None else np.asarray(thresholds, dtype=np.float64)
+    if ((grid <= 0) | (grid >= 1)).any():
+        raise TableError(Problem("E-PROBABILITY", "a decision threshold must lie between 0 and 1"))
+    odds = grid / (1.0 - grid)
+    everyone = nan if _beyond(surv, month) else _kaplan_meier_risk(surv, month)
+    # A prediction within rounding of the threshold counts as reaching it.
+    positive = risk[:, None] >= grid - 1e-12
+    share = positive.mean(axis=0)
+    tp_rate = np.array([_true_positives(surv, rows, month) for rows in positive.T])
+    fp_rate = share - tp_rate
+    warnings = (out_of_reach(surv, month),) if np.isnan(everyone) else ()
+    return DecisionCurve(month, grid, tp_rate - odds * fp_rate, everyone - odds * (1.0 - everyone), tp_rate, fp_rate,
+                         positive.sum(axis=0), warnings)
+
+
+def reclassification(
+    survival_new: ArrayLike,
+    survival_old: ArrayLike,
+    surv: Survival,
+    month: float,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Reclassification:
+    """Continuous NRI and IDI of new against old predictions at a month, with percentile bootstrap intervals.
+
+    Args:
+        survival_new: (n,), event-free probability at `month` from the new model.
+        survival_old: (n,), from the old one.
+        surv: follow-up of the same n patients.
+        month: horizon > 0.
+        level: coverage of the intervals.
+        resamples: bootstrap samples; models are not refitted.
+        seed: of the bootstrap.
+
+    Raises:
+        TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
+
+    References:
+        Pencina et al. Stat Med 2011 (Kaplan-Meier estimator; R: nricens); Chambless et al. 2011 (IDI); Hilden & Gerds
+        2014 and Pepe et al. 2015 on why both can mislead.
+    """
+    change = (probabilities(survival_old, len(surv), "survival_old")
+              - probabilities(survival_new, len(surv), "survival_new"))
+    point = _reclassified(change, surv, month)
+    draws = np.array([_reclassified(change[rows], surv.take(rows), month)
+                      for rows in np.random.default_rng(seed).integers(0, len(surv), (resamples, len(surv)))])
+    draws = draws[~np.isnan(draws).any(axis=1)]
+    low, high = np.full((2, 4), nan)
+    if draws.shape[0] > resamples / 2 and not np.isnan(point).any():
+        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    nri, events, nonevents, idi = (Estimate(*map(float, row)) for row in zip(point, low, high, strict=True))
+    warnings = [Problem("W-NRI", "NRI and IDI can favour a useless or badly calibrated marker",
+                        remedy="Judge by the AUC, the Brier score and the decision curve")]
+    if np.isnan(point).any():
+        warnings.append(out_of_reach(surv, month))
+    return Reclassification(month, nri, events, nonevents, idi, tuple(warnings))
+
+
+def _squared_error(risk: Vector, surv: Survival, month: float) -> tuple[float, Vector]:
+    """Brier score, and each patient's influence on it."""
+    curve = censoring(surv)
+    cases, controls = horizon_weights(curve, surv, month)
+    case_part, control_part = cases * (1.0 - risk) ** 2, controls * risk**2
+    score = float((case_part + control_part).mean())
+    influence = case_part + control_part - score + censoring_influence(curve, surv, month, case_part, control_part)
+    return score, influence
+
+
+def _mean_squared_errors(risk: NDArray[np.float64], surv: Survival, months: Vector) -> Vector:
+    """(m,) Brier scores of risks (n or 1, m) at every month."""
+    curve, time = censoring(surv), surv.time_months[:, None]
+    at_event = np.divide(1.0, curve.just_before(surv.time_months), out=np.zeros(len(surv)), where=surv.event)
+    beyond = time > months
+    later = np.divide(1.0, curve.at(months), out=np.zeros(months.size), where=beyond.any(axis=0))
+    squared = np.where(beyond, later * risk**2, at_event[:, None] * (1.0 - risk) ** 2)
+    return np.asarray(squared.mean(axis=0), dtype=np.float64)
+
+
+def _beyond(surv: Survival, month: float) -> bool:
+    """Whether the status at the month cannot be known any more."""
+    return np.isnan(kaplan_meier(surv).at(month)[0].value)
+
+
+def _kaplan_meier_risk(surv: Survival, month: float) -> float:
+    return 1.0 - kaplan_meier(surv).at(month)[0].value
+
+
+def _true_positives(surv: Survival, rows: NDArray[np.bool_], month: float) -> float:
+    """Events by the month among the marked, per patient of the whole."""
+    if not rows.any():
+        return 0.0
+    return float(_kaplan_meier_risk(surv.take(rows), month) * rows.mean())
+
+
+def _reclassified(change: Vector, surv: Survival, month: float) -> tuple[float, float, float, float]:
+    """NRI, its two halves and IDI; `change` is new less old risk."""
+    risk = _kaplan_meier_risk(surv, month)
+    cases, controls = horizon_weights(censoring(surv), surv, month)
+    if not 0.0 < risk < 1.0 or not controls.any():
+        return nan, nan, nan, nan
+    up, down = change > 0, change < 0
+    events_up, events_down = (_true_positives(surv, rows, month) for rows in (up, down))
+    events = (events_up - events_down) / risk
+    nonevents = ((down.mean() - events_down) - (up.mean() - events_up)) / (1.0 - risk)
+    idi = float(cases @ change / cases.sum() - controls @ change / controls.sum())
+    return float(events + nonevents), float(events), float(nonevents), idi

@@ -1,0 +1,109 @@
+"""How far a lasso depends on chance: the penalty over repeated cross-validations, the features over subsamples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mtdlr.errors import FitError, Problem
+from mtdlr.stats.lasso import LassoCV, cross_validate_lasso, lasso_path, stratified_folds
+from mtdlr.survival import Survival
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RepeatedLassoCV:
+    """Cross-validations of one lasso with different folds.
+
+    Args:
+        runs: the cross-validations; they share their path.
+        lambdas: (R,) the penalty each chose.
+        index: where on the path the median choice lies.
+    """
+
+    runs: tuple[LassoCV, ...]
+    lambdas: Vector
+    index: int
+
+    @property
+    def lambda_median(self) -> float:
+        """The penalty of the path nearest above the median choice."""
+        return float(self.runs[0].lambdas[self.index])
+
+    @property
+    def coef(self) -> Vector:
+        """(p,) the coefficients there."""
+        coef: Vector = self.runs[0].coef[self.index]
+        return coef
+
+
+def repeat_cross_validation(
+    x: ArrayLike,
+    surv: Survival,
+    *,
+    n_repeats: int = 20,
+    n_folds: int = 10,
+    seed: int = 0,
+    rule: Literal["min", "1se"] = "min",
+    alpha: float = 1.0,
+    n_lambdas: int = 100,
+    lambda_ratio: float | None = None,
+) -> RepeatedLassoCV:
+    """The median penalty of several cross-validations, which does not hang on one draw of the folds.
+
+    Args:
+        n_repeats: cross-validations, with seeds drawn from `seed`.
+        rule: what each chooses: the smallest deviance, or the largest penalty within a standard error of it.
+        x, surv, n_folds, alpha, n_lambdas, lambda_ratio: as in `cross_validate_lasso`.
+
+    Raises:
+        FitError: as `cross_validate_lasso`; E-REPEATS for fewer than one.
+    """
+    if n_repeats < 1:
+        raise FitError(Problem("E-REPEATS", "at least one repeat is needed", found=str(n_repeats)))
+    seeds = np.random.default_rng(seed).integers(0, 2**31, n_repeats).tolist()
+    runs = tuple(
+        cross_validate_lasso(x, surv, folds=stratified_folds(surv.event, n_folds, s), alpha=alpha,
+                             n_lambdas=n_lambdas, lambda_ratio=lambda_ratio) for s in seeds
+    )
+    at = np.array([run.index_min if rule == "min" else run.index_1se for run in runs])
+    return RepeatedLassoCV(runs, runs[0].lambdas[at], int(np.floor(np.median(at))))
+
+
+def selection_frequency(
+    x: ArrayLike,
+    surv: Survival,
+    lambda_: float,
+    *,
+    n_resamples: int = 100,
+    seed: int = 0,
+    alpha: float = 1.0,
+) -> Vector:
+    """(p,) share of random halves of the patients, stratified by event, in which the lasso keeps each feature.
+
+    Args:
+        x: (n, p) features.
+        surv: follow-up.
+        lambda_: the penalty.
+        n_resamples, seed: how many halves, and of the random numbers.
+        alpha: as in `lasso_path`.
+
+    Raises:
+        FitError: as `lasso_path`; E-REPEATS for fewer than one.
+
+    References: Meinshausen and Buhlmann, JRSS B 2010.
+    """
+    if n_resamples < 1:
+        raise FitError(Problem("E-REPEATS", "at least one resample is needed", found=str(n_resamples)))
+    matrix = np.asarray(x, dtype=np.float64)
+    seeds = np.random.default_rng(seed).integers(0, 2**31, n_resamples).tolist()
+    kept = np.zeros(matrix.shape[1])
+    for one in seeds:
+        half = stratified_folds(surv.event, 2, one) == 0
+        path = lasso_path(matrix[half], surv.take(half), alpha=alpha, lambdas=[lambda_])
+        kept += path.coef[0] != 0
+    return kept / n_resamples
