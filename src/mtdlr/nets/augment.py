@@ -1,0 +1,81 @@
+"""Random small movements of PET, CT and mask together (METHOD 3e), as published and mended."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MAX_DEGREES = 5.0
+SHIFT_OF_128 = 10.0
+
+
+def augment(image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Images and masks under one rotation, shift and left-right flip a patient.
+
+    Rotations are uniform within 5 degrees about each axis, shifts uniform within 10 of 128 voxels, flips along x at
+    one half. What enters from outside is the patient's own air (the least CT number and uptake), and masks stay binary
+    at one half.
+
+    Args:
+        image: (b, c, z, y, x).
+        mask: (b, z, y, x), 0 or 1.
+        generator: the source of randomness.
+    """
+    b, size = image.shape[0], image.shape[2:]
+    angles = _uniform(b, 3, generator) * math.radians(MAX_DEGREES)
+    shifts = _uniform(b, 3, generator) * (2.0 * SHIFT_OF_128 / 128.0)
+    flips = (torch.rand(b, generator=generator) < 0.5).float() * -2.0 + 1.0
+    rotation = _rotation(angles[:, 0], 0) @ _rotation(angles[:, 1], 1) @ _rotation(angles[:, 2], 2)
+    rotation = rotation * torch.stack([flips, torch.ones(b), torch.ones(b)], 1)[:, None, :]
+    grid = _grid(rotation, shifts, size)
+    air = image.amin((2, 3, 4), keepdim=True)
+    moved = _sample(torch.cat([image - air, mask[:, None].to(image.dtype)], 1), grid)
+    return moved[:, :-1] + air, (moved[:, -1] > 0.5).to(mask.dtype)
+
+
+def augment_paper(image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The published augmentation with its flaws: every axis shifted by exactly 10 of 128 voxels one way or the other,
+    zeros from outside whatever they mean, three interpolations in a row, and masks that grow by a threshold of 0.2."""
+    b, size = image.shape[0], image.shape[2:]
+    angles = _uniform(b, 3, generator) * math.radians(MAX_DEGREES)
+    signs = (torch.rand(b, 3, generator=generator) < 0.5).float() * 2.0 - 1.0
+    voxels = torch.tensor([round(n * SHIFT_OF_128 / 128.0) for n in reversed(size)], dtype=torch.float32)
+    shifts = signs * voxels * 2.0 / torch.tensor(list(reversed(size)), dtype=torch.float32)
+    flips = (torch.rand(b, generator=generator) < 0.5).float() * -2.0 + 1.0
+    both = torch.cat([image, mask[:, None].to(image.dtype)], 1)
+    for axis, moved in ((2, (0, 1)), (1, (2,)), (0, ())):
+        rotation = _rotation(angles[:, axis], axis)
+        if axis == 2:
+            rotation = rotation * torch.stack([flips, torch.ones(b), torch.ones(b)], 1)[:, None, :]
+        shift = torch.zeros(b, 3)
+        shift[:, list(moved)] = shifts[:, list(moved)]
+        both = _sample(both, _grid(rotation, shift, size))
+    return both[:, :-1], (both[:, -1] > 0.2).to(mask.dtype)
+
+
+def _uniform(b: int, n: int, generator: torch.Generator) -> Tensor:
+    """(b, n) in [-1, 1)."""
+    return torch.rand(b, n, generator=generator) * 2.0 - 1.0
+
+
+def _rotation(angle: Tensor, axis: int) -> Tensor:
+    """(b, 3, 3) rotations about one of (x, y, z)."""
+    cos, sin, matrix = angle.cos(), angle.sin(), torch.eye(3).repeat(len(angle), 1, 1)
+    i, j = [(1, 2), (0, 2), (0, 1)][axis]
+    matrix[:, i, i], matrix[:, j, j], matrix[:, i, j], matrix[:, j, i] = cos, cos, -sin, sin
+    return matrix
+
+
+def _grid(rotation: Tensor, shift: Tensor, size: torch.Size) -> Tensor:
+    """Sampling positions (b, z, y, x, 3) of a movement in (x, y, z) order, isotropic in voxels."""
+    half = torch.tensor(list(reversed(size)), dtype=torch.float32) / 2.0
+    linear = rotation * half[None, None, :] / half[None, :, None]
+    return F.affine_grid(torch.cat([linear, shift[:, :, None]], 2), [len(shift), 1, *size], align_corners=False)
+
+
+def _sample(x: Tensor, grid: Tensor) -> Tensor:
+    """Linear interpolation, zero outside."""
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

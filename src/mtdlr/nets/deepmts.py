@@ -1,0 +1,232 @@
+"""DeepMTS: a segmentation backbone and a cascaded survival network that share one risk head.
+
+Reference: Meng et al., DeepMTS: deep multi-task learning for survival prediction in patients with advanced
+nasopharyngeal carcinoma using pretreatment PET/CT, IEEE J Biomed Health Inform 2022.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtdlr.nets.blocks import (
+    Conv3d,
+    ConvNormRelu,
+    DenseBlock,
+    ResidualStage,
+    RiskHead,
+    channels_last,
+    conv3d,
+    global_average,
+    scaled,
+)
+
+ENCODER = ((8, 2), (16, 2), (32, 3), (64, 3), (128, 4))
+DECODER = ((64, 3), (32, 3), (16, 2), (8, 2))
+CSN_BLOCKS = ((4, 16), (8, 32), (16, 64))
+
+
+@dataclass(frozen=True)
+class DeepmtsConfig:
+    """What DeepMTS is built from; the defaults are the published network.
+
+    Args:
+        in_channels: images of one patient, PET then CT.
+        width: factor on every channel count.
+        clinical: length of the clinical vector of the last layer.
+        intervals: 0 for one log-hazard, else logits of a discrete-time likelihood.
+        dropout: share dropped inside the cascaded survival network.
+        head_dropout: share dropped before each dense layer.
+        detach_probability: whether the survival network sees the tumour probability without gradient.
+        norm_momentum: share of a batch's statistics that enters the running ones.
+        pooling: `average` is the published head on grid averages; `regional` standardises those and adds statistics
+            of the images in the tumour, around it and elsewhere.
+        near_voxels: how far around the tumour its surroundings reach, voxels.
+    """
+
+    in_channels: int = 2
+    width: float = 1.0
+    clinical: int = 0
+    intervals: int = 0
+    dropout: float = 0.05
+    head_dropout: float = 0.5
+    detach_probability: bool = False
+    norm_momentum: float = 0.01
+    pooling: Literal["average", "regional"] = "average"
+    near_voxels: int = 6
+
+
+class Output(NamedTuple):
+    """What a network says about a batch: risk (b,); hazard logits (b, k) or None; probability (b, z, y, x) or None."""
+
+    risk: Tensor
+    hazard_logits: Tensor | None
+    probability: Tensor | None
+
+
+def output_of(head: Tensor, intervals: int, probability: Tensor | None) -> Output:
+    """The head's numbers as a risk: the log-hazard itself, or the log cumulative hazard of all intervals."""
+    if not intervals:
+        return Output(head[:, 0], None, probability)
+    return Output(F.softplus(head).sum(1).log(), head, probability)
+
+
+class Backbone(nn.Module):
+    """The residual encoder-decoder: tumour probability and the encoder's deep features (METHOD 3a)."""
+
+    def __init__(self, config: DeepmtsConfig) -> None:
+        super().__init__()
+        momentum, width = config.norm_momentum, config.width
+        widths = [scaled(c, width) for c, _ in ENCODER]
+        self.encoder, self.decoder = nn.ModuleList(), nn.ModuleList()
+        channels = config.in_channels
+        for c, (_, units) in zip(widths, ENCODER, strict=True):
+            self.encoder.append(ResidualStage(channels, c, units, momentum=momentum))
+            channels = c
+        for (c, units), skip in zip(DECODER, reversed(widths[:-1]), strict=True):
+            self.decoder.append(ResidualStage(channels + skip, scaled(c, width), units, momentum=momentum))
+            channels = scaled(c, width)
+        self.segment = conv3d(channels, 2, 1)
+        self.adapters = nn.ModuleList(ConvNormRelu(c, max(1, c // 2), 1, momentum=momentum) for c in widths)
+        self.n_features = sum(max(1, c // 2) for c in widths)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Probability (b, z, y, x) and the five encoder maps of images (b, c, z, y, x) of any size from 16 up."""
+        x = padded_to_multiple(image, 16)
+        maps: list[Tensor] = []
+        for level, stage in enumerate(self.encoder):
+            x = stage(F.max_pool3d(x, 2) if level else x)
+            maps.append(x)
+        for stage, skip in zip(self.decoder, reversed(maps[:-1]), strict=True):
+            x = stage(skip, x)
+        z, y, x_ = image.shape[2:]
+        return torch.softmax(self.segment(x), 1)[:, 0, :z, :y, :x_], maps
+
+    def features(self, maps: list[Tensor]) -> Tensor:
+        """(b, 124 at width 1): the adapted encoder maps, averaged over the grid."""
+        return torch.cat([global_average(adapt(m)) for adapt, m in zip(self.adapters, maps, strict=True)], 1)
+
+
+class SurvivalNetwork(nn.Module):
+    """The cascaded survival network: a stem and three dense blocks (METHOD 3b)."""
+
+    def __init__(self, in_channels: int, *, width: float, dropout: float, momentum: float) -> None:
+        super().__init__()
+        growth, channels = scaled(16, width), scaled(24, width)
+        self.stem = Conv3d(in_channels, channels, 3, stride=2)
+        nn.init.kaiming_uniform_(self.stem.weight, nonlinearity="relu")
+        nn.init.zeros_(self.stem.bias)  # type: ignore[arg-type]
+        self.blocks, self.norms, self.reduce, self.feature_norms = (nn.ModuleList() for _ in range(4))
+        for layers, c in CSN_BLOCKS:
+            block = DenseBlock(channels, layers, growth, dropout=dropout, bias=True, eps=1e-3, momentum=momentum)
+            channels = scaled(c, width)
+            self.blocks.append(block)
+            self.norms.append(nn.BatchNorm3d(block.out_channels, eps=1e-3, momentum=momentum))
+            self.reduce.append(conv3d(block.out_channels, channels, 1))
+            self.feature_norms.append(nn.BatchNorm3d(channels, eps=1e-3, momentum=momentum))
+        self.dropout = nn.Dropout(dropout)
+        self.n_features = sum(scaled(c, width) for _, c in CSN_BLOCKS)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """The three feature maps, on grids 31, 15 and 7 for an input of 128."""
+        x = F.max_pool3d(self.dropout(self.stem(x)), 3, 2)
+        maps: list[Tensor] = []
+        for block, norm, reduce, feature_norm in zip(self.blocks, self.norms, self.reduce, self.feature_norms,
+                                                     strict=True):
+            x = F.avg_pool3d(x, 2) if maps else x
+            x = self.dropout(reduce(F.relu(norm(block(x)), inplace=True)))
+            maps.append(F.relu(feature_norm(x), inplace=True))
+        return maps
+
+    def features(self, x: Tensor) -> Tensor:
+        """(b, 112 at width 1)."""
+        return torch.cat([global_average(m) for m in self(x)], 1)
+
+
+class DeepMTS(nn.Module):
+    """Risk and tumour probability of PET/CT, 3,709,671 trainable parameters by default.
+
+    >>> sum(p.numel() for p in DeepMTS(DeepmtsConfig()).parameters())
+    3709671
+    """
+
+    def __init__(self, config: DeepmtsConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config)
+        self.survival = SurvivalNetwork(config.in_channels + 1, width=config.width, dropout=config.dropout,
+                                        momentum=config.norm_momentum)
+        regional = config.pooling == "regional"
+        self.head = RiskHead((self.backbone.n_features, self.survival.n_features), hidden=scaled(64, config.width),
+                             clinical=config.clinical, outputs=max(1, config.intervals), dropout=config.head_dropout,
+                             standardised=regional,
+                             direct=n_region_statistics(config.in_channels) if regional else 0)
+
+    def segment(self, image: Tensor) -> Tensor:
+        """Tumour probability (b, z, y, x) alone."""
+        return self.backbone(channels_last(image))[0]
+
+    def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
+        """Risk and probability of images (b, 2, z, y, x), every axis >= 32."""
+        image = channels_last(image)
+        probability, maps = self.backbone(image)
+        seen = probability.detach() if self.config.detach_probability else probability
+        joined = channels_last(torch.cat([image, seen[:, None]], 1))
+        features = [self.backbone.features(maps), self.survival.features(joined)]
+        direct = region_statistics(image, seen, self.config.near_voxels) if self.config.pooling == "regional" else None
+        return output_of(self.head(features, clinical, direct), self.config.intervals, probability)
+
+    def l2(self) -> Tensor:
+        """Sum of squares of the risk head's kernels."""
+        return self.head.l2()
+
+
+def padded_to_multiple(image: Tensor, step: int) -> Tensor:
+    """The image with its last planes repeated until every axis is a multiple of `step`."""
+    missing = [-n % step for n in image.shape[2:]]
+    if not any(missing):
+        return image
+    z, y, x = missing
+    return channels_last(F.pad(image, (0, x, 0, y, 0, z), mode="replicate"))
+
+
+def n_region_statistics(channels: int) -> int:
+    """How many numbers `region_statistics` gives."""
+    return 1 + 3 * 3 * channels
+
+
+def region_statistics(image: Tensor, probability: Tensor, near_voxels: int) -> Tensor:
+    """(b, 1 + 9c): log tumour volume, and log mean, log SD and skewness of each channel in three regions.
+
+    The regions are the tumour, what lies within `near_voxels` of it, and the rest, each voxel weighted by how probably
+    it belongs there. Channels count from their least value, air, so a centre's scale of uptake is an additive constant.
+
+    Args:
+        image: (b, c, z, y, x).
+        probability: (b, z, y, x), the tumour.
+        near_voxels: how far the surroundings reach.
+    """
+    above_air = (image - image.amin((2, 3, 4), keepdim=True)).flatten(2)
+    tumour = probability[:, None]
+    near = dilated(tumour, near_voxels) - tumour
+    found = [torch.log1p(tumour.sum((2, 3, 4)))]
+    for region in (tumour, near, (1.0 - near - tumour).clamp_min(0.0)):
+        weight = (region / (region.sum((2, 3, 4), keepdim=True) + 1e-3)).flatten(2)
+        mean = (above_air * weight).sum(2)
+        deviation = above_air - mean[:, :, None]
+        sd = ((deviation.square() * weight).sum(2) + 1e-8).sqrt()
+        skewness = (deviation.pow(3) * weight).sum(2) / (sd + 1e-3).pow(3)
+        found += [torch.log(mean + 1e-3), torch.log(sd + 1e-3), skewness]
+    return torch.cat(found, 1)
+
+
+def dilated(x: Tensor, voxels: int) -> Tensor:
+    """The greatest value within a cube of `voxels` each way, one axis after the other."""
+    for axis in range(3):
+        reach = [voxels if axis == k else 0 for k in range(3)]
+        x = F.max_pool3d(x, [2 * r + 1 for r in reach], 1, reach)
+    return x

@@ -1,0 +1,52 @@
+"""The state of a training that has not ended, as one file: replaced whole, so a crash leaves the old or the new one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mtdlr.nets.weights import read_tensors, replace_file, weights_of
+
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def save_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, best: Mapping[str, Tensor],
+               facts: Mapping[str, Any]) -> None:
+    """Write weights, AdamW moments, the best weights so far, and plain JSON facts."""
+    tensors = {f"model/{name}": value for name, value in weights_of(model).items()}
+    tensors |= {f"best/{name}": value for name, value in best.items()}
+    for name, parameter in model.named_parameters():
+        for moment, value in optimiser.state.get(parameter, {}).items():
+            tensors[f"{moment}/{name}"] = value.detach().contiguous()
+    replace_file(path, save(tensors, {"facts": json.dumps(facts)}))
+
+
+def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
+                                                                                      dict[str, Any]]:
+    """Put a saved state into model and optimiser; the best weights and the facts come back.
+
+    Raises:
+        BundleError: E-WEIGHTS when the file cannot be read.
+    """
+    tensors, metadata = read_tensors(path)
+    model.load_state_dict({**model.state_dict(), **_under(tensors, "model")})
+    for name, parameter in model.named_parameters():
+        if f"step/{name}" not in tensors:
+            continue
+        moments = {moment: tensors[f"{moment}/{name}"] for moment in MOMENTS}
+        optimiser.state[parameter] = {
+            moment: value if moment == "step" else torch.zeros_like(parameter).copy_(value)
+            for moment, value in moments.items()}
+    return _under(tensors, "best"), json.loads(metadata["facts"])
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors whose name starts with `prefix/`, without it."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): value for name, value in tensors.items() if name.startswith(start)}

@@ -1,0 +1,107 @@
+"""The single-task survival networks: images in, one risk out, no mask (METHOD 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtdlr.nets.blocks import DenseBlock, RiskHead, channels_last, conv3d, global_average, scaled
+from mtdlr.nets.deepmts import Output, SurvivalNetwork, output_of
+
+DENSENET121 = (6, 12, 24, 16)
+
+
+@dataclass(frozen=True)
+class SingletaskConfig:
+    """What a single-task network is built from.
+
+    Args:
+        network: the cascaded survival network without a mask, or a 3D DenseNet-121 (Qiang et al., JNCI 2021).
+        in_channels: images of one patient, PET then CT.
+        width: factor on every channel count.
+        clinical: length of the clinical vector of the last layer (csn-only).
+        intervals: 0 for one log-hazard, else logits of a discrete-time likelihood.
+        dropout: share dropped inside the csn-only network.
+        head_dropout: share dropped before each dense layer.
+        norm_momentum: share of a batch's statistics that enters the running ones.
+        pooling: `regional` standardises the pooled features, as in DeepMTS; there are no regions without a mask.
+    """
+
+    network: Literal["csn-only", "densenet121-3d"] = "csn-only"
+    in_channels: int = 2
+    width: float = 1.0
+    clinical: int = 0
+    intervals: int = 0
+    dropout: float = 0.05
+    head_dropout: float = 0.5
+    norm_momentum: float = 0.01
+    pooling: Literal["average", "regional"] = "average"
+
+
+class CsnOnly(nn.Module):
+    """The survival network of DeepMTS on the images alone, with a head of 64 units: what multi-task learning adds to.
+
+    >>> CsnOnly(SingletaskConfig()).survival.n_features
+    112
+    """
+
+    def __init__(self, config: SingletaskConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.survival = SurvivalNetwork(config.in_channels, width=config.width, dropout=config.dropout,
+                                        momentum=config.norm_momentum)
+        self.head = RiskHead((self.survival.n_features,), hidden=scaled(64, config.width), clinical=config.clinical,
+                             outputs=max(1, config.intervals), dropout=config.head_dropout,
+                             standardised=config.pooling == "regional")
+
+    def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
+        """Risk of images (b, 2, z, y, x), every axis >= 32."""
+        features = self.survival.features(channels_last(image))
+        return output_of(self.head([features], clinical), self.config.intervals, None)
+
+    def l2(self) -> Tensor:
+        """Sum of squares of the risk head's kernels."""
+        return self.head.l2()
+
+
+class DenseNet121(nn.Module):
+    """A 3D DenseNet-121 (Huang et al., CVPR 2017) with one linear output.
+
+    >>> sum(p.numel() for p in DenseNet121(SingletaskConfig("densenet121-3d")).parameters())
+    11265601
+    """
+
+    def __init__(self, config: SingletaskConfig) -> None:
+        super().__init__()
+        self.config = config
+        growth, channels = scaled(32, config.width), scaled(64, config.width)
+        self.stem = conv3d(config.in_channels, channels, 7, stride=2, bias=False)
+        self.stem_norm = nn.BatchNorm3d(channels, momentum=config.norm_momentum)
+        self.blocks, self.norms, self.reduce = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        for i, layers in enumerate(DENSENET121):
+            block = DenseBlock(channels, layers, growth, dropout=0.0, bias=False, eps=1e-5,
+                               momentum=config.norm_momentum)
+            channels = block.out_channels
+            self.blocks.append(block)
+            self.norms.append(nn.BatchNorm3d(channels, momentum=config.norm_momentum))
+            if i < len(DENSENET121) - 1:
+                self.reduce.append(conv3d(channels, channels // 2, 1, bias=False))
+                channels //= 2
+        self.head = nn.Linear(channels, max(1, config.intervals))
+
+    def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
+        """Risk of images (b, 2, z, y, x), every axis >= 32; it takes no clinical vector."""
+        x = F.relu(self.stem_norm(self.stem(channels_last(image))), inplace=True)
+        x = F.max_pool3d(x, 3, 2, 1)
+        for i, (block, norm) in enumerate(zip(self.blocks, self.norms, strict=True)):
+            x = F.relu(norm(block(x)), inplace=True)
+            if i < len(self.reduce):
+                x = F.avg_pool3d(self.reduce[i](x), 2)
+        return output_of(self.head(global_average(x)), self.config.intervals, None)
+
+    def l2(self) -> Tensor:
+        """Sum of squares of the last layer's kernel."""
+        return self.head.weight.square().sum()

@@ -1,0 +1,154 @@
+"""One batch's losses and gradients, computed in pieces that share one risk set; processes may take pieces in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from mtdlr.nets.deepmts import DeepMTS
+from mtdlr.nets.losses import cox_loss, dice_loss, discrete_time_loss
+from mtdlr.nets.weights import Network
+
+SurvivalLoss = Literal["cox-breslow", "cox-efron", "discrete"]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """Some places of a batch.
+
+    Args:
+        places: (b,) positions in the batch.
+        image: (b, 2, z, y, x); mask: (b, z, y, x); known: (b,) whether there is a mask.
+        mask_share: part of the batch's masks that is here.
+        seed: of the dropout.
+    """
+
+    places: Tensor
+    image: Tensor
+    mask: Tensor
+    known: Tensor
+    mask_share: float
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class RiskSet:
+    """Follow-up of a batch of n patients and of the m remembered ones behind them.
+
+    Args:
+        n: patients of the batch.
+        time_months, event: (n + m,).
+        remembered: (m,) earlier risks, without gradient.
+        loss: which survival loss.
+        cuts_months: ends of the intervals of the discrete loss.
+    """
+
+    n: int
+    time_months: Tensor
+    event: Tensor
+    remembered: Tensor
+    loss: SurvivalLoss
+    cuts_months: Tensor
+
+
+def backward(model: Network, pieces: Sequence[Piece], risk_set: RiskSet | None, *, survival_weight: float = 1.0,
+             several: bool = False) -> tuple[Tensor, Tensor]:
+    """Add the gradients of Dice and survival loss to the model's; the batch's ((Dice, survival) losses, risks) come
+    back.
+
+    Args:
+        model: in training mode, gradients cleared.
+        pieces: this process's share of the batch.
+        risk_set: None while segmentation is learned alone.
+        survival_weight: weight of the survival loss beside Dice.
+        several: whether the batch has pieces beyond one; then all risks are computed once beforehand, without
+            gradient, so that each piece's loss is that of the whole batch.
+    """
+    n = risk_set.n if risk_set is not None else 0
+    risks = _risks_beforehand(model, pieces, n) if risk_set is not None and several else torch.zeros(n)
+    values = torch.zeros(2)
+    for piece in pieces:
+        torch.manual_seed(piece.seed)
+        dice, survival, risk = _losses(model, piece, risk_set, risks)
+        share = len(piece.places) / n if n else 0.0
+        weight = survival_weight * (share if risk_set is None or risk_set.loss == "discrete"
+                                    else len(risk_set.time_months) / n)
+        # A Cox loss is a mean over all events of its risk set, but only the batch's risks carry gradient; without the
+        # factor above a longer memory would weaken it.
+        (dice * piece.mask_share + survival * weight).backward()
+        values += torch.stack([dice.detach() * piece.mask_share, survival.detach() * share])
+        if risk is not None:
+            risks[piece.places] = risk
+    sum_over_processes([p.grad for p in model.parameters() if p.grad is not None] + [values])
+    return values, risks
+
+
+def _losses(model: Network, piece: Piece, risk_set: RiskSet | None,
+            risks: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """(Dice loss, survival loss, risks without gradient) of a piece."""
+    risk, dice, survival = None, torch.zeros(()), torch.zeros(())
+    kind = piece.image.device.type
+    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+        if risk_set is None:
+            assert isinstance(model, DeepMTS)
+            probability: Tensor | None = model.segment(piece.image)
+        else:
+            risk, logits, probability = model(piece.image)
+    if probability is not None and piece.mask_share:
+        dice = dice_loss(probability.float(), piece.mask, piece.known).cpu()
+    if risk is None or risk_set is None:
+        return dice, survival, None
+    risk = risk.float().cpu()
+    if logits is not None:
+        survival = discrete_time_loss(logits.float().cpu(), risk_set.time_months[piece.places],
+                                      risk_set.event[piece.places], risk_set.cuts_months)
+    else:
+        everyone = torch.cat([risks.index_put((piece.places,), risk), risk_set.remembered])
+        survival = cox_loss(everyone, risk_set.time_months, risk_set.event,
+                            "efron" if risk_set.loss == "cox-efron" else "breslow")
+    return dice, survival, risk.detach()
+
+
+def _risks_beforehand(model: nn.Module, pieces: Sequence[Piece], n: int) -> Tensor:
+    """Risks (n,) of every piece of every process, without gradient and without touching the running statistics."""
+    risks, norms = torch.zeros(n), [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm3d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    with torch.no_grad():
+        for piece in pieces:
+            torch.manual_seed(piece.seed)
+            risks[piece.places] = model(piece.image).risk.float().cpu()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    sum_over_processes([risks])
+    return risks
+
+
+def rank_and_world() -> tuple[int, int]:
+    """This process among those that train one network together, and how many they are."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def sum_over_processes(tensors: Sequence[Tensor]) -> None:
+    """Add each tensor up over the processes, in place."""
+    if rank_and_world()[1] > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def average_statistics(model: nn.Module) -> None:
+    """Give every process the mean of their running statistics."""
+    world = rank_and_world()[1]
+    if world > 1:
+        buffers = [b for b in model.buffers() if b.is_floating_point()]
+        sum_over_processes(buffers)
+        for buffer in buffers:
+            buffer /= world

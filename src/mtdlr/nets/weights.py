@@ -1,0 +1,179 @@
+"""A trained network on disk: weights.safetensors beside a readable model.json. Reading it runs no code of the file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from mtdlr.errors import BundleError, Problem
+from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
+from mtdlr.nets.fold import folded
+from mtdlr.nets.singletask import CsnOnly, DenseNet121, SingletaskConfig
+
+WEIGHTS, MODEL, FORMAT = "weights.safetensors", "model.json", 1
+Config = DeepmtsConfig | SingletaskConfig
+Network = DeepMTS | CsnOnly | DenseNet121
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A trained network, ready to score.
+
+    Args:
+        model: the network in evaluation mode.
+        facts: what model.json says beside the architecture: chosen epoch, validation figures, training recipe.
+        digest: SHA-256 of the weights file; two checkpoints with one digest are the same network.
+    """
+
+    model: Network
+    facts: Mapping[str, Any]
+    digest: str
+
+    @cached_property
+    def scorer(self) -> nn.Module:
+        """The network with its batch norms folded away: the same numbers, faster, without gradients."""
+        return folded(self.model)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Checkpoint:
+        """The network a folder holds.
+
+        Raises:
+            BundleError: E-WEIGHTS for a file that is missing, damaged, of another architecture or shape,
+                E-NANWEIGHTS for weights that are not finite.
+        """
+        folder = Path(folder)
+        facts = _read_model(folder / MODEL)
+        raw, digest = _read_weights(folder / WEIGHTS)
+        if digest != facts.get("weights_sha256"):
+            raise _bad("the weights are not those model.json was written for", folder / WEIGHTS)
+        model = build(_config(facts, folder / MODEL))
+        _fill(model, raw, folder / WEIGHTS)
+        return cls(model.eval(), {k: v for k, v in facts.items() if k not in ("config", "weights_sha256")}, digest)
+
+
+def build(config: Config) -> Network:
+    """A network with fresh weights, channels-last; seed torch first."""
+    model: Network
+    if isinstance(config, DeepmtsConfig):
+        model = DeepMTS(config)
+    else:
+        model = CsnOnly(config) if config.network == "csn-only" else DenseNet121(config)
+    return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+def network_name(config: Config) -> str:
+    """deepmts, csn-only or densenet121-3d."""
+    return "deepmts" if isinstance(config, DeepmtsConfig) else config.network
+
+
+def weights_of(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and running statistics, as stored: plain layout, batch counters left out."""
+    return {name: value.detach().contiguous() for name, value in model.state_dict().items()
+            if not name.endswith("num_batches_tracked")}
+
+
+def save_network(weights: Mapping[str, Tensor], config: Config, folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write weights.safetensors and then model.json, each whole or not at all."""
+    data = save(dict(weights))
+    model = {
+        "format": FORMAT, "network": network_name(config), "config": dataclasses.asdict(config),
+        "weights_sha256": hashlib.sha256(data).hexdigest(), **facts,
+    }
+    replace_file(folder / WEIGHTS, data)
+    replace_file(folder / MODEL, (json.dumps(model, indent=1) + "\n").encode())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` at `path` so that a reader, or a crash, finds the old file or the new one and nothing between."""
+    scratch = path.with_name(f".{path.name}.part")
+    with scratch.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(scratch, path)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and string metadata of a safetensors file.
+
+    Raises:
+        BundleError: E-WEIGHTS when it is not one.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise _bad(f"not a readable safetensors file ({type(error).__name__})", path) from None
+
+
+def _read_model(path: Path) -> dict[str, Any]:
+    """model.json, checked for format."""
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise _bad("no readable model description", path) from None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise _bad("unknown format of a model description", path,
+                   found=str(facts.get("format") if isinstance(facts, dict) else type(facts).__name__),
+                   expected=str(FORMAT))
+    return facts
+
+
+def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Tensors of the weights file and its SHA-256."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        raise _bad("there are no weights", path) from None
+    return read_tensors(path)[0], digest
+
+
+def _config(facts: Mapping[str, Any], path: Path) -> Config:
+    """The architecture model.json names."""
+    kinds: dict[str, type[Config]] = {"deepmts": DeepmtsConfig, "csn-only": SingletaskConfig,
+                                      "densenet121-3d": SingletaskConfig}
+    name, values = facts.get("network"), facts.get("config")
+    if name not in kinds or not isinstance(values, dict):
+        raise _bad("unknown network", path, found=str(name), expected=", ".join(kinds))
+    fields = {field.name: type(field.default) for field in dataclasses.fields(kinds[name])}
+    wrong = [key for key in values.keys() | fields.keys()
+             if key not in fields or key not in values
+             or (fields[key] is not float and type(values[key]) is not fields[key])]
+    if wrong:
+        raise _bad("the architecture does not fit this version", path, found=f"keys {', '.join(sorted(wrong))}")
+    return kinds[name](**values)
+
+
+def _fill(model: nn.Module, raw: Mapping[str, Tensor], path: Path) -> None:
+    """Put the tensors into the model; names, shapes and dtypes must be exactly its own, and the values finite."""
+    own = weights_of(model)
+    strange = sorted(own.keys() ^ raw.keys())
+    if strange:
+        raise _bad("the weights belong to another architecture", path, found=f"{len(strange)} unmatched tensors, "
+                   f"first {strange[0]}")
+    for name, value in own.items():
+        if raw[name].shape != value.shape or raw[name].dtype != value.dtype:
+            raise _bad(f"tensor {name} has another shape or type", path, found=str(tuple(raw[name].shape)),
+                       expected=str(tuple(value.shape)))
+        if not bool(torch.isfinite(raw[name]).all()):
+            raise BundleError(Problem("E-NANWEIGHTS", f"tensor {name} holds values that are not finite",
+                                      where=path.name, remedy="Train the network again"))
+    model.load_state_dict({**model.state_dict(), **raw})
+
+
+def _bad(what: str, path: Path, found: str = "", expected: str = "") -> BundleError:
+    return BundleError(Problem("E-WEIGHTS", what, where=path.name, found=found, expected=expected,
+                               remedy="Copy the model folder again, or train the network again"))
