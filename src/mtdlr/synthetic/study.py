@@ -1,0 +1,191 @@
+"""The whole synthetic study on disk: two centres, clinical table, truth, settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtdlr.errors import Problem, StudyError
+from mtdlr.imaging import nifti
+from mtdlr.synthetic.dicom_writer import ContourKind, write_dicom_patient
+from mtdlr.synthetic.nifti_writer import write_nifti_patient
+from mtdlr.synthetic.patient import SyntheticPatient, make_patient
+from mtdlr.synthetic.truth import PARTS, disease_of, simulate_cohort
+from mtdlr.workers import Workers, run_jobs, values_of
+
+CENTER_OF = {"training": "A", "internal": "A", "external": "B"}
+CLINICAL_COLUMNS = (
+    "patient_id", "center", "split", "age", "gender", "ebv", "histology", "bmi", "ldh", "t_stage", "n_stage",
+    "tnm_stage", "ic", "ccrt", "ac", "targeted", "time_months", "event",
+)
+TRUTH_COLUMNS = ("patient_id", "split", "log_hazard", *PARTS, "volume_ml", "heterogeneity_latent", "invasion_ml",
+                 "node_ml", "n_stage", "uptake_suv", "image_seed")
+
+
+def simulate_study(
+    *, n_training: int = 522, n_internal: int = 130, n_external: int = 234, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(clinical table, truth table) of both centres; no images are made.
+
+    Args:
+        n_training, n_internal: patients of centre A.
+        n_external: patients of centre B.
+        seed: source of everything.
+
+    Raises:
+        StudyError: E-SYNTHETIC for a negative number of patients, or none at all.
+
+    >>> clinical, truth = simulate_study(n_training=20, n_internal=5, n_external=8, seed=3)
+    >>> clinical.patient_id.iloc[[0, -1]].tolist(), bool((clinical.patient_id == truth.patient_id).all())
+    (['A001', 'B008'], True)
+    """
+    sizes = (n_training, n_internal, n_external)
+    if min(sizes) < 0 or sum(sizes) == 0:
+        raise StudyError(Problem("E-SYNTHETIC", "a synthetic study needs patients", where="cohort sizes",
+                                 found=str(sizes), expected="numbers >= 0, not all 0"))
+    tables = []
+    for number, (split, n) in enumerate(zip(CENTER_OF, sizes, strict=True)):
+        if n > 0:
+            clinical, truth = simulate_cohort(split, n, np.random.default_rng([seed, number]))
+            seeds = np.arange(n) + 100_000 * (3 * seed + number)
+            tables.append((clinical.assign(split=split, center=CENTER_OF[split]),
+                           truth.assign(split=split, image_seed=seeds)))
+    clinical = pd.concat([pair[0] for pair in tables], ignore_index=True)
+    truth = pd.concat([pair[1] for pair in tables], ignore_index=True)
+    number_in_center = clinical.groupby("center").cumcount() + 1
+    names = [f"{center}{k:03d}" for center, k in zip(clinical["center"], number_in_center, strict=True)]
+    clinical, truth = clinical.assign(patient_id=names), truth.assign(patient_id=names)
+    return clinical[list(CLINICAL_COLUMNS)], truth[list(TRUTH_COLUMNS)].round(6)
+
+
+def patient_of(row: Mapping[str, Any], truth: Mapping[str, Any], *, voxel_scale: float = 1.0) -> SyntheticPatient:
+    """The scans of one row of a simulated study's two tables."""
+    patient = make_patient(disease_of(truth), patient_id=row["patient_id"], center=row["center"],
+                           voxel_scale=voxel_scale, seed=truth["image_seed"])
+    return replace(patient, row=row, truth=truth)
+
+
+def write_study(
+    folder: str | Path, *, n_training: int = 72, n_internal: int = 24, n_external: int = 36, voxel_scale: float = 1.0,
+    seed: int = 0, workers: Workers | None = None
+) -> Path:
+    """The path of the study.toml of a synthetic study, after writing it.
+
+    Args:
+        folder: made if missing; gets centerA/ (NIfTI), centerB/ (DICOM), truth/ (masks), clinical.csv, truth.csv,
+            manifest.csv, study.toml and README.txt.
+        n_training, n_internal, n_external: patients of each cohort; the last are centre B.
+        voxel_scale: factor on the voxel sizes; 0.5 is near clinical.
+        seed: the same seed writes the same bytes.
+        workers: where the patients are made; by default here, one after the other.
+
+    Raises:
+        StudyError: E-SYNTHETIC for a negative number of patients, or none at all.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    clinical, truth = simulate_study(n_training=n_training, n_internal=n_internal, n_external=n_external, seed=seed)
+    rows = zip(clinical.to_dict("records"), truth.to_dict("records"), strict=True)
+    jobs = [_Job(folder, _plain(row), _plain(hidden), voxel_scale) for row, hidden in rows]
+    scans = values_of(run_jobs(_write_patient, jobs, workers or Workers(), label="synthetic patients"))
+    pd.DataFrame(scans).to_csv(folder / "manifest.csv", index=False)
+    clinical.to_csv(folder / "clinical.csv", index=False)
+    truth.to_csv(folder / "truth.csv", index=False)
+    (folder / "README.txt").write_text(README, encoding="utf-8")
+    path = folder / "study.toml"
+    path.write_text(STUDY_TOML, encoding="utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One patient to be made and written."""
+
+    folder: Path
+    row: Mapping[str, Any]
+    truth: Mapping[str, Any]
+    voxel_scale: float
+
+
+def _plain(row: Mapping[Any, Any]) -> dict[str, Any]:
+    """A row by column name."""
+    return {str(name): value for name, value in row.items()}
+
+
+def _write_patient(job: _Job) -> dict[str, str]:
+    """Scans and true masks on disk; the row of the manifest."""
+    patient, truth = patient_of(job.row, job.truth, voxel_scale=job.voxel_scale), job.folder / "truth"
+    truth.mkdir(exist_ok=True)
+    masks = {"primary": patient.true_mask, "invasion": patient.invasion_mask, "nodes": patient.node_mask}
+    for kind, mask in masks.items():
+        nifti.write(truth / f"{patient.patient_id}_{kind}.nii.gz", mask)
+    return _write_nifti(job.folder, patient) if patient.row["center"] == "A" else _write_dicom(job.folder, patient)
+
+
+def _write_nifti(folder: Path, patient: SyntheticPatient) -> dict[str, str]:
+    """Centre A's way."""
+    write_nifti_patient(folder / "centerA", patient)
+    name, images = patient.patient_id, "centerA/images"
+    return {"patient_id": name, "pet": f"{images}/{name}__PT.nii.gz", "ct": f"{images}/{name}__CT.nii.gz",
+            "mask": f"centerA/labels/{name}.nii.gz"}
+
+
+def _write_dicom(folder: Path, patient: SyntheticPatient) -> dict[str, str]:
+    """Centre B's way: every second patient's contour is an RTSTRUCT, the others' a SEG."""
+    name, place = patient.patient_id, f"centerB/{patient.patient_id}"
+    kind: ContourKind = "rtstruct" if int(name[1:]) % 2 else "seg"
+    write_dicom_patient(folder / place, patient, contour=kind, seed=int(patient.truth["image_seed"]))
+    return {"patient_id": name, "pet": f"{place}/PET", "ct": f"{place}/CT", "mask": f"{place}/{kind.upper()}"}
+
+
+STUDY_TOML = """\
+# Settings of the synthetic study. Every key that is missing keeps the default of the preset.
+preset = "quick"
+
+[cohort]
+images = "manifest.csv"
+table = "clinical.csv"
+center = "center"
+split = "given"
+split_column = "split"
+stage = "tnm_stage"
+continuous = ["age", "bmi", "ldh"]
+described = ["ic", "ccrt", "ac", "targeted"]
+
+[cohort.factors]
+gender = ["Male", "Female"]
+ebv = ["Negative", "Positive", "Unknown"]
+histology = ["I", "II", "III"]
+t_stage = ["T1", "T2", "T3", "T4"]
+n_stage = ["N0", "N1", "N2", "N3"]
+tnm_stage = ["III", "IVa"]
+
+[cohort.references]
+histology = "III"
+n_stage = "N3"
+
+[evaluate]
+known_risk = "truth.csv"  # shown beside the models, never used by them
+
+[report]
+title = "Synthetic nasopharyngeal carcinoma, two centres"
+"""
+
+README = """\
+A synthetic study: nobody in it is real, and nothing can be learnt from it about nasopharyngeal carcinoma.
+
+centerA/        NIfTI in the naming of HECKTOR: images/<ID>__CT.nii.gz, images/<ID>__PT.nii.gz (SUV), labels/<ID>.nii.gz
+centerB/        DICOM, a folder a patient: CT, PET in Bq/ml, contour as RTSTRUCT or SEG
+clinical.csv    one row a patient; the margins follow Table 1 of Gu et al., Eur J Nucl Med Mol Imaging 2023
+manifest.csv    where each patient's PET, CT and mask are
+truth.csv       what really drives the hazard: log_hazard = stage + volume + heterogeneity + invasion + nodes
+truth/          true masks: the primary, its extension beyond the contour (invasion), the neck nodes
+study.toml      settings; `mtdlr run study.toml` makes the report
+
+truth.csv and truth/ are for judging results; no model may read them.
+"""
