@@ -1,0 +1,5 @@
+"""`python -m mtdlr`."""
+
+from mtdlr.cli import main
+
+main()

@@ -1,0 +1,137 @@
+"""A frozen model as a folder: networks, scales, signatures, nomograms, settings. No patient's row is in it.
+
+Everything is JSON or safetensors; every file's SHA-256 is in bundle.json, and loading refuses a folder that differs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mtdlr.errors import BundleError, Problem, StudyError
+from mtdlr.models import IN_SAMPLE, Scale
+from mtdlr.nomogram import Nomogram
+from mtdlr.results import Results
+from mtdlr.signature import Signature
+from mtdlr.store import file_hash
+from mtdlr.study import Study
+from mtdlr.versions import versions
+
+SCHEMA = 1
+HEADER = "bundle.json"
+KEPT_OF_COHORT = ("stage", "continuous", "factors", "references")
+README = """\
+# A frozen mtdlr model
+For research only; not a medical device.
+`mtdlr predict THIS_FOLDER PATIENT --clinical {stage}=...` predicts one patient's PET/CT.
+Trained on {n} patients with {events} events; horizons {months} months.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Frozen:
+    """What a bundle holds.
+
+    Args:
+        study: the settings that preparation, scoring and radiomics follow.
+        nomograms, signatures: by name, as in the run.
+        networks: folders of the checkpoints, by network and fold.
+        scales: of each network's risks.
+        cutoffs: risk-group cut-offs, by model.
+        facts: who trained it: numbers of patients and events, versions.
+    """
+
+    study: Study
+    nomograms: Mapping[str, Nomogram]
+    signatures: Mapping[str, Signature]
+    networks: Mapping[str, tuple[Path, ...]]
+    scales: Mapping[str, tuple[Scale, ...]]
+    cutoffs: Mapping[str, float]
+    facts: Mapping[str, Any]
+
+
+def save_bundle(results: Results, folder: Path) -> None:
+    """Write the frozen model of a finished run into an empty folder."""
+    models, training = results.models, results.cohort.of("training").table
+    for network, checkpoints in results.networks.items():
+        for k, checkpoint in enumerate(checkpoints):
+            for name in ("weights.safetensors", "model.json"):
+                target = folder / "networks" / network / str(k) / name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(checkpoint / name, target)
+    for name, nomogram in models.nomograms.items():
+        if not name.endswith(IN_SAMPLE):
+            (folder / f"nomogram_{name}.json").write_text(nomogram.to_json())
+    for source, signature in models.signatures.items():
+        signature.save(folder / f"signature_{source}.json")
+    facts = {"n": len(training), "events": int(training["event"].sum()), "versions": versions()}
+    (folder / "README.md").write_text(README.format(
+        stage=results.study.cohort.stage, months=", ".join(f"{m:g}" for m in results.study.nomogram.months), **facts))
+    _write_header(folder, results, facts)
+
+
+def read_bundle(folder: str | Path) -> Frozen:
+    """The frozen model in a folder, every byte of it checked.
+
+    Raises:
+        BundleError: E-NOBUNDLE, E-SCHEMA for one of a newer version, E-BUNDLEHASH for a file that is missing or was
+            changed, and what the parts raise.
+    """
+    folder = Path(folder)
+    header = _read_header(folder)
+    for name, digest in header["files"].items():
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()) or not path.is_file() or file_hash(path) != digest:
+            raise BundleError(Problem("E-BUNDLEHASH", "a file of the model is missing or was changed", where=name,
+                                      remedy="Ask the sender for the whole folder again"))
+    try:
+        study = Study.of(header["study"])
+    except StudyError as error:
+        raise BundleError(error.problems) from None
+    names = sorted(header["files"])
+    return Frozen(
+        study=study,
+        nomograms={_middle(n): Nomogram.from_json((folder / n).read_text())
+                   for n in names if n.startswith("nomogram_")},
+        signatures={_middle(n): Signature.load(folder / n) for n in names if n.startswith("signature_")},
+        networks={name: tuple(folder / "networks" / name / str(k) for k in range(len(scales)))
+                  for name, scales in header["scales"].items()},
+        scales={name: tuple(Scale(**s) for s in scales) for name, scales in header["scales"].items()},
+        cutoffs=header["cutoffs"], facts=header["facts"])
+
+
+def _write_header(folder: Path, results: Results, facts: Mapping[str, Any]) -> None:
+    models = results.models
+    settings = results.study.model_dump(mode="json", exclude={"run", "cohort", "report", "evaluate"})
+    cohort = results.study.recipe("cohort")
+    cutoffs = {e.model: e.groups.cutoff for (_, split), e in models.evaluations.items()
+               if split == "training" and e.groups}
+    header = {
+        "schema": SCHEMA, "facts": facts, "cutoffs": cutoffs,
+        "study": settings | {"cohort": {key: cohort[key] for key in KEPT_OF_COHORT}},
+        "scales": {name: [asdict(s) for s in scales] for name, scales in models.scales.items()},
+        "files": {str(p.relative_to(folder)): file_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()},
+    }
+    (folder / HEADER).write_text(json.dumps(header, indent=1, sort_keys=True))
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    try:
+        header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
+        schema = header["schema"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BundleError(Problem("E-NOBUNDLE", "this is not a model folder", where=folder.name,
+                                  expected=f"a folder with {HEADER}, as `mtdlr run` writes it")) from None
+    if schema != SCHEMA:
+        raise BundleError(Problem("E-SCHEMA", "the model was written by a newer version of mtdlr", where=folder.name,
+                                  found=f"schema {schema}", expected=f"schema {SCHEMA}", remedy="Update mtdlr"))
+    return dict(header)
+
+
+def _middle(name: str) -> str:
+    """`mtdlr` of `nomogram_mtdlr.json`."""
+    return name.partition("_")[2].removesuffix(".json")

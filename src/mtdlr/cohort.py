@@ -1,0 +1,211 @@
+"""Cohort: clinical table + scans -> patients, split once and checked for leakage."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtdlr.clinical import read_clinical
+from mtdlr.errors import CohortError, Problem, StudyError, TableError
+from mtdlr.imaging.layout import ScanSet, content_hash, discover
+from mtdlr.study import CohortSettings
+from mtdlr.survival import Survival
+
+SPLITS = ("training", "internal", "external")
+SPLIT_ALIASES = {"train": "training", "validation": "internal", "internal validation": "internal", "val": "internal",
+                 "test": "internal", "external validation": "external", "ext": "external"}
+MIN_EVENTS = 10
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient: where the scans are, and the clinical row."""
+
+    id: str
+    split: str
+    scan: ScanSet
+    clinical: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Every patient of a study.
+
+    Args:
+        table: indexed by patient id; time_months, event, center, split and the clinical columns.
+        scans: where each patient's scans are.
+        problems: what was found on the way; errors name the patients that are left out.
+    """
+
+    table: pd.DataFrame
+    scans: Mapping[str, ScanSet]
+    problems: tuple[Problem, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[Patient]:
+        for id_, row in self.table.iterrows():
+            yield Patient(str(id_), row["split"], self.scans[str(id_)],
+                          {str(name): value for name, value in row.items()})
+
+    @property
+    def ids(self) -> list[str]:
+        """Patient ids in table order."""
+        return [str(i) for i in self.table.index]
+
+    @property
+    def splits(self) -> list[str]:
+        """The cohorts that have patients, in the paper's order."""
+        return [split for split in SPLITS if (self.table["split"] == split).any()]
+
+    @property
+    def survival(self) -> Survival:
+        """Follow-up in table order."""
+        return Survival(self.table["time_months"].to_numpy(float), self.table["event"].to_numpy(bool))
+
+    def of(self, split: str) -> Cohort:
+        """The patients of one split."""
+        return replace(self, table=self.table[self.table["split"] == split])
+
+    def only(self, ids: Collection[str]) -> Cohort:
+        """The given patients, in table order."""
+        return replace(self, table=self.table[self.table.index.isin(list(ids))])
+
+
+def read_cohort(settings: CohortSettings, *, tolerant: bool = False) -> Cohort:
+    """Every patient that has both a clinical row and scans; those without scans are named in the problems.
+
+    Args:
+        settings: the study's cohort section.
+        tolerant: leave out the rows of the table that hold errors instead of raising, to look further (`check`).
+
+    Raises:
+        TableError: every error of the table at once; what `read_clinical` raises.
+        StudyError: E-CENTER.
+    """
+    table, problems = read_clinical(settings)
+    problems += _complain_of_split(table, settings)
+    if not tolerant:
+        raise_errors(problems)
+    found = {scan.patient_id: scan for scan in discover(settings.images, layout=settings.layout,
+                                                        mask_pattern=settings.mask_name)}
+    problems += [Problem("E-NOSCAN", "no PET/CT found for this patient", where=f"patient {i}",
+                         remedy=f"Looked in {settings.images.name}; is it named otherwise there?")
+                 for i in dict.fromkeys(table.index) if i not in found]
+    problems += [p.at(f"patient {i}") for i in dict.fromkeys(table.index) if i in found for p in found[i].problems]
+    spare = sorted(set(found) - set(table.index))
+    if spare:
+        problems.append(Problem("W-NOROW", f"{len(spare)} scans have no row in the table", found=", ".join(spare[:8])))
+    usable = _usable(table, found, problems)
+    return Cohort(split_patients(table.loc[usable], settings), {i: found[i] for i in usable}, tuple(problems))
+
+
+def split_patients(table: pd.DataFrame, settings: CohortSettings) -> pd.DataFrame:
+    """The table with a `split` column: training, internal or external.
+
+    External centres are kept apart; the rest is split at random within strata of event, or as the given column says.
+    """
+    table = table.assign(event=table["event"].astype(bool))
+    external = table["center"].isin(settings.external_centers).to_numpy()
+    if settings.split == "given":
+        split = table[settings.split_column].map(lambda name: SPLIT_ALIASES.get(name, name)).to_numpy(dtype=object)
+    elif settings.split == "center":
+        split = np.where(external, "external", "training").astype(object)
+    else:
+        inside = _hold_out(table["event"].to_numpy()[~external], settings.internal_fraction, settings.seed)
+        split = np.full(len(table), "external", dtype=object)
+        split[~external] = np.where(inside, "internal", "training")
+    return table.assign(split=split)
+
+
+def leakage(cohort: Cohort) -> tuple[dict[str, str], list[Problem]]:
+    """The content hash of every patient's scans, and errors where two patients share them (reads every file)."""
+    hashes = {id_: content_hash(cohort.scans[id_]) for id_ in cohort.ids}
+    owners = defaultdict(list)
+    for id_, digest in hashes.items():
+        owners[digest].append(id_)
+    return hashes, [_same_scan(cohort, ids) for ids in owners.values() if len(ids) > 1]
+
+
+def require_events(cohort: Cohort) -> None:
+    """Refuse a training cohort that cannot carry a model.
+
+    Raises:
+        CohortError: E-NOTRAINING, E-NOEVENTS, E-FEWEVENTS.
+    """
+    training = cohort.of("training")
+    events = int(training.table["event"].sum())
+    if not len(training):
+        raise CohortError(Problem("E-NOTRAINING", "no patient is in the training cohort"))
+    if events == 0:
+        raise CohortError(Problem("E-NOEVENTS", "no event in the training cohort: nothing can be learned",
+                                  found=f"0 events in {len(training)} patients"))
+    if events < MIN_EVENTS:
+        raise CohortError(Problem("E-FEWEVENTS", f"at least {MIN_EVENTS} events needed in the training cohort",
+                                  found=f"{events} in {len(training)} patients"))
+
+
+def impute(table: pd.DataFrame, variables: list[str]) -> tuple[pd.DataFrame, list[Problem]]:
+    """The table with missing values of `variables` filled from the TRAINING rows: their mode, or median if numeric."""
+    filled, problems = table.copy(), []
+    training = table[table["split"] == "training"]
+    for name in variables:
+        missing = filled[name].isna()
+        if missing.any():
+            numeric = pd.api.types.is_numeric_dtype(filled[name])
+            value = training[name].median() if numeric else training[name].mode().iloc[0]
+            filled.loc[missing, name] = value
+            problems.append(Problem("W-IMPUTED", f"missing values take the training cohort's {value}",
+                                    where=f"column {name}", found=", ".join(map(str, filled.index[missing]))))
+    return filled, problems
+
+
+def raise_errors(problems: Sequence[Problem]) -> None:
+    """Raise every error among the problems at once.
+
+    Raises:
+        TableError: if there is any.
+    """
+    errors = [problem for problem in problems if problem.is_error]
+    if errors:
+        raise TableError(errors)
+
+
+def _same_scan(cohort: Cohort, ids: list[str]) -> Problem:
+    splits = sorted({str(cohort.table.at[i, "split"]) for i in ids})
+    return Problem("E-SAMEIMAGE", "the same scan belongs to several patients", where="patients " + ", ".join(ids),
+                   found="in the cohorts " + " and ".join(splits), remedy="Leakage: keep one of them")
+
+
+def _complain_of_split(table: pd.DataFrame, settings: CohortSettings) -> list[Problem]:
+    unknown = sorted(set(settings.external_centers) - set(table["center"]))
+    if unknown:
+        raise StudyError(Problem("E-CENTER", "no patient comes from this centre", where="cohort.external_centers",
+                                 found=", ".join(unknown), expected=", ".join(sorted(set(table["center"])))))
+    if settings.split != "given":
+        return []
+    names = table[settings.split_column]
+    return [Problem("E-SPLIT", "not a cohort", where=f"patient {i}: {settings.split_column}", found=repr(name),
+                    expected=", ".join(SPLITS))
+            for i, name in names.items() if SPLIT_ALIASES.get(name, name) not in SPLITS]
+
+
+def _usable(table: pd.DataFrame, found: Mapping[str, ScanSet], problems: list[Problem]) -> list[str]:
+    """Ids that nothing is wrong with."""
+    named = {problem.where.split(":")[0].removeprefix("patient ") for problem in problems if problem.is_error}
+    return [i for i in dict.fromkeys(table.index) if i in found and i not in named and i]
+
+
+def _hold_out(event: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """A random mask of the given fraction, with its share of events."""
+    generator, held = np.random.default_rng(seed), np.zeros(event.size, dtype=bool)
+    for status in (True, False):
+        rows = generator.permutation(np.flatnonzero(event == status))
+        held[rows[: round(fraction * rows.size)]] = True
+    return held

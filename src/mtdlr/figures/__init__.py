@@ -1,0 +1,25 @@
+"""The figures of the paper and of the report, in journal widths, colour-blind safe, byte-stable."""
+
+from mtdlr.figures.curves import (
+    calibration_figure,
+    decision_figure,
+    kaplan_meier_figure,
+    roc_figure,
+    training_figure,
+)
+from mtdlr.figures.forest import forest_figure
+from mtdlr.figures.nomogram import nomogram_figure
+from mtdlr.figures.page import save
+from mtdlr.figures.scans import scan_figure
+
+__all__ = [
+    "calibration_figure",
+    "decision_figure",
+    "forest_figure",
+    "kaplan_meier_figure",
+    "nomogram_figure",
+    "roc_figure",
+    "save",
+    "scan_figure",
+    "training_figure",
+]

@@ -1,0 +1,190 @@
+"""One patient's PET/CT: the PET's projection and three fused planes through the tumour, with contours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+from scipy.ndimage import map_coordinates
+
+from mtdlr.figures.page import PURPLE, SKY, SMALL, WIDTH_MM, YELLOW, Width, drawn, number, page, panel
+from mtdlr.volume import Volume
+
+_MM = 1.5  # sampling of the planes
+_MIP_MM = 3.0
+_VIEW_MM = 220.0  # edge of the planes at most
+_WINDOW_HU = (-160.0, 240.0)
+_DARK = "#b8860b"  # stands for yellow on white
+_LINES: dict[str, tuple[str, Any]] = {"manual": (YELLOW, "-"), "predicted": (SKY, (0, (2.5, 1.2)))}
+_OTHER: tuple[str, Any] = (PURPLE, (0, (1, 1)))
+# LPS axes that run to the right and down the picture, and what stands at its left, right, top and bottom.
+_PLANES = {
+    "Axial": (0, 1, "RLAP"), "Coronal": (0, 2, "RLSI"), "Sagittal": (1, 2, "APSI"),
+}
+
+
+@drawn
+def scan_figure(pet: Volume, ct: Volume, contours: Mapping[str, Volume], *, width: Width = "double") -> Figure:
+    """PET projection and fused axial, coronal and sagittal planes through the middle of the tumour, with contours.
+
+    Args:
+        pet: SUV; any grid.
+        ct: HU; any grid.
+        contours: masks by label ("manual", "predicted"), on any grid; empty ones are named in the key as absent.
+        width: "single" (two panels a row) or "double" (four).
+    """
+    across = 4 if width == "double" else 2
+    pitch = WIDTH_MM[width] / across
+    side = pitch - 1.2
+    rows = 4 // across
+    figure = page(width, rows * (side + 4.5) + 5.0)
+    top = max(_peak(pet), 1e-6)
+    center = _center(pet, contours)
+    names = ("PET", *_PLANES)
+    for i, name in enumerate(names):
+        axes = panel(figure, i % across * pitch + 0.6, (rows - 1 - i // across) * (side + 4.5) + 5.0, side, side)
+        axes.set_axis_off()
+        title = f"PET projection, SUV 0\N{EN DASH}{number(top, 3)}" if name == "PET" else name
+        axes.set_title(title, fontsize=SMALL, pad=2.0)
+        if name == "PET":
+            _draw_projection(axes, pet, contours, top)
+        else:
+            _draw_plane(axes, name, (pet, ct), contours, center, top)
+    _key(figure, contours)
+    return figure
+
+
+def _peak(pet: Volume) -> float:
+    """The SUV that is black: the 99.9th percentile of what is not air, at least 5."""
+    uptake = np.asarray(pet.array, dtype=np.float64)
+    warm = uptake[uptake > 0.5]
+    return max(5.0, float(np.quantile(warm, 0.999))) if warm.size else 5.0
+
+
+def _center(pet: Volume, contours: Mapping[str, Volume]) -> NDArray[np.float64]:
+    """LPS mm of the middle of the manual mask, else of the first that is not empty, else of the hottest voxel."""
+    for _, mask in sorted(contours.items(), key=lambda item: item[0] != "manual"):
+        found = np.argwhere(np.asarray(mask.array) > 0)
+        if len(found):
+            return mask.points_mm(found.mean(axis=0))
+    return pet.points_mm(np.unravel_index(int(np.argmax(pet.array)), pet.shape))
+
+
+def _extent(volume: Volume) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """LPS mm of the smallest and largest corner of a volume."""
+    corners = np.array([[k, j, i] for k in (0, 1) for j in (0, 1) for i in (0, 1)]) * (np.array(volume.shape) - 1)
+    points = volume.points_mm(corners)
+    return points.min(axis=0), points.max(axis=0)
+
+
+def _sample(volume: Volume, points: NDArray[np.float64], *, order: int, outside: float) -> NDArray[np.float64]:
+    """Values of a volume at LPS points (..., 3)."""
+    indices = np.moveaxis(volume.indices(points), -1, 0)
+    array = np.asarray(volume.array, dtype=np.float32)
+    return np.asarray(map_coordinates(array, indices, order=order, cval=outside), dtype=np.float64)
+
+
+def _grid(pet: Volume, edge: float, step: float, right: int, down: int, center: NDArray[np.float64]
+          ) -> NDArray[np.float64]:
+    """LPS points (rows, columns, 3) of a square of `edge` mm around the tumour, moved to stay inside the scan; pictures
+    have anterior and superior at the top."""
+    low, high = _extent(pet)
+    steps = np.arange(int(edge / step)) * step - edge / 2.0
+    inside = np.where(high - low <= edge, (low + high) / 2.0, np.clip(center, low + edge / 2.0, high - edge / 2.0))
+    x, y = inside[right] + steps, inside[down] + (steps[::-1] if down == 2 else steps)
+    points = np.broadcast_to(center, (y.size, x.size, 3)).copy()
+    points[..., right] = x[None, :]
+    points[..., down] = y[:, None]
+    return points
+
+
+def _draw_plane(axes: Axes, name: str, images: tuple[Volume, Volume], contours: Mapping[str, Volume],
+                center: NDArray[np.float64], top: float) -> None:
+    """CT in grey, PET over it, contours on top."""
+    pet, ct = images
+    right, down, sides = _PLANES[name]
+    low, high = _extent(pet)
+    points = _grid(pet, min(_VIEW_MM, float((high - low).max())), _MM, right, down, center)
+    anatomy = _sample(ct, points, order=1, outside=-1000.0)
+    uptake = _sample(pet, points, order=1, outside=0.0)
+    axes.imshow(anatomy, cmap="gray", vmin=_WINDOW_HU[0], vmax=_WINDOW_HU[1], interpolation="bilinear")
+    strength = np.clip((uptake - 0.12 * top) / (0.4 * top), 0.0, 0.62)
+    axes.imshow(uptake, cmap="inferno", vmin=0.0, vmax=top, alpha=strength, interpolation="bilinear")
+    for label, mask in contours.items():
+        _outline(axes, _sample(mask, points, order=1, outside=0.0), *_LINES.get(label, _OTHER))
+    _letters(axes, sides, points.shape[:2], "white")
+    _scale_bar(axes, points.shape[:2], _MM, "white")
+
+
+def _draw_projection(axes: Axes, pet: Volume, contours: Mapping[str, Volume], top: float) -> None:
+    """The coronal maximum-intensity projection, hot is black."""
+    low, high = _extent(pet)
+    plane = _grid(pet, float((high - low).max()), _MIP_MM, 0, 2, low)
+    depth = np.arange(low[1], high[1] + _MIP_MM, _MIP_MM)
+
+    def projected(volume: Volume) -> NDArray[np.float64]:
+        best = np.zeros(plane.shape[:2])
+        for y in depth:
+            slab = plane.copy()
+            slab[..., 1] = y
+            np.maximum(best, _sample(volume, slab, order=1, outside=0.0), out=best)
+        return best
+
+    picture = projected(pet)
+    axes.imshow(picture, cmap="gray_r", vmin=0.0, vmax=top, interpolation="bilinear")
+    for label, mask in contours.items():
+        _outline(axes, projected(mask), *_on_white(label))
+    _letters(axes, "RLSI", picture.shape, "black")
+    _scale_bar(axes, picture.shape, _MIP_MM, "black")
+
+
+def _on_white(label: str) -> tuple[str, Any]:
+    """Colour and dashes of a contour on a white ground."""
+    color, dash = _LINES.get(label, _OTHER)
+    return _DARK if color == YELLOW else color, dash
+
+
+def _outline(axes: Axes, mask: NDArray[np.float64], color: str, dash: object) -> None:
+    if mask.min() < 0.5 <= mask.max():
+        axes.contour(mask, levels=[0.5], colors=[color], linewidths=0.8, linestyles=[dash])
+
+
+def _letters(axes: Axes, sides: str, shape: tuple[int, ...], color: str) -> None:
+    """R L A P S I at the edges of the picture."""
+    places = ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"), (0.5, 0.985, "center", "top"),
+              (0.5, 0.015, "center", "bottom"))
+    for letter, (x, y, ha, va) in zip(sides, places, strict=True):
+        axes.text(x * shape[1] - 0.5, (1.0 - y) * shape[0] - 0.5, letter, color=color, fontsize=SMALL - 0.5, ha=ha,
+                  va=va, path_effects=_halo(color))
+
+
+def _scale_bar(axes: Axes, shape: tuple[int, ...], step: float, color: str) -> None:
+    """5 cm at the lower right."""
+    length = 50.0 / step
+    y, end = 0.955 * shape[0], 0.965 * shape[1]
+    axes.plot([end - length, end], [y, y], color=color, lw=1.2, solid_capstyle="butt")
+    axes.text(end - length / 2.0, y - 0.015 * shape[0], "5 cm", color=color, fontsize=SMALL - 0.5, ha="center",
+              va="bottom", path_effects=_halo(color))
+
+
+def _halo(color: str) -> list[withStroke]:
+    """The outline that keeps a letter legible on any tissue."""
+    return [withStroke(linewidth=1.2, foreground="black" if color == "white" else "white")]
+
+
+def _key(figure: Figure, contours: Mapping[str, Volume]) -> None:
+    """Which line is which, beneath the pictures."""
+    handles = []
+    for label, mask in contours.items():
+        color, dash = _on_white(label)
+        name = label if np.any(np.asarray(mask.array) > 0) else f"{label} (empty)"
+        handles.append(Line2D([], [], color=color, ls=dash, lw=1.2, label=name))
+    if handles:
+        figure.legend(handles=handles, loc="lower center", ncols=len(handles), bbox_to_anchor=(0.5, 0.0),
+                      borderaxespad=0.3)

@@ -1,0 +1,200 @@
+"""From a checkpoint and a prepared image to a risk and a tumour mask, and where in the image the risk came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mtdlr.errors import Problem, ScanError
+from mtdlr.nets.weights import Checkpoint
+
+__all__ = [
+    "Attribution", "Checkpoint", "MaskAgreement", "Score", "attribution", "mask_agreement", "score", "tumour_mask",
+]
+
+FALLBACK_SUV = 2.5
+NEAR_MM = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """What one network says about one patient.
+
+    Args:
+        risk: log-hazard up to a constant; higher is worse.
+        probability: (z, y, x) float32 tumour probability, None for a single-task network.
+    """
+
+    risk: float
+    probability: NDArray[np.float32] | None
+
+
+def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> Score:
+    """The risk and the tumour probability of one prepared image (2, z, y, x).
+
+    Raises:
+        ScanError: E-IMAGE for another shape, an axis under 32, or values that are not finite.
+    """
+    with torch.inference_mode():
+        output = checkpoint.scorer(torch.from_numpy(_checked(image)).unsqueeze(0))
+    probability = output.probability
+    return Score(float(output.risk[0]), None if probability is None else probability[0].float().cpu().numpy())
+
+
+def tumour_mask(probability: NDArray[np.float32], *, voxel_ml: float, threshold: float = 0.5,
+                min_component_ml: float = 1.0, pet_suv: NDArray[np.float32] | None = None,
+                ) -> tuple[NDArray[np.bool_], tuple[Problem, ...]]:
+    """Where the probability exceeds the threshold, small components dropped; warnings beside it.
+
+    When nothing is left, the component with SUV >= 2.5 nearest the grid's centre stands in (W-EMPTYMASK), and when
+    there is no such uptake, or no PET was given, the mask stays empty (W-NOMASK).
+
+    Args:
+        probability: (z, y, x) in [0, 1].
+        voxel_ml: volume of a voxel, ml.
+        threshold: tumour above this.
+        min_component_ml: smaller components are dropped, ml; components touch by faces, edges or corners.
+        pet_suv: (z, y, x) uptake on the same grid, g/ml.
+
+    >>> tumour_mask(np.full((2, 2, 2), 0.9, np.float32), voxel_ml=1.0)[0].sum()
+    np.int64(8)
+    """
+    mask = _without_small(probability > threshold, min_component_ml / voxel_ml)
+    if mask.any():
+        return mask, ()
+    top = f"highest probability {float(probability.max()):.2f}"
+    if pet_suv is not None:
+        mask = _nearest_component(_without_small(pet_suv >= FALLBACK_SUV, min_component_ml / voxel_ml))
+        if mask.any():
+            return mask, (Problem("W-EMPTYMASK", "the network found no tumour; the nearest uptake of SUV 2.5 or more "
+                                  "stands in", found=top, remedy="Look at the mask before using what follows from it"),)
+    return mask, (Problem("W-NOMASK", "the network found no tumour and no uptake stands in", found=top,
+                          remedy="Features of the mask are missing for this patient"),)
+
+
+@dataclass(frozen=True)
+class MaskAgreement:
+    """How well two masks agree; nan where a mask is empty and the figure has no meaning."""
+
+    dice: float
+    hausdorff95_mm: float
+    volume_ml: float
+    reference_ml: float
+
+    @property
+    def volume_difference_ml(self) -> float:
+        """Volume of the mask less that of the reference."""
+        return self.volume_ml - self.reference_ml
+
+
+def mask_agreement(mask: NDArray[np.bool_], reference: NDArray[np.bool_],
+                   spacing_mm: tuple[float, float, float]) -> MaskAgreement:
+    """Dice, 95 % Hausdorff distance and volumes of a mask (z, y, x) against a reference; spacing in (z, y, x) mm.
+
+    The distance is the larger of the two directed 95th percentiles between the surfaces.
+
+    >>> a = np.zeros((4, 4, 4), bool); a[1, 1, 1] = True
+    >>> mask_agreement(a, np.roll(a, 2, axis=2), (1.0, 1.0, 3.0)).hausdorff95_mm
+    6.0
+    """
+    voxel_ml = float(np.prod(spacing_mm)) / 1000.0
+    total = int(mask.sum()) + int(reference.sum())
+    dice = 2.0 * int((mask & reference).sum()) / total if total else float("nan")
+    return MaskAgreement(dice, _hausdorff95_mm(mask, reference, spacing_mm), int(mask.sum()) * voxel_ml,
+                         int(reference.sum()) * voxel_ml)
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Where a risk came from.
+
+    Args:
+        maps: (2, z, y, x) float32, what each voxel of PET and CT adds to the risk over an image of air.
+        share: part of the absolute sum by channel and place: `pet tumour`, `pet near`, `pet elsewhere`, `ct ...`;
+            they add up to 1.
+        outside: the part of all that lies outside the tumour.
+    """
+
+    maps: NDArray[np.float32]
+    share: Mapping[str, float]
+
+    @property
+    def outside(self) -> float:
+        """The share from outside the tumour."""
+        return 1.0 - self.share["pet tumour"] - self.share["ct tumour"]
+
+
+def attribution(checkpoint: Checkpoint, image: NDArray[np.float32], mask: NDArray[np.bool_], *,
+                spacing_mm: tuple[float, float, float], steps: int = 16) -> Attribution:
+    """Integrated gradients of the risk, and how much of them lies in the tumour, within 10 mm of it, and elsewhere.
+
+    Args:
+        checkpoint: the network.
+        image: (2, z, y, x).
+        mask: (z, y, x), the tumour.
+        spacing_mm: voxel size (z, y, x), mm.
+        steps: points on the way from an image of air (each channel's least value) to the patient.
+
+    Reference: Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017.
+    """
+    x = torch.from_numpy(_checked(image)).unsqueeze(0)
+    air = x.amin((2, 3, 4), keepdim=True)
+    gradient = torch.zeros_like(x)
+    for k in range(steps):
+        point = (air + (x - air) * ((k + 0.5) / steps)).requires_grad_()
+        with torch.enable_grad():
+            gradient += torch.autograd.grad(checkpoint.model(point).risk.sum(), point)[0]
+    maps = (gradient * (x - air) / steps)[0].numpy()
+    distance = ndimage.distance_transform_edt(~mask, sampling=spacing_mm) if mask.any() else np.full(mask.shape, np.inf)
+    places = {"tumour": mask, "near": ~mask & (distance <= NEAR_MM), "elsewhere": ~mask & (distance > NEAR_MM)}
+    total = float(np.abs(maps).sum()) or 1.0
+    return Attribution(maps, {f"{channel} {name}": float(np.abs(maps[c][where]).sum()) / total
+                              for c, channel in enumerate(("pet", "ct")) for name, where in places.items()})
+
+
+def _checked(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The image as float32, or an error that says why a network cannot read it."""
+    image = np.array(image, dtype=np.float32)  # a copy: torch warns of memory it cannot write to
+    if image.ndim != 4 or image.shape[0] != 2 or min(image.shape[1:]) < 32:
+        raise ScanError(Problem("E-IMAGE", "a network image has two channels and every axis at least 32",
+                                found=str(image.shape), expected="(2, z, y, x)"))
+    if not np.isfinite(image).all():
+        raise ScanError(Problem("E-IMAGE", "a network image holds values that are not finite",
+                                found=f"{int((~np.isfinite(image)).sum())} voxels"))
+    return image
+
+
+def _without_small(mask: NDArray[np.bool_], min_voxels: float) -> NDArray[np.bool_]:
+    """The components of at least that many voxels."""
+    labels, n = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    keep = np.bincount(labels.ravel(), minlength=n + 1) >= min_voxels
+    keep[0] = False
+    return keep[labels]
+
+
+def _nearest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The component that comes nearest the middle of the grid."""
+    labels, n = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    if n == 0:
+        return mask
+    middle = (np.array(mask.shape) - 1) / 2.0
+    index = np.argwhere(mask)
+    nearest = index[np.argmin(((index - middle) ** 2).sum(1))]
+    return labels == labels[tuple(nearest)]
+
+
+def _hausdorff95_mm(a: NDArray[np.bool_], b: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> float:
+    """95 % Hausdorff distance of the surfaces, mm; nan when a mask is empty."""
+    if not a.any() or not b.any():
+        return float("nan")
+    box = tuple(slice(max(0, lo - 1), hi + 2) for lo, hi in zip(np.argwhere(a | b).min(0), np.argwhere(a | b).max(0),
+                                                                strict=True))
+    edges = [m[box] & ~ndimage.binary_erosion(m[box], border_value=0) for m in (a, b)]
+    ways = [ndimage.distance_transform_edt(~there, sampling=spacing_mm)[here]
+            for here, there in (edges, reversed(edges))]
+    return float(max(np.percentile(way, 95) for way in ways))

@@ -1,0 +1,182 @@
+"""Jobs: what runs in a worker process. Each takes what it needs, writes one stored result and returns its folder.
+
+The stages are imported where they run, so that a process which only plans (`status`, `--help`) never loads torch or
+SimpleITK.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from mtdlr.imaging.layout import ScanSet
+from mtdlr.signature import Signature, cross_fit_signature
+from mtdlr.signature import fit_signature as fit_once
+from mtdlr.store import Recipe, Store
+from mtdlr.study import (
+    DeepmtsSettings,
+    PrepareSettings,
+    RadiomicsSettings,
+    ScoreSettings,
+    SignatureSettings,
+    SingletaskSettings,
+)
+from mtdlr.survival import Survival
+
+NetworkName = Literal["deepmts", "csn-only", "densenet121-3d"]
+if TYPE_CHECKING:
+    from mtdlr.results import Results
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """One patient's scans."""
+
+    store: Store
+    recipe: Recipe
+    patient: str
+    scan: ScanSet
+    settings: PrepareSettings
+
+
+def prepare(job: Prepare) -> Path:
+    """The folder of the prepared patient."""
+    from mtdlr.imaging.reading import read_scan
+    from mtdlr.prepare import prepare as prepare_scan
+
+    def build(folder: Path) -> None:
+        scan = read_scan(job.scan, pet_units=job.settings.pet_units, uptake_min=job.settings.uptake_min)
+        prepare_scan(scan, job.settings, patient_id=job.patient).save(folder)
+
+    return job.store.make(job.recipe, build)
+
+
+@dataclass(frozen=True)
+class Train:
+    """One network of one fold; cases are (id, prepared folder, months, event, centre)."""
+
+    store: Store
+    recipe: Recipe
+    network: NetworkName
+    cases: Sequence[tuple[str, Path, float, bool, str]]
+    settings: DeepmtsSettings | SingletaskSettings
+    seed: int
+    threads: int
+
+
+def train(job: Train) -> Path:
+    """The folder of the checkpoint."""
+    from mtdlr.prepare import Prepared
+    from mtdlr.train import Case
+    from mtdlr.train import train as train_network
+
+    def build(folder: Path) -> None:
+        loaded = [(Prepared.load(case[1]), case) for case in job.cases]
+        cases = [Case(id_, patient.image, patient.mask, months, event, center)
+                 for patient, (id_, _, months, event, center) in loaded]
+        train_network(cases, job.network, job.settings, folder, seed=job.seed, threads=job.threads)
+
+    return job.store.make(job.recipe, build)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Some patients as (recipe, prepared folder, fold or None), and every network's checkpoints."""
+
+    store: Store
+    patients: Sequence[tuple[Recipe, Path, int | None]]
+    networks: Mapping[str, Sequence[Path]]
+    settings: ScoreSettings
+    threads: int
+
+
+def score(job: Score) -> None:
+    """Score every patient of the job; the networks are loaded once."""
+    from mtdlr.prepare import Prepared
+    from mtdlr.score import load_networks, score_patient
+
+    networks = load_networks(job.networks, job.threads)
+    for recipe, prepared, fold in job.patients:
+        job.store.make(recipe, lambda folder, p=prepared, f=fold: score_patient(  # type: ignore[misc]
+            Prepared.load(p), networks, f, job.settings).save(folder))
+
+
+@dataclass(frozen=True)
+class Extract:
+    """One patient's features inside the predicted mask of `scored`, or inside the manual mask where that is None."""
+
+    store: Store
+    recipe: Recipe
+    prepared: Path
+    scored: Path | None
+    settings: RadiomicsSettings
+
+
+def extract(job: Extract) -> Path:
+    """The folder of features.json."""
+    from mtdlr.prepare import Prepared
+    from mtdlr.score import load_mask, patient_features, patient_pet_parameters
+
+    def build(folder: Path) -> None:
+        patient = Prepared.load(job.prepared)
+        mask = patient.manual_mask if job.scored is None else load_mask(job.scored)
+        features, problems = patient_features(patient, mask, job.settings)
+        (folder / "features.json").write_text(json.dumps({
+            "features": features, "pet_parameters": patient_pet_parameters(patient, mask),
+            "problems": [p.as_dict() for p in problems]}))
+
+    return job.store.make(job.recipe, build)
+
+
+@dataclass(frozen=True)
+class FitSignature:
+    """The training cohort's features, follow-up and folds."""
+
+    store: Store
+    recipe: Recipe
+    features: pd.DataFrame
+    training: pd.DataFrame
+    folds: pd.Series
+    settings: SignatureSettings
+
+
+def fit_signature(job: FitSignature) -> Path:
+    """The folder of signature.json and training_scores.csv."""
+    surv = Survival(job.training["time_months"].to_numpy(float), job.training["event"].to_numpy(bool))
+
+    def build(folder: Path) -> None:
+        if job.folds.nunique() > 1:
+            signature, scores = cross_fit_signature(job.features, surv, job.folds.to_numpy(), job.settings)
+        else:
+            signature = fit_once(job.features, surv, job.settings)
+            scores = signature.score(job.features)
+        signature.save(folder / "signature.json")
+        scores.rename("score").to_csv(folder / "training_scores.csv", index_label="patient_id")
+
+    return job.store.make(job.recipe, build)
+
+
+def load_signature(folder: Path) -> tuple[Signature, pd.Series]:
+    """(signature, its training scores) of a stored fit."""
+    scores = pd.read_csv(folder / "training_scores.csv", index_col="patient_id", dtype={"patient_id": str},
+                         float_precision="round_trip")
+    return Signature.load(folder / "signature.json"), scores["score"]
+
+
+def report(store: Store, recipe: Recipe, results: Results) -> Path:
+    """The folder of the report, its tables and figures."""
+    from mtdlr.report import write_report
+
+    return store.make(recipe, lambda folder: write_report(results, folder))
+
+
+def bundle(store: Store, recipe: Recipe, results: Results) -> Path:
+    """The folder of the frozen model."""
+    from mtdlr.bundle import save_bundle
+
+    return store.make(recipe, lambda folder: save_bundle(results, folder))

@@ -1,0 +1,182 @@
+"""One new patient through a frozen model: the same stage functions as in a run, in the same order."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtdlr.bundle import Frozen, read_bundle
+from mtdlr.errors import Problem, ScanError, TableError
+from mtdlr.estimate import Estimate
+from mtdlr.figures import nomogram_figure, save, scan_figure
+from mtdlr.imaging import nifti
+from mtdlr.imaging.layout import ScanSet, discover, given_files
+from mtdlr.imaging.reading import read_scan
+from mtdlr.models import IN_SAMPLE, combine_scores
+from mtdlr.nomogram import Nomogram
+from mtdlr.prepare import Prepared, prepare
+from mtdlr.score import Networks, load_networks, patient_features, score_patient
+from mtdlr.volume import Volume
+
+MODEL = "mtdlr"
+RESEARCH = "For research only; not a medical device."
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a frozen model says of one patient.
+
+    Args:
+        risk: log-hazard of the MTDLR nomogram; higher is worse.
+        survival: by horizon in months, with its interval.
+        group: "high" or "low" at the frozen cut-off; "" where the model has none.
+        points: nomogram points by factor, and `total`.
+        scores: deepmts, deepmts_sd (spread of the fold ensemble), single_task, auto_radio.
+        clinical: the values that went in.
+        mask: the predicted tumour on the network grid.
+        prepared: the patient as the networks saw it.
+        problems: warnings of every step.
+    """
+
+    risk: float
+    survival: Mapping[float, Estimate]
+    group: str
+    points: Mapping[str, float]
+    scores: Mapping[str, float]
+    clinical: Mapping[str, Any]
+    mask: Volume
+    prepared: Prepared
+    nomogram: Nomogram
+    problems: tuple[Problem, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; no images."""
+        return {
+            "risk": self.risk, "group": self.group, "points": dict(self.points), "scores": dict(self.scores),
+            "survival": {f"{month:g}": {"value": e.value, "low": e.low, "high": e.high}
+                         for month, e in self.survival.items()},
+            "clinical": dict(self.clinical), "mask_ml": float(self.mask.array.sum() * self.mask.voxel_ml),
+            "problems": [p.as_dict() for p in self.problems], "note": RESEARCH,
+        }
+
+    def __str__(self) -> str:
+        lines = [f"progression-free at {month:g} months: {100 * e.value:.1f} % "
+                 f"({100 * e.low:.1f}-{100 * e.high:.1f})" for month, e in self.survival.items()]
+        lines += [f"risk group: {self.group or 'none'}", f"points: {self.points['total']:.0f}", RESEARCH]
+        return "\n".join([*map(str, self.problems), *lines])
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A frozen model, ready to predict."""
+
+    frozen: Frozen
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Bundle:
+        """The model in a folder.
+
+        Raises:
+            BundleError: as `read_bundle`.
+        """
+        return cls(read_bundle(folder))
+
+    @cached_property
+    def networks(self) -> Networks:
+        """The networks, loaded once."""
+        return load_networks(self.frozen.networks, threads=2)
+
+    def predict(
+        self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,
+        clinical: Mapping[str, Any] | None = None,
+    ) -> Prediction:
+        """The prediction for one patient.
+
+        Args:
+            patient: a DICOM folder or zip, or a folder with NIfTI files; or give `pet` and `ct`.
+            clinical: the stage, under its column's name.
+
+        Raises:
+            ScanError: what reading and preparing raise; E-MANYPATIENTS where the folder holds several.
+            TableError: E-CLINICAL when a clinical value is missing or not one the model knows.
+        """
+        row = self._clinical_row(clinical or {})
+        settings = self.frozen.study.prepare
+        scan = read_scan(_one_scan(patient, pet, ct), pet_units=settings.pet_units, uptake_min=settings.uptake_min)
+        return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row)
+
+    def predict_prepared(self, prepared: Prepared, clinical: Mapping[str, Any]) -> Prediction:
+        """The prediction for a patient that is prepared already."""
+        study = self.frozen.study
+        scored = score_patient(prepared, self.networks, None, study.score)
+        deep = combine_scores({"patient": {"risks": scored.risks}}, pd.Series(dtype=int), study.singletask.network,
+                              self.frozen.scales).table
+        features, found = patient_features(prepared, scored.mask, study.radiomics)
+        auto = self.frozen.signatures["auto"].score(pd.DataFrame([features], index=["patient"]))
+        row = deep.assign(auto_radio=auto, **{name: value for name, value in clinical.items()})
+        return self._read_off(row, prepared, scored.mask, clinical, (*prepared.problems, *scored.problems, *found))
+
+    def _read_off(
+        self, row: pd.DataFrame, prepared: Prepared, mask: Volume, clinical: Mapping[str, Any],
+        problems: tuple[Problem, ...]
+    ) -> Prediction:
+        """Points and survival from the nomogram.
+
+        Raises:
+            ScanError: E-NOSCORE when a score could not be computed.
+        """
+        nomogram = self.frozen.nomograms[MODEL]
+        missing = [name for name in ("deepmts", "auto_radio") if row[name].isna().any()]
+        if missing:
+            raise ScanError([Problem("E-NOSCORE", "a score of the nomogram could not be computed",
+                                     found=", ".join(missing)), *problems])
+        risk = float(nomogram.log_hazard(row)[0])
+        curve = nomogram.survival(row)
+        survival = {month: curve.estimate(0, month) for month in nomogram.months}
+        cutoff = self.frozen.cutoffs.get(MODEL)
+        scores = {str(name): float(value) for name, value in row.iloc[0].items()
+                  if name not in clinical and not str(name).endswith(IN_SAMPLE)}
+        return Prediction(risk, survival, "" if cutoff is None else ("high" if risk >= cutoff else "low"),
+                          {str(k): float(v) for k, v in nomogram.points(row).iloc[0].items()}, scores, clinical, mask,
+                          prepared, nomogram, (*problems, *nomogram.outside(row)))
+
+    def _clinical_row(self, clinical: Mapping[str, Any]) -> dict[str, str]:
+        """The clinical values that the nomogram needs, spelled as it knows them."""
+        stage = self.frozen.study.cohort.stage
+        levels = {level.lower(): level for level in self.frozen.study.cohort.factors[stage]}
+        given = str(clinical.get(stage, "")).strip()
+        if given.lower() not in levels:
+            raise TableError(Problem("E-CLINICAL", "the model needs this clinical value", where=stage,
+                                     found=repr(given) if given else "nothing", expected=" or ".join(levels.values()),
+                                     remedy=f"--clinical {stage}={next(iter(levels.values()))}"))
+        return {stage: levels[given.lower()]}
+
+
+def write_prediction(prediction: Prediction, folder: Path) -> None:
+    """Write prediction.json, mask.nii.gz, nomogram.svg and overview.png."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "prediction.json").write_text(json.dumps(prediction.as_dict(), indent=1))
+    nifti.write(folder / "mask.nii.gz", prediction.mask)
+    row = dict(prediction.clinical) | {name: prediction.scores[name] for name in ("deepmts", "auto_radio")}
+    save(nomogram_figure(prediction.nomogram, patient=row), folder / "nomogram.svg")
+    save(scan_figure(prediction.prepared.pet_suv, prediction.prepared.ct_hu, {"predicted": prediction.mask}),
+         folder / "overview.png")
+
+
+def _one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path | None) -> ScanSet:
+    if pet is not None and ct is not None:
+        return given_files("patient", Path(pet), Path(ct))
+    if patient is None:
+        raise ScanError(Problem("E-NOSCAN", "no scan given", remedy="Give a folder, or both pet and ct"))
+    found = discover(Path(patient))
+    if len(found) != 1:
+        raise ScanError(Problem("E-NOSCAN" if not found else "E-MANYPATIENTS",
+                                "one patient's PET and CT are needed", where=Path(patient).name,
+                                found=f"{len(found)} patients", expected="1"))
+    return found[0]

@@ -1,0 +1,304 @@
+"""Radiomics of a region: named features of PET and CT (METHOD 5), and the PET parameters of the paper's Tables 1 and 2.
+
+PET, CT and mask are brought onto one isotropic grid (cubic B-splines; the mask linearly at one half, as IBSI asks), cut
+out around the region. A feature that is not defined for a region is nan, never 0; `problems` says which and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from math import isnan, nan, pi
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mtdlr import texture
+from mtdlr.errors import Problem, StudyError
+from mtdlr.imaging import grid
+from mtdlr.study import RadiomicsSettings
+from mtdlr.volume import Volume
+
+AIR_HU = -1024.0
+SOFT_TISSUE_HU = (-200.0, 200.0)
+THRESHOLDS = {"2_5": (2.5, False), "4_0": (4.0, False), "41pct": (0.41, True), "50pct": (0.50, True)}
+"""Suffix -> (SUV, or share of SUVmax when True) of metabolic tumour volumes."""
+_HALF = 0.5 - 1e-6  # a voxel half filled belongs to the region, whatever the rounding
+_SPLINE_REACH = 20  # voxels beyond which a B-spline's value does not depend on the image: 0.27^20 is 4e-12
+_MARGIN = 6  # voxels kept around the region: the reach of a wavelet
+
+
+def extract(pet: Volume | None, ct: Volume | None, mask: Volume, settings: RadiomicsSettings) -> dict[str, float]:
+    """The features of one region: `PET_<image>_<class>_<Feature>`, `CT_...` and `shape_<Feature>`.
+
+    Args:
+        pet: SUV, or None to leave PET out.
+        ct: HU, or None to leave CT out.
+        mask: True (or > 0) inside the region, on any grid.
+        settings: the study's `radiomics` section. Profile `paper1456` gives 720 + 720 + 16 features, `ibsi` the
+            recommended set; a PyRadiomics parameter file is applied to each image as it is.
+
+    Raises:
+        ScanError: E-NONFINITE for nan or infinite intensities, E-GREYLEVELS for bins too narrow for the image.
+        StudyError: E-PROFILE for an unknown profile, E-PARAMETERS for a parameter file that is not valid.
+    """
+    named: dict[str, float] = {}
+    shape: dict[str, float] = {}
+    for modality, image in (("PET", pet), ("CT", ct)):
+        if image is None:
+            continue
+        for name, value in image_features(image, mask, profile(settings, modality)).items():
+            if name.startswith("original_shape_"):
+                shape.setdefault(name.removeprefix("original_"), value)
+            else:
+                named[f"{modality}_{name}"] = value
+    return named | shape
+
+
+def profile(settings: RadiomicsSettings, modality: str) -> texture.Profile:
+    """The profile of one modality: PET, CT, or any other image, binned like CT and never re-segmented.
+
+    Raises:
+        StudyError: E-PROFILE for an unknown name, E-NOPARAMETERS and E-PARAMETERS for a parameter file.
+    """
+    width = settings.pet_bin_width if modality == "PET" else settings.ct_bin_width
+    onto = texture.Resampling((settings.spacing_mm,) * 3, aligned="center")
+    if settings.profile == "paper1456":
+        return replace(texture.paper1456(width), resampling=onto)
+    if settings.profile == "ibsi":
+        limits = {"PET": (0.0, None), "CT": SOFT_TISSUE_HU}.get(modality)
+        found = texture.ibsi(width, resegment=limits)
+        return replace(found, resampling=onto, whole_numbers=modality == "CT")
+    if Path(settings.profile).suffix.lower() in (".yaml", ".yml", ".json"):
+        return texture.read_parameters(settings.profile)
+    raise StudyError(Problem("E-PROFILE", "unknown radiomics profile", where="radiomics.profile",
+                             found=settings.profile, expected="paper1456, ibsi or a PyRadiomics parameter file"))
+
+
+def image_features(image: Volume, mask: Volume, profile: texture.Profile) -> dict[str, float]:
+    """One image's features by PyRadiomics' names (`original_glcm_Contrast`), on the profile's grid.
+
+    Args:
+        image: intensities.
+        mask: a mask, or a label map of which the profile's label is taken; on any grid.
+        profile: which features, and how they are made.
+    """
+    region = mask if mask.array.dtype == bool else mask.with_array(mask.array == profile.label)
+    if profile.normalise:
+        scaled = texture.normalise(image.array, scale=profile.normalise_scale, outliers=profile.outliers)
+        image, profile = image.with_array(scaled), replace(profile, normalise=False)
+    if profile.resampling is None:
+        inside = region.array if region.same_grid(image) else _nearest(region, image)
+        return texture.extract(image.array, inside, image.spacing_mm, profile=profile)
+    if profile.resampling.aligned == "center":
+        target = _centred_grid(region, profile.resampling)
+        values = _spline(image, target)
+        inside = _linear(region, target) >= _HALF
+        return texture.extract(np.round(values) if profile.whole_numbers else values, inside, target.spacing_mm,
+                               profile=profile)
+    target = _corner_grid(region, profile.resampling)
+    values = _as_itk(image, target, profile.resampling.interpolation)
+    return texture.extract(values, _as_itk(region, target, "nearest"), target.spacing_mm, profile=profile)
+
+
+def _spline(image: Volume, target: Volume) -> NDArray[np.float64]:
+    """The image on a grid by cubic B-splines, in double precision; air, or no uptake, beyond the scan."""
+    outside = AIR_HU if image.array.min() < SOFT_TISSUE_HU[0] else 0.0
+    near = grid.crop(image, grid.corners_mm(target), margin_mm=_SPLINE_REACH * max(image.spacing_mm))
+    if near is None:
+        return np.full(target.shape, outside)
+    near = near.with_array(near.array.astype(np.float64))
+    return grid.resample(near, target, interpolation="bspline", outside=outside).array
+
+
+def _as_itk(image: Volume, target: Volume, interpolation: texture.Interpolation) -> NDArray:
+    """The image on a grid as ITK resamples: 0 from the far border on, whole numbers cut off rather than rounded."""
+    if interpolation == "linear":
+        values = _linear(image, target)
+    else:
+        values = grid.resample(image, target, interpolation=interpolation).array
+    inside = [(p >= -0.5) & (p < n - 0.5 - 1e-9) for p, n in zip(_positions(image, target), image.shape, strict=True)]
+    values = np.where(inside[0] & inside[1] & inside[2], values, 0)
+    return np.trunc(values) if image.array.dtype.kind in "iu" else values.astype(image.array.dtype)
+
+
+def _linear(volume: Volume, target: Volume) -> NDArray[np.float64]:
+    """Trilinear values at the target's voxel centres, the edge going on outside; IBSI takes no averages."""
+    positions = _positions(volume, target)
+    low = [min(max(int(p.min()) - 1, 0), n - 1) for p, n in zip(positions, volume.shape, strict=True)]
+    high = [max(int(p.max()) + 3, at + 1) for p, at in zip(positions, low, strict=True)]
+    near = volume.array[tuple(map(slice, low, high))].astype(np.float64)
+    index = np.stack([p - at for p, at in zip(positions, low, strict=True)])
+    return np.asarray(ndimage.map_coordinates(near, index, order=1, mode="nearest"))
+
+
+def _nearest(mask: Volume, target: Volume) -> NDArray:
+    """The mask's nearest voxels."""
+    return grid.resample(mask, target, interpolation="nearest").array
+
+
+def _positions(volume: Volume, target: Volume) -> list[NDArray[np.float64]]:
+    """Index along each axis of the volume at every voxel centre of the target."""
+    step = np.linalg.inv(volume.affine) @ target.affine
+    k, j, i = np.ogrid[tuple(slice(0, n) for n in target.shape)]
+    return [step[axis, 0] * k + step[axis, 1] * j + step[axis, 2] * i + step[axis, 3] for axis in range(3)]
+
+
+def problems(features: Mapping[str, float]) -> tuple[Problem, ...]:
+    """What has to be said about extracted features: W-EMPTYREGION, or W-UNDEFINED with the names that are nan."""
+    undefined = [name for name, value in features.items() if isnan(value)]
+    if not undefined:
+        return ()
+    if len(undefined) == len(features):
+        return (Problem("W-EMPTYREGION", "the mask holds no voxel: every feature is missing",
+                        remedy="Check the segmentation"),)
+    shown = ", ".join(undefined[:5]) + (", ..." if len(undefined) > 5 else "")
+    return (Problem("W-UNDEFINED", f"{len(undefined)} features are not defined for this region", found=shown,
+                    remedy="The region is too small or too thin for them"),)
+
+
+def perturbed_features(pet: Volume | None, ct: Volume | None, mask: Volume, settings: RadiomicsSettings, *,
+                       seeds: Sequence[int], contour_mm: float = 2.0) -> list[dict[str, float]]:
+    """The features of a patient as given, and once per seed under a displaced contour and added noise.
+
+    Args:
+        pet, ct, mask, settings: as `extract`.
+        seeds: one perturbation each.
+        contour_mm: standard deviation of the contour's displacement.
+    """
+    found = [extract(pet, ct, mask, settings)]
+    for seed in seeds:
+        moved = texture.perturbed_mask(mask.array > 0, mask.spacing_mm, contour_mm=contour_mm, seed=seed)
+        noisy = [image and image.with_array(texture.noisy(image.array, _around(mask, image), seed=seed))
+                 for image in (pet, ct)]
+        found.append(extract(noisy[0], noisy[1], mask.with_array(moved), settings))
+    return found
+
+
+def robustness(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """ICC(1) of every feature over perturbations, with its 95 % interval: columns icc, low, high, one row a feature.
+
+    Args:
+        tables: (patients, features), one a perturbation; the same patients and features in each.
+
+    A feature is worth keeping where even the lower limit is at least 0.75 (Zwanenburg 2019):
+    `table.index[table["low"] >= 0.75]`.
+    """
+    values = np.stack([table.to_numpy(dtype=np.float64) for table in tables], axis=2)
+    rows = [texture.intraclass_correlation(values[:, j]) for j in range(values.shape[1])]
+    return pd.DataFrame(rows, index=tables[0].columns, columns=["icc", "low", "high"])
+
+
+def _around(mask: Volume, image: Volume) -> tuple[slice, slice, slice]:
+    """The image's voxels in the bounding box of the mask; all of them where it is empty or outside."""
+    places = np.argwhere(mask.array > 0)
+    index = image.indices(mask.points_mm(places)) if places.size else np.zeros((1, 3))
+    low, high = np.floor(index.min(axis=0)).astype(int), np.ceil(index.max(axis=0)).astype(int) + 1
+    z, y, x = (slice(max(a, 0), min(b, n)) if max(a, 0) + 1 < min(b, n) else slice(0, n)
+               for a, b, n in zip(low, high, image.shape, strict=True))
+    return z, y, x
+
+
+def pet_parameters(pet_suv: Volume, mask: Volume) -> dict[str, float]:
+    """The PET parameters of a region.
+
+    Args:
+        pet_suv: SUVbw in g/ml.
+        mask: the lesion or lesions, on any grid.
+
+    Returns:
+        max_diameter_cm; suv_max, suv_peak (highest mean of a 1 ml sphere centred in the mask), suv_mean (whole mask);
+        mtv_ml_*, suv_mean_*, tlg_g_* of the mask's voxels at or above SUV 2.5 (`2_5`), 4.0 (`4_0`), 41 % (`41pct`) and
+        50 % (`50pct`) of the mask's maximum; lesions (connected parts) and spread_cm, the largest distance between
+        the centres of two of them. All nan for an empty mask; a mean over no voxel is nan, its volume 0.
+
+    References:
+        METHOD 1 (MTV and SUVmean at SUV 2.5, TLG = SUVmean x MTV); IBSI reference manual 3.2 (peak).
+    """
+    inside = grid.mask_onto(mask, pet_suv).array
+    values = pet_suv.array[inside].astype(np.float64)
+    names = [f"{what}_{suffix}" for suffix in THRESHOLDS for what in ("mtv_ml", "suv_mean", "tlg_g")]
+    if values.size == 0:
+        first = ("max_diameter_cm", "suv_max", "suv_peak", "suv_mean")
+        return dict.fromkeys((*first, *names, "lesions", "spread_cm"), nan)
+    lesions, spread = _spread(pet_suv.with_array(inside))
+    found = {"max_diameter_cm": _diameter_cm(mask), "suv_max": float(values.max()),
+             "suv_peak": _peak(pet_suv, inside), "suv_mean": float(values.mean())}
+    for suffix, (level, relative) in THRESHOLDS.items():
+        hot = values[values >= level * (values.max() if relative else 1.0)]
+        volume = hot.size * pet_suv.voxel_ml
+        mean = float(hot.mean()) if hot.size else nan
+        found |= {f"mtv_ml_{suffix}": volume, f"suv_mean_{suffix}": mean,
+                  f"tlg_g_{suffix}": mean * volume if hot.size else 0.0}
+    return found | {"lesions": float(lesions), "spread_cm": spread}
+
+
+def _centred_grid(region: Volume, resampling: texture.Resampling) -> Volume:
+    """The part of IBSI's grid (aligned at the mask's middle) that holds the region and a margin."""
+    whole = grid.isotropic_grid(grid.canonical(region), resampling.spacing_mm[0])
+    places = np.argwhere(region.array)
+    if places.size == 0:
+        return grid.grid((1, 1, 1), whole.affine)
+    ends = np.array(list(product(*zip(places.min(0) - 0.5, places.max(0) + 0.5, strict=True))))
+    index = whole.indices(region.points_mm(ends))
+    low = np.floor(index.min(axis=0)).astype(int) - _MARGIN
+    high = np.ceil(index.max(axis=0)).astype(int) + _MARGIN
+    affine = whole.affine.copy()
+    affine[:3, 3] = whole.points_mm(low)
+    return grid.grid((high - low + 1).tolist(), affine)
+
+
+def _corner_grid(region: Volume, resampling: texture.Resampling) -> Volume:
+    """PyRadiomics' grid: the mask's axes, aligned at its first corner, the region and a margin as far as the mask goes.
+
+    An axis along which the region is one voxel thick keeps its spacing.
+    """
+    old = np.array(region.spacing_mm)
+    places = np.argwhere(region.array)
+    if places.size == 0:
+        return grid.grid((1, 1, 1), region.affine)
+    first, last = places.min(axis=0), places.max(axis=0)
+    new = np.where((np.array(resampling.spacing_mm) == 0) | (first == last), old, resampling.spacing_mm)
+    ratio, pad = old / new, resampling.pad_voxels
+    if np.allclose(old, new):
+        low, high = np.maximum(first - pad, 0), np.minimum(last + pad, np.array(region.shape) - 1)
+    else:
+        low = np.maximum(np.floor((first - 0.5) * ratio - pad), 0)
+        high = np.minimum(np.ceil((last + 0.5) * ratio + pad), np.ceil(np.array(region.shape) * ratio) - 1)
+    affine = region.affine.copy()
+    affine[:3, :3] = region.affine[:3, :3] / ratio
+    affine[:3, 3] = region.points_mm(low / ratio + 0.5 * (new - old) / old)
+    return grid.grid((high - low + 1).astype(int).tolist(), affine)
+
+
+def _diameter_cm(mask: Volume) -> float:
+    """The largest diameter of the mask's surface."""
+    inside = mask.array > 0
+    return texture.shape(inside[texture.bounding_box(inside)], mask.spacing_mm)["Maximum3DDiameter"] / 10.0
+
+
+def _peak(pet: Volume, inside: NDArray[np.bool_]) -> float:
+    """The highest mean of the voxels within a sphere of 1 ml, over spheres centred at the mask's voxels."""
+    reach = (3000.0 / (4.0 * pi)) ** (1 / 3)
+    ranges = [range(-int(reach // step), int(reach // step) + 1) for step in pet.spacing_mm]
+    steps = [np.array(o) for o in product(*ranges) if np.linalg.norm(np.array(o) * pet.spacing_mm) <= reach]
+    places = np.argwhere(inside)
+    total, count = np.zeros(len(places)), np.zeros(len(places))
+    for step in steps:
+        at = places + step
+        valid = ((at >= 0) & (at < pet.shape)).all(axis=1)
+        total[valid] += pet.array[tuple(at[valid].T)]
+        count[valid] += 1
+    return float((total / count).max())
+
+
+def _spread(mask: Volume) -> tuple[int, float]:
+    """(number of connected parts, largest distance between the centres of two in cm)."""
+    labels, count = ndimage.label(mask.array, structure=np.ones((3, 3, 3)))
+    centres = mask.points_mm(np.array(ndimage.center_of_mass(mask.array, labels, np.arange(1, count + 1))))
+    gaps = np.linalg.norm(centres[:, None] - centres[None], axis=2)
+    return int(count), float(gaps.max()) / 10.0

@@ -1,0 +1,217 @@
+"""report.html: one self-contained page with warnings first, then flow, figures, tables, patients and settings."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment
+from markupsafe import Markup
+
+from mtdlr.calculator import write_calculator
+from mtdlr.documents import to_html, write_table
+from mtdlr.errors import Problem
+from mtdlr.evaluate import MODELS
+from mtdlr.models import IN_SAMPLE, SCORE_LABELS, nomogram_predictions
+from mtdlr.report_figures import MODEL, make_figures, some_of_each, write_figures, write_patients, write_training
+from mtdlr.results import Results
+from mtdlr.stats.calibration import calibrate
+from mtdlr.stats.concordance import concordance
+from mtdlr.stats.kaplan_meier import median_follow_up
+from mtdlr.survival import Survival
+from mtdlr.tables import SPLIT_LABELS, estimate_text, make_tables
+from mtdlr.versions import versions
+
+
+@dataclass(frozen=True)
+class Group:
+    """Problems of one code."""
+
+    code: str
+    is_error: bool
+    lines: tuple[str, ...]
+
+
+def write_report(results: Results, folder: Path) -> None:
+    """Write report.html, tables/, figures/, nomogram.json and calculator.html into an empty folder."""
+    tables = make_tables(results)
+    figures = make_figures(results)
+    for table in tables.values():
+        write_table(table, folder / "tables")
+    write_figures(figures, folder / "figures")
+    write_patients(results, folder / "patients")
+    nomogram = results.models.nomograms[MODEL]
+    (folder / "nomogram.json").write_text(nomogram.to_json())
+    write_calculator(nomogram, folder / "calculator.html")
+    results.models.scores.join(results.models.risks, rsuffix="_risk").to_csv(folder / "scores.csv")
+    (folder / "evaluation.json").write_text(json.dumps(evaluation_numbers(results), indent=1))
+    page = _environment().from_string(_template()).render(
+        title=results.study.report.title, groups=group_problems(results.problems), flow=flow(results),
+        tables=[Markup(to_html(table)) for table in tables.values()],  # every cell is escaped there
+        figures={name: (caption, _embedded(folder / "figures" / f"figure{name}.svg"))
+                 for name, (caption, _) in figures.items()},
+        curves=[(name, _embedded(path)) for name, path in write_training(results, folder / "figures")],
+        optimism=optimism(results), slopes=slopes(results),
+        months=[f"{month:g}" for month in results.study.nomogram.months], masks=mask_agreement_rows(results),
+        signatures=signature_rows(results), patients=patients(results, folder / "patients"),
+        settings=settings_rows(results), versions=versions(), out_of_fold=results.study.score.training == "out_of_fold")
+    (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def group_problems(problems: Sequence[Problem]) -> list[Group]:
+    """Problems by code, errors first."""
+    lines: dict[str, list[str]] = defaultdict(list)
+    for problem in problems:
+        lines[problem.code].append(str(problem).removeprefix(problem.code).strip())
+    codes = sorted(lines, key=lambda code: (not code.startswith("E-"), code))
+    return [Group(code, code.startswith("E-"), tuple(lines[code])) for code in codes]
+
+
+def flow(results: Results) -> dict[str, Any]:
+    """How many came in, how many were left out, and who is in which cohort."""
+    table = results.cohort.table
+    arms = []
+    for split in results.cohort.splits:
+        rows = table[table["split"] == split]
+        surv = Survival(rows["time_months"].to_numpy(float), rows["event"].to_numpy(bool))
+        follow_up = median_follow_up(surv)
+        arms.append({"name": SPLIT_LABELS[split], "n": len(rows), "events": surv.n_events,
+                     "share": f"{100 * surv.n_events / len(rows):.0f} %", "follow_up": f"{follow_up.value:.0f}"})
+    out = sorted({p.where.split(":")[0] for p in results.problems if p.is_error and p.where.startswith("patient ")})
+    return {"included": len(table), "left_out": out, "arms": arms}
+
+
+def optimism(results: Results) -> list[tuple[str, ...]]:
+    """C-index of each score: in sample, out of fold, and in the other cohorts."""
+    table, scores = results.cohort.table, results.models.scores
+    rows = []
+    for name in SCORE_LABELS:
+        cells = [_c(scores[column], table, "training") for column in (f"{name}{IN_SAMPLE}", name)]
+        cells += [_c(scores[name], table, split) for split in results.cohort.splits if split != "training"]
+        rows.append((SCORE_LABELS[name], *cells))
+    return rows
+
+
+def slopes(results: Results) -> list[tuple[str, ...]]:
+    """Calibration slope of the nomogram in each cohort, fitted on out-of-fold and on in-sample scores."""
+    table, rows = results.cohort.table, []
+    data = table.join(results.models.scores)
+    for name, label in ((MODEL, "out-of-fold scores"), (MODEL + IN_SAMPLE, "in-sample scores")):
+        if name not in results.models.nomograms:
+            continue
+        _, predicted = nomogram_predictions(results.models.nomograms[name], data)
+        for split in results.cohort.splits:
+            known = ((table["split"] == split) & predicted.notna().all(axis=1)).to_numpy()
+            surv = Survival(table["time_months"].to_numpy(float)[known], table["event"].to_numpy(bool)[known])
+            found = [calibrate(predicted[month].to_numpy(float)[known], surv, month)
+                     for month in results.study.nomogram.months]
+            rows.append((f"fitted on {label}", SPLIT_LABELS[split],
+                         *(cell for c in found for cell in (estimate_text(c.slope), estimate_text(c.oe)))))
+    return rows
+
+
+def mask_agreement_rows(results: Results) -> list[tuple[str, ...]]:
+    """Dice, 95 % Hausdorff distance and volume difference of the predicted masks, by cohort."""
+    found = {i: json.loads((folder / "score.json").read_text())["agreement"] for i, folder in results.scored.items()}
+    rows: list[tuple[str, ...]] = []
+    for split in results.cohort.splits:
+        values = [found[i] for i in results.cohort.of(split).ids if found[i]]
+        if values:
+            dice = np.array([v["dice"] for v in values])
+            distance = np.array([v["hausdorff95_mm"] for v in values])
+            difference = np.array([v["volume_ml"] - v["reference_ml"] for v in values])
+            rows.append((SPLIT_LABELS[split], str(len(values)), f"{np.nanmean(dice):.3f}", _quartiles(dice, ".3f"),
+                         _quartiles(distance, ".1f"), _quartiles(difference, "+.1f")))
+    return rows
+
+
+def signature_rows(results: Results) -> dict[str, list[tuple[str, ...]]]:
+    """Selected features of each signature with their coefficient per SD and how often they are selected."""
+    return {source: [(name, f"{coef:+.4f}", f"{100 * often:.0f} %") for name, coef, often in sorted(
+        zip(s.features, s.coef, s.selected_in, strict=True), key=lambda row: -abs(row[1]))]
+        for source, s in results.models.signatures.items()}
+
+
+def patients(results: Results, folder: Path) -> list[dict[str, Any]]:
+    """Pictures (from `folder`), scores, facts and warnings of the first patients of each cohort in turn."""
+    shown = []
+    for i in some_of_each(results):
+        header = json.loads((results.prepared[i] / "facts.json").read_text())
+        score = json.loads((results.scored[i] / "score.json").read_text())
+        dice = score["agreement"].get("dice", float("nan"))
+        shown.append({
+            "id": i, "split": SPLIT_LABELS[str(results.cohort.table.at[i, "split"])],
+            "picture": _embedded(folder / f"{i}.png"), "dice": f"{dice:.2f}",
+            "risk": f"{results.models.risks[MODEL][i]:.2f}", "event": bool(results.cohort.table["event"][i]),
+            "months": f"{results.cohort.table['time_months'][i]:.0f}",
+            "facts": [(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in header["facts"].items()],
+            "problems": [str(Problem(**p)) for p in header["problems"] + score["problems"]],
+        })
+    return shown
+
+
+def settings_rows(results: Results) -> list[tuple[str, str, bool]]:
+    """(key, value, changed) of every setting; where a path was given, its last part only."""
+    default = type(results.study)().model_dump(mode="json")
+    rows = []
+    for section, keys in results.study.model_dump(mode="json", exclude={"run"}).items():
+        for key, value in keys.items() if isinstance(keys, dict) else ():
+            text = Path(value).name if isinstance(value, str) and "/" in value else json.dumps(value)
+            rows.append((f"{section}.{key}", text, value != default[section][key]))
+    return rows
+
+
+def evaluation_numbers(results: Results) -> list[dict[str, Any]]:
+    """Every evaluation's numbers, for programs."""
+    return [{
+        "model": e.model, "label": MODELS[e.model], "cohort": e.split, "n": e.n, "events": e.n_events,
+        "c": _numbers(e.c), "c_vs_stage": e.concordance_vs_stage and _numbers(e.concordance_vs_stage),
+        "auc": {f"{k:g}": _numbers(a.auc) for k, a in e.auc.items()},
+        "calibration": {f"{k:g}": {"slope": _numbers(c.slope), "oe": _numbers(c.oe), "ici": _finite(c.ici),
+                                   "gnd_p": _finite(c.gnd.p)} for k, c in e.calibration.items()},
+        "groups": e.groups and {"cutoff": e.groups.cutoff, "hazard_ratio": _numbers(e.groups.hazard_ratio),
+                                "log_rank_p": _finite(e.groups.log_rank.p)},
+    } for e in results.models.evaluations.values()]
+
+
+def _numbers(estimate: Any) -> dict[str, float | None]:
+    return {name: _finite(getattr(estimate, name)) for name in ("value", "low", "high", "p")}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _c(score: Any, table: Any, split: str) -> str:
+    """C-index of a score in one cohort, as text."""
+    rows = ((table["split"] == split) & score.notna()).to_numpy()
+    if not table["event"].to_numpy(bool)[rows].any():
+        return "-"
+    surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
+    return estimate_text(concordance(score.to_numpy(float)[rows], surv).c)
+
+
+def _quartiles(values: Any, form: str) -> str:
+    low, middle, high = np.nanpercentile(values, [25, 50, 75]).tolist()
+    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
+
+
+def _embedded(path: Path) -> str:
+    """A picture file as a data URL."""
+    kind = {".svg": "svg+xml", ".png": "png"}[path.suffix]
+    return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def _environment() -> Environment:
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+
+
+def _template() -> str:
+    return (files("mtdlr") / "templates" / "report.html.j2").read_text(encoding="utf-8")

@@ -1,0 +1,114 @@
+"""Figures 2-4 of the paper for a finished run, by the paper's letters, and patients with their contours."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtdlr.evaluate import MODELS, STAGE, Evaluation
+from mtdlr.figures import (
+    calibration_figure,
+    kaplan_meier_figure,
+    nomogram_figure,
+    roc_figure,
+    save,
+    scan_figure,
+    training_figure,
+)
+from mtdlr.prepare import Prepared
+from mtdlr.results import Results
+from mtdlr.score import load_mask
+from mtdlr.tables import SPLIT_LABELS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MODEL = "mtdlr"
+STRATIFIED = (MODEL, "manual_radio_stage", "single_task_stage", STAGE)
+FORMATS = (".svg", ".pdf", ".png")
+
+
+def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
+    """(caption, figure) by name: 2a the nomogram, 2b... calibration, 3... ROC, 4... Kaplan-Meier."""
+    figures = {"2a": ("The MTDLR nomogram.", nomogram_figure(results.models.nomograms[MODEL]))}
+    calibrations = {split: results.models.evaluations[MODEL, split].calibration for split in results.cohort.splits}
+    for letter, (split, by_month) in zip("bcd", calibrations.items(), strict=False):
+        figures[f"2{letter}"] = (f"Calibration of the MTDLR nomogram, {SPLIT_LABELS[split].lower()}.",
+                                 calibration_figure(by_month, predicted=_predicted(results, split),
+                                                    endpoint=results.study.cohort.endpoint))
+    for number, month in enumerate(_roc_keys(results)):
+        curves = {SPLIT_LABELS[split]: {MODELS[m]: e.auc[month] for m, e in _of(results, split).items()}
+                  for split in results.cohort.splits}
+        name = "event status" if month == 0 else f"event by {month:g} months"
+        figures["3" + "abcdef"[number]] = (f"ROC curves of the {name}.", roc_figure(curves, width="double"))
+    return figures | _survival_figures(results)
+
+
+def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path) -> None:
+    """Each as SVG, PDF and PNG: `figure2a.svg`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, (_, figure) in figures.items():
+        for suffix in FORMATS:
+            save(figure, folder / f"figure{name}{suffix}")
+
+
+def write_training(results: Results, folder: Path) -> list[tuple[str, Path]]:
+    """(network, picture) of the course of each network's first fold."""
+    written = []
+    for network, checkpoints in results.networks.items():
+        with (checkpoints[0] / "log.csv").open() as handle:
+            rows = [{name: float(cell) for name, cell in row.items() if cell and name != "learning_rate"}
+                    for row in csv.DictReader(handle)]
+        written.append((network, save(training_figure(rows), folder / f"training_{network}.svg")))
+    return written
+
+
+def write_patients(results: Results, folder: Path) -> None:
+    """PET and CT of some patients with the manual and the predicted contour, as `<id>.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for patient in some_of_each(results):
+        prepared = Prepared.load(results.prepared[patient])
+        contours = {"predicted": load_mask(results.scored[patient])}
+        if prepared.manual_mask is not None:
+            contours["manual"] = prepared.manual_mask
+        save(scan_figure(prepared.pet_suv, prepared.ct_hu, contours), folder / f"{patient}.png")
+
+
+def some_of_each(results: Results) -> list[str]:
+    """The first patients of every cohort, as many as the settings ask for in all."""
+    share = -(-results.study.report.thumbnails // len(results.cohort.splits))
+    return [i for split in results.cohort.splits for i in results.cohort.of(split).ids[:share]]
+
+
+def _survival_figures(results: Results) -> dict[str, tuple[str, Figure]]:
+    """Kaplan-Meier curves of the risk groups of each nomogram and of the stage."""
+    figures = {}
+    letters = iter("abcdefghijkl")
+    for model in STRATIFIED:
+        for split in results.cohort.splits:
+            groups = results.models.evaluations[model, split].groups
+            if groups is not None:
+                caption = f"Risk groups of {MODELS[model]}, {SPLIT_LABELS[split].lower()}."
+                figures[f"4{next(letters)}"] = (caption, kaplan_meier_figure(
+                    groups.curves, p=groups.log_rank.p, hazard_ratio=groups.hazard_ratio,
+                    endpoint=results.study.cohort.endpoint))
+    return figures
+
+
+def _predicted(results: Results, split: str) -> dict[float, NDArray[np.float64]]:
+    """The nomogram's predictions in one cohort, by horizon."""
+    table = results.models.predicted[MODEL].loc[results.cohort.of(split).ids].dropna()
+    return {float(month): table[month].to_numpy(float) for month in table.columns}
+
+
+def _of(results: Results, split: str) -> dict[str, Evaluation]:
+    return {model: results.models.evaluations[model, split] for model in MODELS
+            if (model, split) in results.models.evaluations}
+
+
+def _roc_keys(results: Results) -> list[float]:
+    return list(results.models.evaluations[MODEL, "training"].auc)

@@ -1,0 +1,39 @@
+"""Everything a finished run knows: what tables, figures, report and bundle are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from mtdlr.cohort import Cohort
+from mtdlr.errors import Problem
+from mtdlr.models import Models
+from mtdlr.study import Study
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The results of one study.
+
+    Args:
+        cohort: the patients that are in.
+        prepared, scored: each patient's folder.
+        networks: checkpoint folders by network.
+        features: (patients, features) by source of the mask, `auto` and `manual`.
+        pet_parameters: SUVmax, MTV and the like inside the manual mask, one row a patient.
+        models: scores, nomograms, evaluations.
+        problems: errors first.
+    """
+
+    study: Study
+    cohort: Cohort
+    prepared: Mapping[str, Path]
+    scored: Mapping[str, Path]
+    networks: Mapping[str, Sequence[Path]]
+    features: Mapping[str, pd.DataFrame]
+    pet_parameters: pd.DataFrame
+    models: Models
+    problems: tuple[Problem, ...]

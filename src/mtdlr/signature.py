@@ -1,0 +1,177 @@
+"""Features -> Lasso-Cox signature -> score (METHOD 6): AutoRadio from predicted masks, ManualRadio from manual ones."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from mtdlr.errors import FitError, Problem
+from mtdlr.stats.lasso import LassoCV, cross_validate_lasso, stratified_folds
+from mtdlr.study import SignatureSettings
+from mtdlr.survival import Survival
+
+MAX_MISSING = 0.2
+
+
+@dataclass(frozen=True)
+class Signature:
+    """A frozen linear score: sum of coef x (feature - center) / scale over the selected features.
+
+    Args:
+        features: names of the selected features.
+        center, scale: their mean and SD in the training cohort.
+        coef: log-hazard per SD.
+        penalty: the lambda that was chosen.
+        selected_in: share of the repeated cross-validations' penalties that keep each feature.
+        n, n_events, n_candidates: patients, events and features that went in.
+        problems: warnings of the fit.
+    """
+
+    features: tuple[str, ...]
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    coef: tuple[float, ...]
+    penalty: float
+    selected_in: tuple[float, ...]
+    n: int
+    n_events: int
+    n_candidates: int
+    problems: tuple[Problem, ...] = ()
+
+    def score(self, features: pd.DataFrame) -> pd.Series:
+        """The score of every row (log-hazard; 0 is the training mean); NaN where a selected feature is missing.
+
+        Raises:
+            FitError: E-FEATURE when a selected feature has no column.
+        """
+        absent = [name for name in self.features if name not in features.columns]
+        if absent:
+            raise FitError(Problem("E-FEATURE", "the feature table lacks selected features", found=", ".join(absent)))
+        values = np.ascontiguousarray(features[list(self.features)].to_numpy(float))
+        terms = (values - np.array(self.center)) / np.array(self.scale) * np.array(self.coef)
+        # Summed row by row: a matrix product may round a patient's score by who else is in the table.
+        return pd.Series(terms.sum(axis=1), index=features.index)
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, path: Path) -> Signature:
+        """Read it back, equal to what was saved."""
+        values = json.loads(path.read_text())
+        problems = tuple(Problem(**problem) for problem in values.pop("problems"))
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields, problems=problems)
+
+
+def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSettings) -> Signature:
+    """The Lasso-Cox signature of the given (training) patients and nobody else.
+
+    Rows without features (an empty mask) take no part. The penalty is the median over repeated cross-validations.
+
+    Raises:
+        FitError: E-NOEVENTS when none of the patients has an event, E-NOFEATURES when no usable feature is left.
+    """
+    rows = features.notna().mean(axis=1).to_numpy() > 0.5
+    table, surv = features[rows], surv.take(rows)
+    if surv.n_events == 0:
+        raise FitError(Problem("E-NOEVENTS", "no event among the patients with features", where="signature"))
+    names = _candidates(table, settings.max_correlation)
+    x = table[names].to_numpy(float)
+    center, scale = x.mean(axis=0), x.std(axis=0)
+    fits = _repeated(x, surv, settings)
+    penalty = _median_penalty(fits, settings.choose)
+    coef = _coefficients_at(fits[0], penalty) * scale
+    kept = np.flatnonzero(coef)
+    often = np.mean([_coefficients_at(fit, _choice(fit, settings.choose)) != 0 for fit in fits], axis=0)
+    return Signature(
+        features=tuple(names[j] for j in kept), center=tuple(center[kept].tolist()), scale=tuple(scale[kept].tolist()),
+        coef=tuple(coef[kept].tolist()), penalty=float(penalty), selected_in=tuple(often[kept].tolist()),
+        n=len(surv), n_events=surv.n_events, n_candidates=len(names), problems=tuple(_warnings(kept, x, surv)),
+    )
+
+
+def cross_fit_signature(
+    features: pd.DataFrame, surv: Survival, folds: NDArray[np.int64], settings: SignatureSettings
+) -> tuple[Signature, pd.Series]:
+    """(signature of all patients, out-of-fold scores): each score from a signature that never saw its patient.
+
+    Args:
+        features: (n, p) of the training cohort.
+        folds: (n,) fold of each patient, the same as the networks'.
+    """
+    scores = pd.Series(np.nan, index=features.index)
+    for fold in np.unique(folds):
+        inside, outside = folds != fold, folds == fold
+        fitted = fit_signature(features[inside], surv.take(inside), settings)
+        scores[outside] = fitted.score(features[outside]).to_numpy()
+    return fit_signature(features, surv, settings), scores
+
+
+def _candidates(table: pd.DataFrame, max_correlation: float | None) -> list[str]:
+    """Features that vary, are complete, and do not repeat an earlier one."""
+    values = table.to_numpy(float)
+    complete = np.isfinite(values).all(axis=0)
+    spread = np.zeros(values.shape[1])
+    spread[complete] = values[:, complete].std(axis=0)
+    usable = np.flatnonzero(complete & (spread > 1e-10 * np.maximum(1.0, np.abs(np.nan_to_num(values)).max(axis=0))))
+    if not usable.size:
+        raise FitError(Problem("E-NOFEATURES", "no feature is complete and varies between patients"))
+    if max_correlation is not None and max_correlation < 1:
+        usable = usable[_not_redundant(values[:, usable], max_correlation)]
+    return [str(table.columns[int(j)]) for j in usable]
+
+
+def _not_redundant(x: NDArray[np.float64], limit: float) -> NDArray[np.int64]:
+    """Columns whose |Spearman| with every kept earlier column is at most `limit`."""
+    ranks = rankdata(x, axis=0)
+    correlation = np.abs(np.corrcoef(ranks, rowvar=False))
+    correlation = np.atleast_2d(correlation)
+    kept: list[int] = []
+    for j in range(x.shape[1]):
+        if not kept or correlation[j, kept].max() <= limit:
+            kept.append(j)
+    return np.array(kept, dtype=np.int64)
+
+
+def _repeated(x: NDArray[np.float64], surv: Survival, settings: SignatureSettings) -> list[LassoCV]:
+    """One cross-validation a repeat, each with its own folds."""
+    n_folds = max(3, min(settings.folds, surv.n_events))
+    return [
+        cross_validate_lasso(x, surv, folds=stratified_folds(surv.event, n_folds, settings.seed + repeat),
+                             n_lambdas=settings.lambdas)
+        for repeat in range(settings.repeats)
+    ]
+
+
+def _choice(fit: LassoCV, choose: str) -> float:
+    return float(fit.lambda_1se if choose == "1se" else fit.lambda_min)
+
+
+def _median_penalty(fits: list[LassoCV], choose: str) -> float:
+    """The middle one of the repeats' penalties (the lower of two, so that it is on the path)."""
+    penalties = sorted((_choice(fit, choose) for fit in fits), reverse=True)
+    return penalties[len(penalties) // 2]
+
+
+def _coefficients_at(fit: LassoCV, penalty: float) -> NDArray[np.float64]:
+    """Coefficients on the features' own scale at a penalty."""
+    return fit.path.coef_at(penalty)[0]
+
+
+def _warnings(kept: NDArray[np.int64], x: NDArray[np.float64], surv: Survival) -> list[Problem]:
+    problems = []
+    if not kept.size:
+        problems.append(Problem("W-NOSIGNATURE", "the Lasso keeps no feature: every score is 0", where="signature"))
+    if x.shape[1] > x.shape[0]:
+        problems.append(Problem("W-MANYFEATURES", "more features than patients", where="signature",
+                                found=f"{x.shape[1]} features, {len(surv)} patients, {surv.n_events} events"))
+    return problems

@@ -1,0 +1,257 @@
+"""The whole chain on a small synthetic study: run, resume, predict, freeze. One study is made and run for all tests."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pydicom
+import pytest
+
+from mtdlr.bundle import read_bundle
+from mtdlr.errors import BundleError, CohortError, TableError
+from mtdlr.pipeline import Run
+from mtdlr.predict import Bundle
+from mtdlr.prepare import Prepared
+from mtdlr.study import Study
+from mtdlr.synthetic import write_study
+from mtdlr.workers import Workers
+
+pytestmark = pytest.mark.slow
+SMALL = ("deepmts.epochs=4", "deepmts.segmentation_epochs=2", "singletask.epochs=2", "deepmts.width=0.25",
+         "singletask.width=0.25", "score.folds=2", "report.thumbnails=2", "signature.repeats=2", "signature.lambdas=20",
+         "prepare.size=32", "prepare.spacing_mm=5.0")
+CANARY, BIRTHDAY = "ZZPHI^CANARY", "19410203"
+IDENTIFYING = (
+    "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "PatientAddress", "PatientComments",
+    "AccessionNumber", "ReferringPhysicianName", "InstitutionName", "InstitutionAddress", "StudyID",
+    "PerformingPhysicianName", "OperatorsName", "PatientMotherBirthName", "MedicalRecordLocator", "EthnicGroup",
+    "Occupation", "AdditionalPatientHistory", "PatientTelephoneNumbers", "RequestingPhysician")
+TABLES = tuple(f"table{k}.csv" for k in (1, 2, 3, 4))
+
+
+@pytest.fixture(scope="module")
+def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic study of 60 patients, the external ones as DICOM with a canary in every identifying tag."""
+    path = write_study(tmp_path_factory.mktemp("study"), n_training=44, n_internal=8, n_external=8, seed=4,
+                       workers=Workers(2))
+    for file in (path.parent / "centerB").rglob("*.dcm"):
+        dataset = pydicom.dcmread(file)
+        for tag in IDENTIFYING:
+            setattr(dataset, tag, BIRTHDAY if tag.endswith("Date") else CANARY)
+        dataset.save_as(file)
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The study, run to its end."""
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with Run(Study.load(study_file, SMALL), folder, Workers(2)) as run:
+        run.all()
+    shutil.copytree(folder / "tables", folder.with_name("tables"))
+    return run
+
+
+def _command(study_file: Path, folder: Path, *more: str) -> list[str]:
+    settings = [part for s in (*SMALL, f"run.folder={folder}", *more) for part in ("--set", s)]
+    return [sys.executable, "-m", "mtdlr", "run", str(study_file), *settings]
+
+
+def _ends(group: int, seconds: float = 20.0) -> bool:
+    """Whether every process of a group is gone within some seconds."""
+    for _ in range(int(seconds * 5)):
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def test_a_run_leaves_everything_it_promises(finished: Run) -> None:
+    """Report, tables in every format, figures, nomogram, calculator, scores and the frozen model are there."""
+    for name in ("report.html", "nomogram.json", "calculator.html", "scores.csv", "evaluation.json", "cohort.csv",
+                 "problems.json", "bundle/bundle.json", "figures/figure2a.svg", "figures/figure3a.pdf",
+                 "figures/figure4a.png"):
+        assert (finished.folder / name).stat().st_size > 0, name
+    for table in TABLES:
+        assert (finished.folder / "tables" / table).read_text().count("\n") > 3
+    page = (finished.folder / "report.html").read_text()
+    assert "http" not in re.sub(r"http-equiv|http://www.w3.org", "", page), "the page must stand alone"
+    assert page.index("<h2>Warnings first") < page.index("<h2>Study flow")
+
+
+def test_every_patient_is_scored_and_evaluated(finished: Run) -> None:
+    """Each of the 60 patients has every score; each model is judged in each of the three cohorts; the truth leads."""
+    scores = finished.models.scores
+    assert len(scores) == 60 and scores[["deepmts", "single_task", "manual_radio"]].notna().all().all()
+    assert {split for _, split in finished.evaluations} == {"training", "internal", "external"}
+    assert finished.evaluations["truth", "training"].c.value > 0.7
+
+
+def test_a_second_run_does_nothing(finished: Run, study_file: Path) -> None:
+    """Everything is found in the store: no job runs, and the report is the same file."""
+    told: list[str] = []
+    before = (finished.folder / "report.html").read_bytes()
+    stamps = {p: p.stat().st_mtime_ns for p in (finished.folder / "objects").rglob("manifest.json")}
+    with Run(Study.load(study_file, SMALL), finished.folder, Workers(2, progress=lambda *a: told.append(a[0]))) as run:
+        run.all()
+    assert told == []
+    assert {p: p.stat().st_mtime_ns for p in (finished.folder / "objects").rglob("manifest.json")} == stamps
+    assert (finished.folder / "report.html").read_bytes() == before
+
+
+def test_a_changed_nomogram_setting_redoes_only_what_depends_on_it(finished: Run, study_file: Path) -> None:
+    """Other horizons: no patient is prepared, no network trained, no feature extracted again."""
+    told: list[str] = []
+    kept = ("prepare", "train", "score", "radiomics", "signature")
+    count = {stage: len(list((finished.folder / "objects" / stage).iterdir())) for stage in kept}
+    study = Study.load(study_file, (*SMALL, "nomogram.months=[24, 48]"))
+    with Run(study, finished.folder, Workers(2, progress=lambda *a: told.append(a[0]))) as run:
+        run.until("report")
+        assert set(run.evaluations["mtdlr", "external"].auc) == {24.0, 48.0}
+    assert told == []
+    assert {stage: len(list((finished.folder / "objects" / stage).iterdir())) for stage in kept} == count
+
+
+def test_predict_gives_the_runs_own_scores(finished: Run, study_file: Path) -> None:
+    """A patient of the study, predicted from the files with the frozen model, gets the run's scores to 1e-6."""
+    model = Bundle.load(finished.folder / "bundle")
+    for patient in finished.included.of("external").ids[:2]:
+        row = finished.included.table.loc[patient]
+        found = model.predict(study_file.parent / "centerB" / patient, clinical={"tnm_stage": row["tnm_stage"]})
+        assert found.scores["deepmts"] == pytest.approx(finished.models.scores.at[patient, "deepmts"], abs=1e-6)
+        assert found.scores["auto_radio"] == pytest.approx(finished.models.scores.at[patient, "auto_radio"], abs=1e-6)
+        assert found.risk == pytest.approx(finished.models.risks.at[patient, "mtdlr"], abs=1e-6)
+        predicted = finished.models.predicted["mtdlr"].loc[patient]
+        for month, survival in found.survival.items():
+            assert survival.value == pytest.approx(predicted[month], abs=1e-6)
+
+
+def test_predict_wants_the_stage(finished: Run) -> None:
+    """Without the stage, or with one it does not know, the model says what it needs."""
+    model = Bundle.load(finished.folder / "bundle")
+    for clinical in ({}, {"tnm_stage": "V"}):
+        with pytest.raises(TableError, match="E-CLINICAL tnm_stage.*expected III or IVa"):
+            model.predict("anywhere", clinical=clinical)
+
+
+def test_the_bundle_holds_no_patient(finished: Run) -> None:
+    """FAULTS 68: no id of the cohort stands in any text file of the frozen model."""
+    for path in (finished.folder / "bundle").rglob("*"):
+        if path.suffix in (".json", ".md", ".html"):
+            text = path.read_text()
+            assert not [i for i in finished.included.ids if re.search(rf"\b{i}\b", text)], path.name
+
+
+@pytest.mark.parametrize(("damage", "code"), [("flip", "E-BUNDLEHASH"), ("schema", "E-SCHEMA"), ("none", "E-NOBUNDLE"),
+                                              ("pickle", "E-BUNDLEHASH"), ("outside", "E-BUNDLEHASH")])
+def test_a_bundle_that_was_changed_is_refused(finished: Run, tmp_path: Path, damage: str, code: str) -> None:
+    """FAULTS 60-65: a flipped bit, a newer schema, a foreign folder, a pickle, a path outside: refused by name."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(finished.folder / "bundle", folder)
+    header = json.loads((folder / "bundle.json").read_text())
+    weights = next(folder.rglob("weights.safetensors"))
+    if damage == "flip":
+        data = bytearray(weights.read_bytes())
+        data[-1] ^= 1
+        weights.write_bytes(data)
+    elif damage == "pickle":
+        weights.write_bytes(b"\x80\x04cos\nsystem\n(S'touch canary'\ntR.")
+    elif damage == "outside":
+        header["files"]["../../etc/hosts"] = "0"
+    elif damage == "schema":
+        header["schema"] = 99
+    (folder / "bundle.json").write_text("{}" if damage == "none" else json.dumps(header))
+    with pytest.raises(BundleError, match=code):
+        read_bundle(folder)
+    assert not Path("canary").exists()
+
+
+def test_killed_runs_end_like_an_unbroken_one(finished: Run, study_file: Path, tmp_path: Path) -> None:
+    """kill -9 in preparation, training and scoring, then run again: the tables are the same, byte for byte."""
+    folder = tmp_path / "killed"
+    for seconds in (9, 14, 22):
+        with subprocess.Popen(_command(study_file, folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              start_new_session=True) as process:
+            time.sleep(seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+    done = subprocess.run(_command(study_file, folder), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for table in TABLES:
+        assert (folder / "tables" / table).read_bytes() == (finished.folder.with_name("tables") / table).read_bytes()
+
+
+def test_no_output_names_the_patient(finished: Run, study_file: Path) -> None:
+    """FAULTS 66: a canary in 20 DICOM tags, birth dates and UIDs are in no file the run wrote, packed ones included."""
+    header = pydicom.dcmread(next((study_file.parent / "centerB").rglob("*.dcm")), stop_before_pixels=True)
+    secrets = [text.encode() for text in (CANARY, "ZZPHI", BIRTHDAY, header.StudyInstanceUID, header.SeriesInstanceUID,
+                                          header.SOPInstanceUID, header.FrameOfReferenceUID)]
+    for path in finished.folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            data = gzip.decompress(data) if path.suffix == ".gz" else data
+            assert not [secret for secret in secrets if secret in data], path
+
+
+def test_ctrl_c_stops_at_once_and_says_how_to_go_on(study_file: Path, tmp_path: Path) -> None:
+    """FAULTS 4: Ctrl-C and SIGTERM end the run within seconds, exit 130 and 143, and leave no process behind."""
+    for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        with subprocess.Popen(_command(study_file, tmp_path / "run"), stderr=subprocess.PIPE, text=True,
+                              start_new_session=True) as process:
+            time.sleep(8)
+            process.send_signal(number)
+            _, said = process.communicate(timeout=15)
+        assert process.returncode == status
+        assert "run the same command again to go on" in said and "Traceback" not in said
+        assert _ends(process.pid), "a process was left behind"
+
+
+def test_a_damaged_scan_costs_its_patient_only(finished: Run, study_file: Path, tmp_path: Path) -> None:
+    """A patient whose scan cannot be read is named and left out; the others are not prepared again."""
+    copy = tmp_path / "study"
+    shutil.copytree(study_file.parent, copy)
+    scan = copy / "centerA" / "images" / "A003__PT.nii.gz"
+    scan.write_bytes(scan.read_bytes()[: scan.stat().st_size // 2])
+    with Run(Study.load(copy / "study.toml", SMALL), tmp_path / "run", Workers(2)) as run:
+        assert "A003" not in run.prepared.folders and len(run.prepared.folders) == 59
+        problem = next(p for p in run.prepared.problems if p.is_error)
+        assert problem.where.startswith("patient A003") and "\n" not in str(problem)
+        assert "A003" not in run.included.ids
+
+
+def test_the_same_scan_twice_stops_the_run(study_file: Path, tmp_path: Path) -> None:
+    """FAULTS 40: leakage by image content is an error before any work."""
+    copy = tmp_path / "study"
+    shutil.copytree(study_file.parent, copy)
+    for kind in ("PT", "CT"):
+        shutil.copy(copy / "centerA" / "images" / f"A001__{kind}.nii.gz",
+                    copy / "centerA" / "images" / f"A002__{kind}.nii.gz")
+    shutil.copy(copy / "centerA" / "labels" / "A001.nii.gz", copy / "centerA" / "labels" / "A002.nii.gz")
+    with Run(Study.load(copy / "study.toml", SMALL), tmp_path / "run") as run, \
+            pytest.raises(CohortError, match="E-SAMEIMAGE.*A001, A002"):
+        run.until("prepared")
+
+
+def test_prepared_patients_load_without_copying(finished: Run) -> None:
+    """A prepared patient is mapped from disk, and its warnings name the patient."""
+    patient = Prepared.load(next(iter(finished.prepared.folders.values())))
+    assert patient.image.shape == (2, 32, 32, 32) and not patient.image.flags.owndata
+    assert all(p.where.startswith(f"patient {patient.id}") for p in patient.problems)
+
+
+def test_the_cohort_table_is_what_came_in(finished: Run, study_file: Path) -> None:
+    """cohort.csv holds the clinical table as it was read, with the split of every patient."""
+    given = pd.read_csv(study_file.parent / "clinical.csv", index_col=0)
+    written = pd.read_csv(finished.folder / "cohort.csv", index_col=0)
+    assert (written["time_months"] == given["time_months"]).all() and (written["split"] == given["split"]).all()

@@ -1,0 +1,68 @@
+"""Perturbations and the intraclass correlation that filters features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from mtdlr.radiomics import perturbed_features, robustness
+from mtdlr.study import RadiomicsSettings
+from mtdlr.texture import intraclass_correlation, noise_level, noisy, perturbed_mask
+from mtdlr.volume import Volume
+
+
+def ball(radius: float = 8.0) -> Volume:
+    z, y, x = np.indices((26, 28, 30)) - 13.5
+    return Volume.on_grid(z**2 + y**2 + x**2 < radius**2, (2.0, 2.0, 2.0))
+
+
+def test_icc_of_shrout_and_fleiss() -> None:
+    """Shrout and Fleiss' (1979) six targets and four judges have ICC(1,1) = .17, printed interval -.13 to .72."""
+    ratings = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
+    assert intraclass_correlation(ratings) == pytest.approx((0.166, -0.133, 0.723), abs=1e-3)
+
+
+def test_icc_limits() -> None:
+    """Equal repeats give 1; patients that do not differ, or a missing value, give nan."""
+    assert intraclass_correlation(np.array([[1.0, 1.0], [2.0, 2.0]])) == (1.0, 1.0, 1.0)
+    assert all(np.isnan(intraclass_correlation(np.ones((3, 2)))))
+    assert all(np.isnan(intraclass_correlation(np.array([[1.0, np.nan], [2.0, 2.0]]))))
+
+
+def test_perturbed_mask() -> None:
+    """The contour moves by about what was asked, differently for each seed, the same for the same; never to nothing."""
+    mask = ball()
+    moved = [perturbed_mask(mask.array, (2.0, 2.0, 2.0), contour_mm=2.0, seed=seed) for seed in (1, 2, 1)]
+    assert np.array_equal(moved[0], moved[2]) and not np.array_equal(moved[0], moved[1])
+    overlap = 2 * (moved[0] & mask.array).sum() / (moved[0].sum() + mask.array.sum())
+    assert 0.7 < overlap < 0.98
+    assert perturbed_mask(ball(1.0).array, (2.0, 2.0, 2.0), contour_mm=50.0, seed=3).any()
+    assert not perturbed_mask(np.zeros(mask.shape, bool), (2.0, 2.0, 2.0), contour_mm=2.0, seed=0).any()
+
+
+def test_noise_level() -> None:
+    """The level of white noise on a smooth image is found within 5 %, and noise of that level is added."""
+    z, y, x = np.indices((30, 30, 30))
+    smooth = 50 * np.sin(z / 9) + 30 * np.cos(y / 7) + x
+    image = smooth + np.random.default_rng(0).normal(scale=4.0, size=smooth.shape)
+    assert noise_level(image) == pytest.approx(4.0, rel=0.05)
+    added = noisy(image, (slice(5, 25),) * 3, seed=1) - image
+    assert added.std() == pytest.approx(4.0, rel=0.05)
+
+
+def test_robust_features() -> None:
+    """Over perturbed patients, volume and mean are robust and a feature of pure noise is not."""
+    tables: list[dict[str, dict[str, float]]] = [{} for _ in range(4)]
+    for patient in range(6):
+        mask = ball(5.0 + patient)
+        random = np.random.default_rng(patient)
+        uptake = mask.array * (2.0 + patient) + random.gamma(2, 0.2, mask.shape)
+        pet = Volume.on_grid(uptake.astype(np.float32), (2.0, 2.0, 2.0))
+        rows = perturbed_features(pet, None, mask, RadiomicsSettings(spacing_mm=4.0), seeds=(1, 2, 3))
+        for table, row in zip(tables, rows, strict=True):
+            table[f"P{patient}"] = {name: row[name] for name in ("shape_MeshVolume", "PET_original_firstorder_Mean")}
+            table[f"P{patient}"]["noise"] = random.normal()
+    found = robustness([pd.DataFrame.from_dict(table, orient="index") for table in tables])
+    assert list(found.index[found["low"] >= 0.75]) == ["shape_MeshVolume", "PET_original_firstorder_Mean"]
+    assert found.loc["noise", "icc"] < 0.75

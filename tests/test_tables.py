@@ -1,0 +1,111 @@
+"""Tables 1-4: the right numbers in the right cells, every cell safe wherever it is opened."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_models import STUDY, _models, _study_data
+
+from mtdlr.cohort import Cohort
+from mtdlr.documents import plain_cell, to_csv, to_html, to_latex, write_table
+from mtdlr.results import Results
+from mtdlr.stats.cox import fit_cox
+from mtdlr.study import Study
+from mtdlr.tables import Table, make_tables
+
+NASTY = Table(9, "A <b>title</b> & more", ("Name", "=cmd|' /C calc'!A0"),
+              (("  <script>alert(1)</script>", "+1+1"), ("50 % of a_b", "-")), ("note",))
+
+
+@pytest.fixture(scope="module")
+def results() -> Results:
+    """The results of a made-up study; no images."""
+    table, folds, raw, features = _study_data()
+    rng = np.random.default_rng(0)
+    table = table.assign(age=rng.normal(50, 10, len(table)), gender=rng.choice(["Male", "Female"], len(table)),
+                         ic=rng.integers(0, 2, len(table)).astype(float))
+    table.loc["P3", "age"] = np.nan
+    study = Study.of({"cohort": {"stage": "tnm", "continuous": ["age"], "described": ["ic"],
+                                 "factors": {"gender": ["Male", "Female"], "tnm": ["III", "IVa"],
+                                             "t": ["T1", "T2", "T3"]}}, "nomogram": {"months": [12, 24]}})
+    table["t"] = rng.choice(["T1", "T2"], len(table))
+    pet = pd.DataFrame({"suv_max": rng.gamma(5, 2, len(table))}, index=table.index)
+    return Results(study, Cohort(table, {}), {}, {}, {}, features, pet, _models(table, folds, raw, features), ())
+
+
+def _rows(table: Table) -> dict[str, tuple[str, ...]]:
+    return {row[0].strip(): row[1:] for row in table.rows}
+
+
+def test_table_1_counts_everybody_once(results: Results) -> None:
+    """Levels add up to the cohort, percentages belong to them, and a missing value takes no part."""
+    table = make_tables(results)[1]
+    rows = _rows(table)
+    assert table.header == ("Characteristic", "Training cohort (n = 100)", "External validation cohort (n = 60)", "P")
+    men, women = rows["Male"], rows["Female"]
+    assert int(men[0].split()[0]) + int(women[0].split()[0]) == 100
+    ages = results.cohort.of("training").table["age"].dropna()
+    assert rows["Age"][0].startswith(f"{ages.median():.4g} (")
+    assert rows["T3"] == ("0 (0.0%)", "0 (0.0%)", "") and "SUVmax (g/ml)" in rows
+    events = int(results.cohort.of("external").table["event"].sum())
+    assert rows["Event"][1] == f"{events} ({100 * events / 60:.1f}%)"
+
+
+def test_table_2_is_a_cox_model_of_each_variable(results: Results) -> None:
+    """A cell is the hazard ratio of that variable alone in that cohort; references and empty levels say so."""
+    rows = _rows(make_tables(results)[2])
+    external = results.cohort.of("external")
+    fit = fit_cox(results.models.scores.loc[external.ids, "deepmts"].to_numpy()[:, None], external.survival)
+    ratio = fit.hazard_ratios()["x1"]
+    assert rows["DeepMTS-Score"][2] == f"{ratio.value:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
+    assert rows["III"] == ("Reference", "-") * 2
+    assert rows["T3"][0] == "not estimable" and rows["T"][0] == "-"
+
+
+def test_table_3_holds_the_nomograms_variables(results: Results) -> None:
+    """The multivariate model has the variables of the MTDLR nomogram, and its training column that model's HRs."""
+    rows = _rows(make_tables(results)[3])
+    assert list(rows) == ["TNM", "III", "IVa", "AutoRadio-Score", "DeepMTS-Score"]
+    ratio = results.models.nomograms["mtdlr"].cox.hazard_ratios()["deepmts"]
+    assert rows["DeepMTS-Score"][0].startswith(f"{ratio.value:.3f} (")
+
+
+def test_table_4_has_every_model_in_every_cohort(results: Results) -> None:
+    """One row a model and cohort; the stage is compared with nothing."""
+    table = make_tables(results)[4]
+    assert len(table.rows) == 8 * 2 and len(table.header) == 5 + 3 * 2
+    first = table.rows[0]
+    assert first[:2] == ("Stage", "Training") and first[4] == "-"
+    assert STUDY.cohort.stage == "tnm"
+
+
+def test_every_number_has_its_method(results: Results) -> None:
+    """Each table says in its footnotes how its numbers were made."""
+    assert all(table.footnotes for table in make_tables(results).values())
+
+
+def test_no_cell_is_a_formula_or_markup(tmp_path: Path) -> None:
+    """FAULTS 59, 80: formulas are defused in CSV and spreadsheets, markup is escaped in HTML, TeX stays text."""
+    assert plain_cell("=1+1") == "'=1+1" and plain_cell("-1+cmd|x") == "'-1+cmd|x"
+    assert plain_cell("-") == "-" and plain_cell("-0.5 (-1.0-0.2)") == "-0.5 (-1.0-0.2)"
+    cells = list(csv.reader(to_csv(NASTY).splitlines()))
+    assert cells[0][1].startswith("'=") and cells[1][1] == "'+1+1"
+    assert "<script>" not in to_html(NASTY) and "&lt;script&gt;" in to_html(NASTY) and "<b>" not in to_html(NASTY)
+    assert r"50 \% of a\_b" in to_latex(NASTY)
+    written = write_table(NASTY, tmp_path)
+    assert {p.suffix for p in written} >= {".csv", ".html", ".tex"}
+
+
+def test_spreadsheet_and_word_hold_the_same_cells(results: Results, tmp_path: Path) -> None:
+    """The Excel and Word files hold the printed cells."""
+    openpyxl, docx = pytest.importorskip("openpyxl"), pytest.importorskip("docx")
+    table = make_tables(results)[3]
+    write_table(table, tmp_path)
+    sheet = openpyxl.load_workbook(tmp_path / "table3.xlsx").active
+    assert tuple(cell.value for cell in sheet[1]) == table.header
+    word = docx.Document(str(tmp_path / "table3.docx")).tables[0]
+    assert tuple(cell.text for cell in word.rows[-1].cells) == table.rows[-1]
