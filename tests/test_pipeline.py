@@ -87,7 +87,8 @@ def test_a_run_leaves_everything_it_promises(finished: Run) -> None:
     for table in TABLES:
         assert (finished.folder / "tables" / table).read_text().count("\n") > 3
     page = (finished.folder / "report.html").read_text()
-    assert "http" not in re.sub(r"http-equiv|http://www.w3.org", "", page), "the page must stand alone"
+    words = re.sub(r"data:[^\"']*|http-equiv|http://www.w3.org", "", page)  # a picture's letters may spell anything
+    assert "http" not in words, "the page must stand alone"
     assert page.index("<h2>Warnings first") < page.index("<h2>Study flow")
 
 

@@ -15,6 +15,7 @@ from mtdlr.figures.page import (
     CYCLE,
     DASHES,
     GREY,
+    MM,
     NORMAL,
     SMALL,
     WIDTH_MM,
@@ -156,7 +157,7 @@ def decision_figure(curves: Mapping[str, DecisionCurve], *, width: Width = "sing
     """
     height = 55.0 if width == "single" else 75.0
     figure = page(width, _RIGHT + height + _BOTTOM)
-    axes = panel(figure, _LEFT + 1.5, _BOTTOM, WIDTH_MM[width] - _LEFT - _RIGHT - 1.5, height)
+    axes = panel(figure, _LEFT, _BOTTOM, WIDTH_MM[width] - _LEFT - _RIGHT, height)
     first = next(iter(curves.values()))
     axes.plot(first.thresholds, first.treat_all, color=GREY, lw=0.8, label="Treat all")
     axes.axhline(0.0, color="black", lw=0.8, label="Treat none")
@@ -166,7 +167,9 @@ def decision_figure(curves: Mapping[str, DecisionCurve], *, width: Width = "sing
     top = float(benefit[np.isfinite(benefit)].max(initial=0.01))
     axes.set(xlim=(0, float(first.thresholds.max())), ylim=(-0.25 * top, 1.1 * top), ylabel="Net benefit",
              xlabel=f"Threshold probability of the event within {_period(first.month, noun=True)}")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.legend(loc="upper right")
+    _make_room(axes, 0.0)
     return figure
 
 
@@ -199,6 +202,7 @@ def training_figure(log: Sequence[Mapping[str, float]], *, width: Width = "doubl
         axes.margins(x=0.02)
         if part:
             axes.legend(loc="best")
+        _make_room(axes, (i % across) * pitch)
         _panel_letter(axes, i, pitch - _LEFT - _RIGHT, height)
     return figure
 
@@ -306,6 +310,19 @@ def _color(i: int) -> str:
 
 def _dash(i: int) -> object:
     return DASHES[(i + i // len(CYCLE)) % len(DASHES)]  # the second round of colours has other dashes
+
+
+def _make_room(axes: Axes, left_mm: float) -> None:
+    """Narrow a panel from the left until its tick labels and its label, however long, begin at a place."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    extent = axes.yaxis.get_tightbbox()
+    assert extent is not None
+    missing = ((left_mm + 0.8) * MM * figure.dpi - extent.x0) / figure.bbox.width
+    if missing > 0:
+        box = axes.get_position()
+        axes.set_position((box.x0 + missing, box.y0, box.width - missing, box.height))
 
 
 def _even_ticks(axes: Axes, *, x: bool = True) -> None:

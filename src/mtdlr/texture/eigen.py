@@ -28,7 +28,8 @@ def second_largest(matrix: NDArray[np.float64]) -> float:
     positive = _bisected(diagonal, squares, n - 2, radius)
     if _count_below(diagonal, squares, -abs(positive)) == 0:
         return abs(positive)
-    return max(abs(positive), abs(_bisected(diagonal, squares, 0, radius)))
+    lowest = 0 * n  # of a type like n: numba would compile a second kernel for a literal
+    return max(abs(positive), abs(_bisected(diagonal, squares, lowest, radius)))
 
 
 @njit(cache=True, nogil=True)
