@@ -42,7 +42,11 @@ class CohortSettings(Section):
     table: Path = setting(Path("clinical.csv"), "clinical table, one row a patient (CSV)")
     layout: Literal["auto", "manifest", "hecktor", "bids", "patient-folders", "dicom"] = setting(
         "auto", "how the scans are laid out; recognised by itself unless forced")
+    series: tuple[str, ...] = setting((), "DICOM series to take instead of those chosen: SeriesInstanceUIDs, keys of "
+                                      "`mtdlr check --scans`, patterns of SeriesDescription")
     mask_name: str = setting("*", "name pattern of the tumour contour in an RTSTRUCT or SEG")
+    mask_label: int | None = setting(None, "label of the tumour in NIfTI masks with several; by default 1", ge=1)
+    keep_ids: bool = setting(False, "let folders pass that bear the patient's name or number in the DICOM headers")
     id: str = setting("patient_id", "column of the patient's id, the same in table and scans")
     time: str = setting("time_months", "column of the follow-up time")
     time_unit: Literal["months", "days", "years"] = setting("months", "unit of the follow-up time in the table")
@@ -77,12 +81,9 @@ class PrepareSettings(Section):
     size: int = setting(128, "voxels along each axis of the network grid; a multiple of 16", source=PAPER,
                         ge=32, le=256, multiple_of=16)
     roi: Literal["auto", "template", "center", "mask", "box"] = setting(
-        "auto", "where the network looks: PET-guided head-and-neck locator, where the CT resembles a template, middle "
-        "of the PET, middle of the mask, a fixed point")
-    box_center_mm: tuple[float, float, float] | None = setting(
-        None, "centre of the region (x, y, z) in patient LPS when roi = 'box'", unit="mm")
-    template: Path | None = setting(
-        None, "folder of a prepared patient whose region is looked for when roi = 'template'")
+        "auto", "PET-guided head-and-neck locator, likeness to a template, middle of PET or mask, or a fixed point")
+    box_center_mm: tuple[float, float, float] | None = setting(None, "(x, y, z) in LPS when roi = 'box'", unit="mm")
+    template: Path | None = setting(None, "folder of a prepared patient that roi = 'template' looks for")
     ct_window_hu: tuple[float, float] = setting((-1024.0, 1024.0), "CT is clipped here and scaled to [-1, 1]",
                                                 unit="HU", source="METHOD 2")
     pet_scaling: Literal["clip", "zscore"] = setting(
@@ -90,10 +91,10 @@ class PrepareSettings(Section):
     pet_clip_suv: float = setting(25.0, "upper clip of SUV when pet_scaling = 'clip'", unit="g/ml", gt=0)
     pet_units: Literal["auto", "suv"] = setting("auto", "NIfTI PET already is SUV; DICOM says its own units")
     uptake_min: float | None = setting(None, "uptake time, for series whose injection time is lost", unit="min", gt=0)
+    assume_geometry: bool = setting(False, "read NIfTI without sform and qform as right, anterior, superior")
     alignment: Literal["off", "check", "rigid", "affine", "auto"] = setting(
         "check", "PET-CT alignment: only measured, corrected always, or corrected when the check demands it (auto)")
-    alignment_limit_mm: float = setting(5.0, "misalignment above this is reported, or corrected with 'auto'",
-                                        unit="mm", gt=0)
+    alignment_limit_mm: float = setting(5.0, "misalignment reported, or corrected by 'auto'", unit="mm", gt=0)
     margin_mm: float = setting(20.0, "margin around the network region kept at native resolution for radiomics",
                                unit="mm", ge=0)
 
@@ -220,7 +221,6 @@ class ReportSettings(Section):
     title: str = setting("MTDLR study", "title of the report")
     mode: Literal["modern", "paper"] = setting("modern", "tables and footnotes as in the paper, or with the remedies")
     thumbnails: int = setting(24, "patients shown with contours in the report", ge=0)
-    keep_ids: bool = setting(False, "print patient ids from DICOM headers as they are")
 
 
 class RunSettings(Section):
