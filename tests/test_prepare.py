@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from pydicom import dcmread
 
 from mtdlr.errors import Problem, ScanError, StudyError
 from mtdlr.imaging import grid, nifti
+from mtdlr.imaging.layout import discover
 from mtdlr.imaging.reading import Scan
-from mtdlr.prepare import Prepared, prepare
+from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.study import PrepareSettings, Study
 from mtdlr.synthetic import SyntheticPatient, make_patient
+from mtdlr.synthetic.dicom_writer import write_dicom_patient
 from mtdlr.volume import Volume
 
 STS = Path(__file__).parents[1].parent / "shared" / "data" / "sts" / "images"
@@ -366,7 +369,8 @@ def test_a_turned_ct_is_measured_in_degrees_and_used(patient):
 def test_what_is_saved_is_loaded_and_mapped(patient, tmp_path):
     """Arrays, affines, facts and problems come back bit for bit; arrays are mapped from disk."""
     scan = scan_of(patient)
-    scan = Scan(scan.patient_id, scan.pet, scan.ct, scan.mask, {}, (Problem("W-TEST", "a doubt", where="PET"),))
+    audit = {"pet": {"suv": {"dose_bq": 3e8, "reference_candidates": []}}}
+    scan = Scan(scan.patient_id, scan.pet, scan.ct, scan.mask, audit, (Problem("W-TEST", "a doubt", where="PET"),))
     prepared = made(scan)
     prepared.save(tmp_path / "P1")
     loaded = Prepared.load(tmp_path / "P1")
@@ -380,7 +384,30 @@ def test_what_is_saved_is_loaded_and_mapped(patient, tmp_path):
         assert one.array.dtype == other.array.dtype
     assert loaded.facts == prepared.facts
     assert loaded.problems == prepared.problems == (Problem("W-TEST", "a doubt", where="patient P1: PET"),)
-    assert loaded.id == "P1"
+    assert loaded.id == "P1" and loaded.audit == audit
+
+
+def test_the_whole_pet_is_kept_as_two_projections(patient):
+    """The largest values along y and along x of the PET in its place, whatever was cut out around the region."""
+    coronal, sagittal = made(scan_of(patient)).projections
+    pet = grid.canonical(patient.pet)
+    np.testing.assert_array_equal(coronal.array[:, 0], pet.array.max(axis=1))
+    np.testing.assert_array_equal(sagittal.array[:, :, 0], pet.array.max(axis=2))
+    for flat in (coronal, sagittal):
+        np.testing.assert_allclose(flat.center_mm, pet.center_mm, atol=1e-9)
+
+
+def test_frames_of_reference_may_differ_where_they_are_registered(patient, tmp_path):
+    """prepare.alignment = "rigid" lets PET and CT of two frames of reference pass, "check" does not."""
+    write_dicom_patient(tmp_path / "P1", patient, contour="seg")
+    for path in (tmp_path / "P1" / "CT").iterdir():
+        ds = dcmread(path)
+        ds.FrameOfReferenceUID = "1.2.3"
+        ds.save_as(path)
+    (scan,) = discover(tmp_path)
+    with pytest.raises(ScanError, match="E-FRAME"):
+        read_patient(scan, PrepareSettings(alignment="check"))
+    assert "W-FRAME" in [p.code for p in read_patient(scan, PrepareSettings(alignment="rigid")).problems]
 
 
 def test_a_patient_without_mask_saves_none(patient, tmp_path):
@@ -389,7 +416,8 @@ def test_a_patient_without_mask_saves_none(patient, tmp_path):
     loaded = Prepared.load(tmp_path)
     assert loaded.mask is None
     assert loaded.manual_mask is None
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["ct_hu.npy", "facts.json", "image.npy", "pet_suv.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "ct_hu.npy", "facts.json", "image.npy", "pet_suv.npy", "projection_coronal.npy", "projection_sagittal.npy"]
 
 
 def test_a_ct_with_fractions_keeps_them(patient):

@@ -1,35 +1,58 @@
-"""Everything that is wrong with a study before any work is done: settings, table, scans, leakage. Writes nothing."""
+"""Everything that is wrong with a study before any work is done: settings, table, scans, leakage. Computes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
 from mtdlr.cohort import Cohort, Patient, leakage, read_cohort, require_events
 from mtdlr.errors import MtdlrError, Problem
-from mtdlr.imaging.reading import inspect_scan
-from mtdlr.study import Study
+from mtdlr.imaging.reading import survey_scan
+from mtdlr.study import PrepareSettings, Study
 
 MODEL_VARIABLES = 3
 T = TypeVar("T")
+_PATIENT = re.compile(r"patients? ([^:]+)(?:: (.*))?", re.DOTALL)
 
 
-def check_study(path: str | Path, overrides: Sequence[str] = ()) -> list[Problem]:
-    """Every problem of a study file and of what it names, errors first; empty when there is none.
+@dataclass(frozen=True)
+class Checked:
+    """What a study's files tell without any computing.
+
+    Args:
+        problems: everything that is wrong or noticed, errors first.
+        usable: the ids of patients that nothing is wrong with.
+        audits: by patient, which series were taken and why, and what their SUV will rest on.
+    """
+
+    problems: tuple[Problem, ...]
+    usable: tuple[str, ...] = ()
+    audits: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+
+
+def check_study(path: str | Path, overrides: Sequence[str] = ()) -> Checked:
+    """Every problem of a study file and of what it names.
 
     Reads the headers of the scans and, to find the same scan under two ids, their bytes. Computes and writes nothing.
     """
     problems: list[Problem] = []
+    audits: dict[str, Mapping[str, object]] = {}
     study = _collect(problems, lambda: Study.load(path, overrides))
     cohort = _collect(problems, lambda: read_cohort(study.cohort, tolerant=True)) if study else None
     if study and cohort:
         problems += cohort.problems
-        problems += [p for patient in cohort for p in _inspect(patient)]
+        for patient in cohort:
+            audits[patient.id] = _inspect(patient, study.prepare, problems)
         problems += leakage(cohort)[1]
         _collect(problems, lambda: require_events(cohort))
         problems += sparse(cohort)
-    return sorted(dict.fromkeys(problems), key=lambda problem: not problem.is_error)
+    known = sorted(dict.fromkeys(problems), key=lambda problem: not problem.is_error)
+    wrong = {patient for p in known if p.is_error for patient in place_of(p)[0]}
+    usable = [] if cohort is None else [i for i in cohort.ids if i not in wrong]
+    return _withheld(Checked(tuple(known), tuple(usable), audits), {} if cohort is None else cohort.withheld)
 
 
 def sparse(cohort: Cohort) -> list[Problem]:
@@ -49,6 +72,19 @@ def sparse(cohort: Cohort) -> list[Problem]:
     return problems
 
 
+def place_of(problem: Problem) -> tuple[tuple[str, ...], str]:
+    """(patients, place in their files) of a problem; no patient where it concerns the study.
+
+    >>> place_of(Problem("E-WEIGHT", "missing", where="patient P002: PET: PatientWeight (0010,1030)"))
+    (('P002',), 'PET: PatientWeight (0010,1030)')
+    """
+    found = _PATIENT.fullmatch(problem.where)
+    if found is None:
+        return (), problem.where
+    several = problem.where.startswith("patients ")
+    return tuple(found[1].split(", ")) if several else (found[1],), found[2] or ""
+
+
 def _collect(problems: list[Problem], step: Callable[[], T]) -> T | None:
     """The step's value, or None and its problems."""
     try:
@@ -58,12 +94,31 @@ def _collect(problems: list[Problem], step: Callable[[], T]) -> T | None:
         return None
 
 
-def _inspect(patient: Patient) -> list[Problem]:
-    """What the headers of one patient's scans tell."""
-    problems: list[Problem] = []
-    problems += _collect(problems, lambda: inspect_scan(patient.scan)) or ()
-    return [_at_patient(problem, patient.id) for problem in problems]
+def _inspect(patient: Patient, settings: PrepareSettings, problems: list[Problem]) -> Mapping[str, object]:
+    """What the headers of one patient's scans tell; the problems are added to the list."""
+    surveyed = _collect(problems, lambda: survey_scan(
+        patient.scan, pet_units=settings.pet_units, uptake_min=settings.uptake_min,
+        assume_geometry=settings.assume_geometry, other_frame=settings.alignment in ("rigid", "affine")))
+    audit, found = surveyed or ({}, ())
+    problems += [_at_patient(problem, patient.id) for problem in found]
+    return audit
 
 
 def _at_patient(problem: Problem, patient: str) -> Problem:
     return problem if problem.where.startswith(f"patient {patient}") else problem.at(f"patient {patient}")
+
+
+def _withheld(checked: Checked, lines: Mapping[str, int]) -> Checked:
+    """The same without the ids that name a patient: the line of the table stands for them."""
+    if not lines:
+        return checked
+    shown = {name: f"(line {line})" if line else "(name withheld)" for name, line in lines.items()}
+    names = re.compile("|".join(rf"(?<!\w){re.escape(name)}(?!\w)" for name in sorted(shown, key=len, reverse=True)))
+
+    def covered(text: str) -> str:
+        return names.sub(lambda match: shown[match[0]], text)
+
+    problems = (replace(p, where=covered(p.where), what=covered(p.what), found=covered(p.found))
+                for p in checked.problems)
+    return Checked(tuple(dict.fromkeys(problems)), tuple(map(covered, checked.usable)),
+                   {covered(i): audit for i, audit in checked.audits.items()})

@@ -10,6 +10,7 @@ import json
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -67,16 +68,25 @@ def init(
 
 
 @app.command()
-def check(study: StudyFile, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Tell everything that is wrong with a study's settings, table and scans. Computes and writes nothing."""
+def check(
+    study: StudyFile, overrides: Overrides = None,
+    scans: Annotated[bool, typer.Option("--scans", help="Also tell which series were taken of each patient, why, and "
+                                                        "what the SUV rests on.")] = False,
+    table: Annotated[Path | None, typer.Option("--csv", help="Also write the problems here, one line each.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Tell everything that is wrong with a study's settings, table and scans. Computes nothing."""
     from mtdlr.check import check_study
+    from mtdlr.check_table import as_csv, as_text, scans_text
 
-    problems = check_study(study, overrides or ())
-    errors = sum(problem.is_error for problem in problems)
-    summary = f"{errors} errors, {len(problems) - errors} warnings"
-    _print({"problems": [p.as_dict() for p in problems]}, as_json,
-           "\n".join([*map(str, problems), summary if problems else "nothing is wrong"]))
-    raise typer.Exit(2 if errors else 0)
+    checked = check_study(study, overrides or ())
+    width = shutil.get_terminal_size((120, 24)).columns
+    if table is not None:
+        table.write_text(as_csv(checked), encoding="utf-8-sig", newline="")
+    text = as_text(checked, width=width)
+    _print({"problems": [p.as_dict() for p in checked.problems], "usable": checked.usable, "scans": checked.audits},
+           as_json, f"{scans_text(checked, width=width)}\n\n{text}" if scans else text)
+    raise typer.Exit(2 if any(problem.is_error for problem in checked.problems) else 0)
 
 
 @app.command()
@@ -118,12 +128,17 @@ def predict(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the result.")] = Path("prediction"),
     clinical: Annotated[list[str] | None, typer.Option("--clinical", metavar="NAME=VALUE",
                                                        help="A clinical value, e.g. tnm_stage=IVa.")] = None,
+    series: Annotated[list[str] | None, typer.Option(help="DICOM series to take instead: UID, key or pattern of the "
+                                                          "description; repeatable.")] = None,
+    uptake_min: Annotated[float | None, typer.Option(help="Minutes from injection to scan, where the headers lack "
+                                                          "them.", min=1)] = None,
     as_json: Json = False,
 ) -> None:
     """Predict one patient with a frozen model: mask, risk, survival at the horizons, nomogram points."""
     from mtdlr.predict import Bundle, write_prediction
 
-    prediction = Bundle.load(bundle).predict(patient, clinical=_pairs(clinical or []))
+    prediction = Bundle.load(bundle).predict(patient, clinical=_pairs(clinical or []),
+                                                series=series or (), uptake_min=uptake_min)
     write_prediction(prediction, output)
     _print(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}")
 

@@ -21,6 +21,11 @@ from mtdlr.study import CohortSettings
 MONTHS_PER = {"months": 1.0, "days": 12 / 365.25, "years": 12.0}
 EVENT_ALIASES = {"yes": 1, "no": 0, "true": 1, "false": 0, "event": 1, "censored": 0, "progression": 1, "dead": 1,
                  "alive": 0}
+REMEDIES = {
+    "E-TIME": "Correct the cell", "E-EVENT": "Recode it: 0 censored, 1 event", "E-NUMBER": "Correct the cell",
+    "E-MISSING": "Fill it in, or remove the row", "E-LEVEL": "Correct the cell, or add the level to cohort.factors",
+    "E-FLAG": "Recode it: 0 or 1",
+}  # fmt: skip
 MISSING = {"", "na", "n/a", "nan", "null", "none", "."}
 DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}|\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{1,2}-[A-Za-z]{3}(-\d{2,4})?")
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -137,9 +142,10 @@ def _require_columns(raw: pd.DataFrame, settings: CohortSettings) -> None:
 
 
 def _check_ids(ids: pd.Series) -> list[Problem]:
-    problems = [Problem("E-NOID", "a row has no patient id", where=f"row {n + 2}") for n in np.flatnonzero(ids == "")]
+    problems = [Problem("E-NOID", "a row has no patient id", where=f"row {n + 2}", remedy="Fill it in")
+                for n in np.flatnonzero(ids == "")]
     return problems + [Problem("E-DUPLICATE", "the same patient id stands in several rows", where=f"patient {i}",
-                               found=f"{n} rows", expected="one")
+                               found=f"{n} rows", expected="one", remedy="Keep one of them")
                        for i, n in Counter(ids).items() if n > 1 and i]
 
 
@@ -174,7 +180,8 @@ class _Columns:
                 self._complain("E-EVENT", "event status must be 1 (event) or 0 (censored)", row, name)
         if words:
             self.problems.append(Problem("W-EVENTWORD", "event status given in words", where=f"column {name}",
-                                         found=", ".join(sorted(words))))
+                                         found=", ".join(sorted(words)),
+                                         remedy="Check that they were understood"))
         return status
 
     def numbers(self, name: str, *, needed: bool = False) -> np.ndarray:
@@ -223,8 +230,10 @@ class _Columns:
         """One warning that names every patient without a value."""
         if rows:
             self.problems.append(Problem("W-MISSING", f"{len(rows)} values missing", where=f"column {name}",
-                                         found=", ".join(self.ids.iloc[rows])))
+                                         found=", ".join(self.ids.iloc[rows]),
+                                         remedy="Fill them in if they are known"))
 
     def _complain(self, code: str, what: str, row: int, column: str, *, expected: str = "") -> None:
         self.problems.append(Problem(code, what, where=f"patient {self.ids.iloc[row]}: {column}",
-                                     found=repr(self.raw[column].iloc[row]), expected=expected))
+                                     found=repr(self.raw[column].iloc[row]), expected=expected,
+                                     remedy=REMEDIES[code]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import pandas as pd
 
 from mtdlr.clinical import read_clinical
 from mtdlr.errors import CohortError, Problem, StudyError, TableError
-from mtdlr.imaging.layout import ScanSet, content_hash, discover
+from mtdlr.imaging.layout import ScanSet, content_hashes, discover, names_the_patient, take_series
 from mtdlr.study import CohortSettings
 from mtdlr.survival import Survival
 
@@ -20,6 +20,7 @@ SPLITS = ("training", "internal", "external")
 SPLIT_ALIASES = {"train": "training", "validation": "internal", "internal validation": "internal", "val": "internal",
                  "test": "internal", "external validation": "external", "ext": "external"}
 MIN_EVENTS = 10
+_MORE = "Mend the patients listed, add patients, or wait for longer follow-up"
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Cohort:
         table: indexed by patient id; time_months, event, center, split and the clinical columns.
         scans: where each patient's scans are.
         problems: what was found on the way; errors name the patients that are left out.
+        withheld: ids that name the patient, with the line of the table that they stand in (0: in none).
     """
 
     table: pd.DataFrame
     scans: Mapping[str, ScanSet]
     problems: tuple[Problem, ...] = ()
+    withheld: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -93,17 +96,42 @@ def read_cohort(settings: CohortSettings, *, tolerant: bool = False) -> Cohort:
     problems += _complain_of_split(table, settings)
     if not tolerant:
         raise_errors(problems)
-    found = {scan.patient_id: scan for scan in discover(settings.images, layout=settings.layout,
-                                                        mask_pattern=settings.mask_name)}
+    found, about_scans = find_scans(settings)
+    problems += about_scans
+    if not tolerant:
+        raise_errors(about_scans)
     problems += [Problem("E-NOSCAN", "no PET/CT found for this patient", where=f"patient {i}",
                          remedy=f"Looked in {settings.images.name}; is it named otherwise there?")
                  for i in dict.fromkeys(table.index) if i not in found]
     problems += [p.at(f"patient {i}") for i in dict.fromkeys(table.index) if i in found for p in found[i].problems]
     spare = sorted(set(found) - set(table.index))
     if spare:
-        problems.append(Problem("W-NOROW", f"{len(spare)} scans have no row in the table", found=", ".join(spare[:8])))
+        problems.append(Problem("W-NOROW", f"{len(spare)} scans have no row in the table", found=", ".join(spare[:8]),
+                                remedy="Add their rows, or leave them out"))
     usable = _usable(table, found, problems)
-    return Cohort(split_patients(table.loc[usable], settings), {i: found[i] for i in usable}, tuple(problems))
+    lines = {str(i): line for line, i in enumerate(table.index, 2)}
+    named = () if settings.keep_ids else [i for i, scan in found.items() if names_the_patient(scan)]
+    return Cohort(split_patients(table.loc[usable], settings), {i: found[i] for i in usable}, tuple(problems),
+                  {i: lines.get(i, 0) for i in named})
+
+
+def find_scans(settings: CohortSettings) -> tuple[dict[str, ScanSet], list[Problem]]:
+    """The scans by patient id, with the series and the mask's label that are asked for, and what is wrong with all.
+
+    Raises:
+        ScanError: what `discover` raises.
+    """
+    scans = discover(settings.images, layout=settings.layout, mask_pattern=settings.mask_name)
+    scans, unknown = take_series(scans, settings.series)
+    named = sum(map(names_the_patient, scans))
+    problems = list(unknown)
+    if named and not settings.keep_ids:
+        problems.append(Problem(
+            "E-IDFOLDER", "folders bear the patient's name or number, which would stand in every output",
+            where="cohort.images", found=f"{named} of {len(scans)} folders",
+            remedy="Rename them here and in the table, or set cohort.keep_ids = true to have it so"))
+    return {scan.patient_id: replace(scan, mask_label=settings.mask_label, problems=tuple(
+        p for p in scan.problems if p.code != "W-IDFOLDER" or settings.keep_ids)) for scan in scans}, problems
 
 
 def split_patients(table: pd.DataFrame, settings: CohortSettings) -> pd.DataFrame:
@@ -125,12 +153,15 @@ def split_patients(table: pd.DataFrame, settings: CohortSettings) -> pd.DataFram
 
 
 def leakage(cohort: Cohort) -> tuple[dict[str, str], list[Problem]]:
-    """The content hash of every patient's scans, and errors where two patients share them (reads every file)."""
-    hashes = {id_: content_hash(cohort.scans[id_]) for id_ in cohort.ids}
+    """The content hash of every patient's scans, and errors where two patients share a PET or a CT, whatever mask was
+    drawn on it (reads every file)."""
+    hashes = {id_: content_hashes(cohort.scans[id_]) for id_ in cohort.ids}
     owners = defaultdict(list)
-    for id_, digest in hashes.items():
-        owners[digest].append(id_)
-    return hashes, [_same_scan(cohort, ids) for ids in owners.values() if len(ids) > 1]
+    for id_, (_, *images) in hashes.items():
+        for role, digest in zip(("PET", "CT"), images, strict=True):
+            owners[role, digest].append(id_)
+    shared = dict.fromkeys(tuple(ids) for ids in owners.values() if len(ids) > 1)
+    return {id_: whole for id_, (whole, *_) in hashes.items()}, [_same_scan(cohort, list(ids)) for ids in shared]
 
 
 def require_events(cohort: Cohort) -> None:
@@ -145,10 +176,10 @@ def require_events(cohort: Cohort) -> None:
         raise CohortError(Problem("E-NOTRAINING", "no patient is in the training cohort"))
     if events == 0:
         raise CohortError(Problem("E-NOEVENTS", "no event in the training cohort: nothing can be learned",
-                                  found=f"0 events in {len(training)} patients"))
+                                  found=f"0 events in {len(training)} patients", remedy=_MORE))
     if events < MIN_EVENTS:
         raise CohortError(Problem("E-FEWEVENTS", f"at least {MIN_EVENTS} events needed in the training cohort",
-                                  found=f"{events} in {len(training)} patients"))
+                                  found=f"{events} in {len(training)} patients", remedy=_MORE))
 
 
 def impute(table: pd.DataFrame, variables: list[str]) -> tuple[pd.DataFrame, list[Problem]]:
@@ -192,7 +223,7 @@ def _complain_of_split(table: pd.DataFrame, settings: CohortSettings) -> list[Pr
         return []
     names = table[settings.split_column]
     return [Problem("E-SPLIT", "not a cohort", where=f"patient {i}: {settings.split_column}", found=repr(name),
-                    expected=", ".join(SPLITS))
+                    expected=", ".join(SPLITS), remedy="Correct the cell")
             for i, name in names.items() if SPLIT_ALIASES.get(name, name) not in SPLITS]
 
 

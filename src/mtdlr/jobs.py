@@ -46,11 +46,11 @@ class Prepare:
 
 def prepare(job: Prepare) -> Path:
     """The folder of the prepared patient."""
-    from mtdlr.imaging.reading import read_scan
     from mtdlr.prepare import prepare as prepare_scan
+    from mtdlr.prepare import read_patient
 
     def build(folder: Path) -> None:
-        scan = read_scan(job.scan, pet_units=job.settings.pet_units, uptake_min=job.settings.uptake_min)
+        scan = read_patient(job.scan, job.settings)
         prepare_scan(scan, job.settings, patient_id=job.patient).save(folder)
 
     return job.store.make(job.recipe, build)

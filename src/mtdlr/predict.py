@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,10 +17,9 @@ from mtdlr.estimate import Estimate
 from mtdlr.figures import nomogram_figure, save, scan_figure
 from mtdlr.imaging import nifti
 from mtdlr.imaging.layout import ScanSet, discover, given_files
-from mtdlr.imaging.reading import read_scan
 from mtdlr.models import IN_SAMPLE, combine_scores
 from mtdlr.nomogram import Nomogram
-from mtdlr.prepare import Prepared, prepare
+from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.score import Networks, load_networks, patient_features, score_patient
 from mtdlr.volume import Volume
 
@@ -94,13 +93,15 @@ class Bundle:
 
     def predict(
         self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,
-        clinical: Mapping[str, Any] | None = None,
+        clinical: Mapping[str, Any] | None = None, series: Sequence[str] = (), uptake_min: float | None = None,
     ) -> Prediction:
         """The prediction for one patient.
 
         Args:
             patient: a DICOM folder or zip, or a folder with NIfTI files; or give `pet` and `ct`.
             clinical: the stage, under its column's name.
+            series: DICOM series to take instead of those chosen (UID, key or pattern of the description).
+            uptake_min: minutes from injection to scan, where the headers lack them.
 
         Raises:
             ScanError: what reading and preparing raise; E-MANYPATIENTS where the folder holds several.
@@ -108,7 +109,8 @@ class Bundle:
         """
         row = self._clinical_row(clinical or {})
         settings = self.frozen.study.prepare
-        scan = read_scan(_one_scan(patient, pet, ct), pet_units=settings.pet_units, uptake_min=settings.uptake_min)
+        settings = settings.model_copy(update={"uptake_min": uptake_min or settings.uptake_min})
+        scan = read_patient(_one_scan(patient, pet, ct), settings, series=series)
         return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row)
 
     def predict_prepared(self, prepared: Prepared, clinical: Mapping[str, Any]) -> Prediction:

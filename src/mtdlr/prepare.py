@@ -6,11 +6,9 @@ difference between PET and CT that was found, and what was done about it, is in 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,13 +17,15 @@ from scipy import ndimage
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import grid
 from mtdlr.imaging.intensity import clip_pet, scale_ct, standardise_pet
+from mtdlr.imaging.layout import ScanSet
 from mtdlr.imaging.locate import SURE, Region, locate_by_template, locate_head
+from mtdlr.imaging.reading import Scan, read_scan
 from mtdlr.imaging.register import Alignment, align, misalignment, slice_offset_mm
+from mtdlr.prepared import Prepared
 from mtdlr.study import PrepareSettings
 from mtdlr.volume import Volume
 
-if TYPE_CHECKING:
-    from mtdlr.imaging.reading import Scan
+__all__ = ["Prepared", "prepare", "read_patient"]
 
 _BODY_SUV = 0.3  # a PET voxel above this, and its neighbours, are body
 _NO_CT_HU = -950.0  # a CT voxel below this holds no tissue: air or the scanner's padding
@@ -33,76 +33,20 @@ _ALIGNABLE = 0.25  # share of uptake that the CT must explain before the PET is 
 _NO_CT_SHARE = 0.03  # body without CT above this share is reported
 
 
-@dataclass(frozen=True, eq=False)
-class Prepared:
-    """One patient, ready for networks and radiomics.
+def read_patient(scan: ScanSet, settings: PrepareSettings, *, series: Sequence[str] = ()) -> Scan:
+    """A patient's files as the settings say they are to be read.
 
     Args:
-        id: the patient.
-        image: float32 (2, z, y, x), PET and CT on the network grid, scaled.
-        affine: (4, 4), array index of the network grid -> LPS mm.
-        mask: bool (z, y, x) on the network grid, or None.
-        pet_suv: PET in SUV on its own grid, cropped to the region and a margin.
-        ct_hu: CT in HU on its own grid, cropped likewise; int16 where that loses nothing.
-        manual_mask: the mask on its own grid, cropped likewise, or None.
-        facts: geometry, alignment, region and uptake in plain numbers (docs/preparation.md lists them).
-        problems: warnings, those of the reading included.
+        scan: from `discover`.
+        settings: the study's `prepare` section; PET and CT of different frames of reference pass if it registers them.
+        series: DICOM series to take instead of those chosen.
+
+    Raises:
+        ScanError: what `read_scan` raises.
     """
-
-    id: str
-    image: NDArray[np.float32]
-    affine: NDArray[np.float64]
-    mask: NDArray[np.bool_] | None
-    pet_suv: Volume
-    ct_hu: Volume
-    manual_mask: Volume | None
-    facts: Mapping[str, float | str]
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def region(self) -> Volume:
-        """The network grid (an empty volume)."""
-        return grid.grid(self.image.shape[1:], self.affine)
-
-    def save(self, folder: str | Path) -> None:
-        """Write the arrays as .npy and the rest as facts.json into an existing or new folder."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "image.npy", self.image)
-        if self.mask is not None:
-            np.save(folder / "mask.npy", self.mask)
-        volumes = {"pet_suv": self.pet_suv, "ct_hu": self.ct_hu, "manual_mask": self.manual_mask}
-        for name, volume in volumes.items():
-            if volume is not None:
-                np.save(folder / f"{name}.npy", volume.array)
-        header = {
-            "id": self.id,
-            "affines": {"image": self.affine.tolist()}
-            | {name: volume.affine.tolist() for name, volume in volumes.items() if volume is not None},
-            "facts": dict(self.facts),
-            "problems": [problem.as_dict() for problem in self.problems],
-        }
-        (folder / "facts.json").write_text(json.dumps(header, indent=1), encoding="utf-8")
-
-    @classmethod
-    def load(cls, folder: str | Path) -> Prepared:
-        """What `save` wrote; arrays are mapped from disk, not copied."""
-        folder = Path(folder)
-        header = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
-        affines = header["affines"]
-
-        def mapped(name: str) -> NDArray | None:
-            path = folder / f"{name}.npy"
-            return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
-
-        def volume(name: str) -> Volume | None:
-            array = mapped(name)
-            return None if array is None else Volume(array, affines[name])
-
-        image, pet_suv, ct_hu = mapped("image"), volume("pet_suv"), volume("ct_hu")
-        assert image is not None and pet_suv is not None and ct_hu is not None
-        return cls(header["id"], image, np.array(affines["image"]), mapped("mask"), pet_suv, ct_hu,
-                   volume("manual_mask"), header["facts"], tuple(Problem(**p) for p in header["problems"]))
+    return read_scan(scan, pet_units=settings.pet_units, uptake_min=settings.uptake_min, series=series,
+                     assume_geometry=settings.assume_geometry,
+                     other_frame=settings.alignment in ("rigid", "affine"))
 
 
 def prepare(scan: Scan, settings: PrepareSettings, *, patient_id: str) -> Prepared:
@@ -146,7 +90,7 @@ def _prepare(scan: Scan, settings: PrepareSettings, patient_id: str) -> Prepared
         patient_id, _image(pet_native, ct_native, target, settings), target.affine,
         None if mask is None else grid.mask_onto(mask, target).array, pet_native, ct_native,
         None if mask is None else _native(mask, target, settings), facts,
-        tuple(problem.at(f"patient {patient_id}") for problem in problems))
+        tuple(problem.at(f"patient {patient_id}") for problem in problems), scan.audit, _projections(pet))
 
 
 @dataclass(frozen=True)
@@ -262,6 +206,16 @@ def _native(volume: Volume, target: Volume, settings: PrepareSettings) -> Volume
     part = grid.crop(volume, grid.corners_mm(target), margin_mm=settings.margin_mm)
     assert part is not None  # the region's middle lies inside
     return part
+
+
+def _projections(pet: Volume) -> tuple[Volume, Volume]:
+    """The whole PET's largest values along y and along x: volumes one voxel thick, in its middle."""
+    flat = []
+    for axis in (1, 2):
+        affine = pet.affine.copy()
+        affine[:3, 3] += affine[:3, axis] * (pet.shape[axis] - 1) / 2.0
+        flat.append(Volume(pet.array.max(axis=axis, keepdims=True).astype(np.float32), affine))
+    return flat[0], flat[1]
 
 
 def _image(pet: Volume, ct: Volume, target: Volume, settings: PrepareSettings) -> NDArray[np.float32]:

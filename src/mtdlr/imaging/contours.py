@@ -73,7 +73,7 @@ def choose_rois(rois: Sequence[Roi], pattern: str) -> tuple[tuple[Roi, ...], tup
     if not hits:
         raise ScanError(Problem("E-ROINAME", "no structure, or more than one, answers to the name",
                                 found=names or "none", expected=f"one that matches {pattern!r}",
-                                remedy="Set the mask pattern to its name"))
+                                remedy="Set cohort.mask_name to its name"))
     if len(hits) == 1:
         return hits, ()
     united = Problem("W-ROIUNION", "several structures match the name and were united",

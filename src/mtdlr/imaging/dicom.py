@@ -67,11 +67,12 @@ class Series:
 
     @property
     def label(self) -> str:
-        """How a message names the series: key, slices and voxel size."""
+        """How a message names the series: key, series number, slices and voxel size."""
         if self.modality not in ("PT", "CT"):
             return f"{self.modality} series {self.key}"
         z, y, x = self.voxel_mm
-        return f"{self.modality} series {self.key} ({self.slices} slices, {z:.3g} x {y:.3g} x {x:.3g} mm)"
+        number = f"no. {self.number:g}, " if math.isfinite(self.number) else ""
+        return f"{self.modality} series {self.key} ({number}{self.slices} slices, {z:.3g} x {y:.3g} x {x:.3g} mm)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,8 @@ def read_instances(paths: Iterable[Path]) -> tuple[tuple[Instance, ...], tuple[t
                     instance = _instance(path, uid, dataset)
                     found.append(replace(instance, facts=shared.setdefault(frozenset(instance.facts.items()),
                                                                            instance.facts)))
+                elif dataset is not None and _is_image(dataset):
+                    bad.append((path, _UNREADABLE))  # cut off before it says which series it belongs to
             except ScanError as error:
                 bad += [(path, p) for p in error.problems]
             except archive.BROKEN:
@@ -148,6 +151,12 @@ def _header(path: Path, stream: BinaryIO) -> Dataset | None:
     if dataset is None and path.suffix.lower() in (".dcm", ".ima"):
         raise ScanError(_UNREADABLE)
     return dataset
+
+
+def _is_image(ds: Dataset) -> bool:
+    """Whether a file's first tags announce an image or contours."""
+    announced = str(getattr(getattr(ds, "file_meta", None), "MediaStorageSOPClassUID", ""))
+    return (text(ds, "SOPClassUID") or announced) in _IMAGES
 
 
 def counted(problems: Iterable[Problem]) -> tuple[Problem, ...]:

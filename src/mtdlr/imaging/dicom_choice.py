@@ -12,6 +12,7 @@ from mtdlr.imaging.dicom import Series
 from mtdlr.imaging.dicom_tags import secret
 
 _MODALITIES = ("PT", "CT", "RTSTRUCT", "SEG")
+_ASK = "choose one with cohort.series (predict: --series)"
 _NECK_MM = (50.0, 250.0)  # below the top of the highest scan
 
 
@@ -59,13 +60,18 @@ def _identity(series: Sequence[Series], taken: Sequence[Series]) -> list[Problem
     return problems
 
 
+def answers_to(series: Series, name: str) -> bool:
+    """Whether a SeriesInstanceUID, a key or a pattern of SeriesDescription means this series."""
+    return series.key in (name, secret(name)) or fnmatchcase(series.description.upper(), name.upper())
+
+
 def _asked_for(series: Sequence[Series], wanted: Sequence[str]) -> tuple[dict[str, Series], list[Problem]]:
     """The series that were asked for, by modality. A name that fits several usable series is an error."""
     asked: dict[str, Series] = {}
     problems = []
     for name in wanted:
-        by_key = [s for s in series if s.key == name or s.key == secret(name)]
-        found = by_key or [s for s in series if fnmatchcase(s.description.upper(), name.upper())]
+        by_key = [s for s in series if s.key in (name, secret(name))]
+        found = by_key or [s for s in series if answers_to(s, name)]
         if not found:
             problems.append(Problem("E-NOSERIES", "the series asked for is not there", found=_labels(series),
                                     expected="a SeriesInstanceUID, a key or a description pattern"))
@@ -95,15 +101,15 @@ def _choose_pet(pets: list[Series], asked: Series | None) -> tuple[Series | None
         code = "E-NAC" if only == {"not corrected for attenuation"} else "E-NOPET"
         return None, "", (Problem(code, "no PET series that can be used", found=_labels(pets),
                                   expected="an attenuation-corrected, static PET image series",
-                                  remedy="Add it, or choose one with --series"),)
+                                  remedy=f"Add it, or {_ASK}"),)
     top = max((s.z_mm[1] for s in usable if math.isfinite(s.z_mm[1])), default=math.nan)
     ranked = sorted(usable, key=lambda s: _pet_rank(s, top))
     best, tied = ranked[0], [s for s in ranked if _pet_rank(s, top) == _pet_rank(ranked[0], top)]
     if len(tied) > 1:
         return None, "", (Problem("E-SERIESTIE", "several PET series are equally good", found=_labels(tied),
-                                  expected="one", remedy="Choose one with --series"),)
+                                  expected="one", remedy=_ASK.capitalize()),)
     why = f"{best.label}: attenuation corrected" + (", covers the neck" if _covers_neck(best, top) else "")
-    why += f", smallest voxel of {len(usable)}" if len(usable) > 1 else ", the only one"
+    why += f", smallest voxel of {len(usable)}" if len(usable) > 1 else ", the only one that can be used"
     left = [s for s in pets if s is not best]
     return best, why + (f"; left: {_labels(left)}" if left else ""), _field_of_view(best)
 
@@ -137,12 +143,12 @@ def _choose_ct(
     usable = [s for s in cts if not s.purpose]
     if not usable:
         return None, "", (Problem("E-NOCT", "no CT series that can be used", found=_labels(cts),
-                                  expected="an axial CT image series", remedy="Add it, or choose one with --series"),)
+                                  expected="an axial CT image series", remedy=f"Add it, or {_ASK}"),)
     ranked = sorted(usable, key=lambda s: (*_ct_rank(s, pet), s.number, s.key))
     best = ranked[0]
     tied = [s for s in ranked if _ct_rank(s, pet) == _ct_rank(best, pet)]
     notice = Problem("W-CTTIE", "several CT series are equally good; the lowest series number was taken",
-                     found=_labels(tied), remedy="Choose another with --series")
+                     found=_labels(tied), remedy=f"If another is meant, {_ASK}")
     how = "in the PET's frame of reference" if pet is not None and best.frame == pet.frame else "the nearest there is"
     return best, f"{best.label}: {how}", (notice,) if len(tied) > 1 else ()
 
@@ -175,8 +181,8 @@ def _choose_mask(
             return drawn[0], ()
         if drawn:
             return None, (Problem("W-MASKCHOICE", "several sets of contours belong to the images; none was taken",
-                                  found=_labels(drawn), remedy="Choose one with --series"),)
+                                  found=_labels(drawn), remedy=_ASK.capitalize()),)
     if not masks:
         return None, ()
     return None, (Problem("W-MASKOTHER", "the contours were drawn on other images; none was taken",
-                          found=_labels(masks), remedy="Choose one with --series if it belongs here"),)
+                          found=_labels(masks), remedy=f"If it belongs here, {_ASK}"),)

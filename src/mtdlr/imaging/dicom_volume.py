@@ -160,6 +160,8 @@ def _read_file(stream: BinaryIO, modality: str, *, pixels: bool) -> list[_Frame]
     parts = list(frames_of(ds))
     planes = [read_plane(part) for part in parts]
     stored: list[NDArray | None] = list(_decode(ds, planes[0], len(planes))) if pixels else [None] * len(planes)
+    if not pixels:
+        _require_length(ds, planes, stream.seek(0, 2))
     slices = number(ds, "NumberOfSlices") if len(parts) == 1 else None
     frame = secret(text(ds, "FrameOfReferenceUID"))
     return [_Frame(modality, plane, values, read_pet_header(part) if modality == "PT" else None, frame,
@@ -189,6 +191,16 @@ def _decode(ds: Dataset, plane: Plane, count: int) -> NDArray:
     stored = np.frombuffer(data, dtype, numbers).reshape(count, *plane.shape)
     spare = int(allocated - (used or allocated))
     return stored if not spare else (stored << spare) >> spare
+
+
+def _require_length(ds: Dataset, planes: list[Plane], size: int) -> None:
+    """E-PIXELS where a file, of which only the header was read, is too short for its uncompressed numbers."""
+    syntax = str(getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", "1.2.840.10008.1.2"))
+    wanted = len(planes) * math.prod(planes[0].shape) * int(number(ds, "BitsAllocated") or 0) // 8
+    if syntax in _NATIVE and size < wanted:
+        raise ScanError(Problem("E-PIXELS", "the pixel data are too short", where="PixelData (7FE0,0010)",
+                                found=f"a file of {size} bytes", expected=f"{wanted} bytes and a header",
+                                remedy="Copy the files again"))
 
 
 def _decompress(ds: Dataset, shape: tuple[int, int, int], syntax: str) -> NDArray:

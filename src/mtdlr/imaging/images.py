@@ -136,27 +136,30 @@ def _hu_range(low: float, high: float) -> tuple[Problem, ...]:
 def read_headers(
     files: Files, role: str, *, pet_units: str = "auto", uptake_min: float | None = None, assume_geometry: bool = False
 ) -> Image:
-    """An image without its voxels: a volume of zeros that costs no memory stands for them.
+    """An image without its voxels: a volume of zeros that costs no memory stands for them. The audit of a PET tells
+    what its SUV would rest on.
 
     Args:
         files: one NIfTI file, or the files of one DICOM series.
         role: "PET" or "CT"; the others as `read_scan`.
     """
+    audit: dict[str, object] = {}
     try:
         if isinstance(files, Path) and nifti.is_nifti(files):
             header = nifti.read_header(files, assume_geometry=assume_geometry)
             shape, affine, frame, problems = header.shape, header.affine, "", header.problems
             sidecar = sidecar_of(files) if role == "PET" and pet_units != "suv" else None
             if sidecar is not None:
-                problems = (*problems, *bids_scale(sidecar, uptake_min=uptake_min).problems)
+                scale = bids_scale(sidecar, uptake_min=uptake_min)
+                problems, audit = (*problems, *scale.problems), {"suv": scale.audit}
         else:
             stack = read_stack(_several(files), "PT" if role == "PET" else "CT", pixels=False)
             shape, affine, frame, problems = stack.shape, stack.affine, stack.frame, stack.problems
             if role == "PET":
                 acquisitions = [p.acquisition for p in stack.planes]
                 scale = suv_scale(_header(stack), acquisitions, units=pet_units, uptake_min=uptake_min)
-                problems = (*problems, *scale.problems)
+                problems, audit = (*problems, *scale.problems), {"suv": scale.audit}
     except ScanError as error:
         raise error.at(role) from None
     empty = Volume(np.broadcast_to(np.float32(0), shape), affine)
-    return Image(empty, {}, frame, tuple(p.at(role) for p in problems))
+    return Image(empty, audit | grid_facts(empty), frame, tuple(p.at(role) for p in problems))

@@ -19,7 +19,7 @@ from pathlib import Path
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
 from mtdlr.imaging.dicom import Instance, Series, counted, group_series, named_by, read_instances, series_of
-from mtdlr.imaging.dicom_choice import Choice, choose
+from mtdlr.imaging.dicom_choice import Choice, answers_to, choose
 from mtdlr.imaging.nifti import is_nifti
 
 LAYOUTS = ("auto", "manifest", "hecktor", "bids", "patient-folders", "dicom")
@@ -41,7 +41,7 @@ class ScanSet:
         kind: the layout it was found in.
         problems: what is wrong already; errors among them mean that the scan cannot be read.
         candidates: every DICOM series found, so that another can be chosen.
-        mask_pattern: name of the structure meant, a shell pattern.
+        mask_pattern: name of the structure meant, a shell pattern; mask_label: label of the tumour in a NIfTI mask.
         why: why these series were chosen.
     """
 
@@ -54,6 +54,7 @@ class ScanSet:
     candidates: tuple[Series, ...] = field(default=(), repr=False)
     mask_pattern: str = "*"
     why: str = ""
+    mask_label: int | None = None
 
 
 def discover(
@@ -127,14 +128,35 @@ def with_series(scan: ScanSet, wanted: Sequence[str]) -> ScanSet:
     return _chosen(scan, wanted) if scan.candidates and wanted else scan
 
 
+def take_series(found: Sequence[ScanSet], wanted: Sequence[str]) -> tuple[tuple[ScanSet, ...], tuple[Problem, ...]]:
+    """The patients, each with those of the wanted series that it has, and E-NOSERIES for names that nobody has."""
+    taken = tuple(with_series(scan, [w for w in wanted if any(answers_to(s, w) for s in scan.candidates)])
+                  for scan in found)
+    unknown = [w for w in wanted if not any(answers_to(s, w) for scan in found for s in scan.candidates)]
+    problem = Problem("E-NOSERIES", "a series asked for is nobody's", where="cohort.series",
+                      found=f"{len(unknown)} of {len(wanted)} names", remedy="`mtdlr check --scans` lists the series")
+    return taken, (problem,) if unknown else ()
+
+
 def content_hash(scan: ScanSet) -> str:
     """SHA-256 over the contents of the patient's PET, CT and mask files, whatever they are called.
 
     Raises:
         ScanError: E-NOFILE, E-ZIP.
     """
-    roles = [archive.digest(_paths(files)) for files in (scan.pet, scan.ct, scan.mask)]
-    return hashlib.sha256(" ".join(roles).encode()).hexdigest()
+    return content_hashes(scan)[0]
+
+
+def content_hashes(scan: ScanSet) -> tuple[str, str, str]:
+    """SHA-256 of all that a patient's result is read from, of the PET alone and of the CT alone.
+
+    Raises:
+        ScanError: E-NOFILE, E-ZIP.
+    """
+    pet, ct, mask = (archive.digest(_paths(files)) for files in (scan.pet, scan.ct, scan.mask))
+    meant = [scan.mask_pattern] * (scan.mask_pattern != "*") + [str(scan.mask_label)] * (scan.mask_label is not None)
+    parts = [pet, ct, mask, *(meant if scan.mask is not None else ())]
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest(), pet, ct
 
 
 def _paths(files: Files | None) -> tuple[Path, ...]:
@@ -250,9 +272,14 @@ def _dicom(root: Path, files: Sequence[Path], pattern: str, pseudonym_key: str |
     return _named_openly(found)
 
 
+def names_the_patient(scan: ScanSet) -> bool:
+    """Whether the patient's id holds the name or number that stands in the DICOM headers."""
+    return any(named_by(s, scan.patient_id) for s in scan.candidates)
+
+
 def _named_openly(found: list[ScanSet]) -> list[ScanSet]:
     """The patients; the first whose folder is called by the name or number in its headers says how many are."""
-    named = [n for n, scan in enumerate(found) if any(named_by(s, scan.patient_id) for s in scan.candidates)]
+    named = [n for n, scan in enumerate(found) if names_the_patient(scan)]
     if named:
         first = found[named[0]]
         told = Problem("W-IDFOLDER", "folders bear the patient's name or number, which will stand in every output",

@@ -102,9 +102,9 @@ def _binary(mask: Volume, label: int | None) -> tuple[Volume, tuple[Problem, ...
         if labels and chosen not in labels:
             raise ScanError(Problem("E-MASKLABEL", "the mask does not hold the label",
                                     found=", ".join(map(str, labels)), expected=str(chosen),
-                                    remedy="Set the mask label"))
+                                    remedy="Set cohort.mask_label"))
         several = Problem("W-MASKLABELS", f"the mask holds several labels; {chosen} is taken as the tumour",
-                          found=", ".join(map(str, labels)), remedy="Set the mask label if another is meant")
+                          found=", ".join(map(str, labels)), remedy="Set cohort.mask_label if another is meant")
         return mask.with_array(mask.array == chosen), (several,) if len(labels) > 1 else ()
     unusual = Problem("W-MASKVALUES", "the mask's foreground is not 1", found=str(labels[0] if labels else ""))
     return mask.with_array(mask.array != 0), (unusual,) if labels and labels != [1] else ()

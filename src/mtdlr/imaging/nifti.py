@@ -313,7 +313,7 @@ def _voxel_sizes_only(raw: nibabel.Nifti1Header, *, allowed: bool) -> NDArray[np
     if not allowed:
         raise ScanError(Problem("E-NOFORM", "neither sform nor qform says how the image lies in the patient",
                                 expected="sform_code or qform_code > 0",
-                                remedy="Export the image again, or allow it with --assume-geometry"))
+                                remedy="Export the image again, or allow it: prepare.assume_geometry"))
     return _finite(np.diag([*np.abs(raw["pixdim"][1:4].astype(np.float64)), 1.0]))
 
 

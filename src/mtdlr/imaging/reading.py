@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +54,7 @@ def read_scan(
         pet_units: "auto" (DICOM: by the header; NIfTI: SUV, unless a number above 200 says otherwise), "suv" or "bqml".
         series: DICOM series to take instead: SeriesInstanceUID, eight-letter key or pattern of SeriesDescription.
         uptake_min: minutes from injection to the scan, where the headers lack them.
-        mask_label: which label of a mask with several is the tumour; None takes 1.
+        mask_label: which label of a mask with several is the tumour; None takes the scan's own, else 1.
         assume_geometry: whether NIfTI without sform and qform may be read as upright.
         other_frame: whether PET and CT of different frames of reference may pass (they will be registered).
 
@@ -70,7 +70,8 @@ def read_scan(
         pet = read_pet(scan.pet, pet_units=pet_units, uptake_min=uptake_min, assume_geometry=assume_geometry)
         ct = read_ct(scan.ct, assume_geometry=assume_geometry)
         geometry, together = _compare(pet, ct, other_frame=other_frame)
-        mask, about_mask, doubts = read_mask(scan, pet, ct, label=mask_label, assume_geometry=assume_geometry)
+        label = scan.mask_label if mask_label is None else mask_label
+        mask, about_mask, doubts = read_mask(scan, pet, ct, label=label, assume_geometry=assume_geometry)
     except ScanError as error:
         raise error.at(f"patient {scan.patient_id}") from None
     audit: dict[str, object] = {
@@ -89,8 +90,21 @@ def inspect_scan(
 
     Args: as `read_scan`.
     """
+    return survey_scan(scan, pet_units=pet_units, series=series, uptake_min=uptake_min,
+                       assume_geometry=assume_geometry, other_frame=other_frame)[1]
+
+
+def survey_scan(
+    scan: ScanSet, *, pet_units: str = "auto", series: str | Sequence[str] | None = None,
+    uptake_min: float | None = None, assume_geometry: bool = False, other_frame: bool = False,
+) -> tuple[dict[str, object], tuple[Problem, ...]]:  # fmt: skip
+    """(audit as far as the headers tell it, what `inspect_scan` finds).
+
+    Args: as `read_scan`.
+    """
     scan = with_series(_expanded(scan), _names(series))
     problems = list(scan.problems)
+    audit: dict[str, object] = {"layout": scan.kind, "choice": scan.why, "mask": scan.mask is not None}
     images: list[Image] = []
     for role, files in (("PET", scan.pet), ("CT", scan.ct)):
         if files is None:
@@ -98,12 +112,14 @@ def inspect_scan(
         try:
             images.append(read_headers(files, role, pet_units=pet_units, uptake_min=uptake_min,
                                        assume_geometry=assume_geometry))
+            audit[role.lower()] = images[-1].audit
         except ScanError as error:
             problems += error.problems
     problems += [p for image in images for p in image.problems]
     if len(images) == 2:
         try:
-            problems += _compare(images[0], images[1], other_frame=other_frame)[1]
+            geometry, found = _compare(images[0], images[1], other_frame=other_frame)
+            audit["geometry"], problems = geometry, [*problems, *found]
         except ScanError as error:
             problems += error.problems
     if scan.mask is not None:
@@ -112,7 +128,7 @@ def inspect_scan(
             problems += [p.at("mask") for p in found]
         except ScanError as error:
             problems += [p.at("mask") for p in error.problems]
-    return tuple(sorted(dict.fromkeys(problems), key=lambda p: not p.is_error))
+    return audit, tuple(sorted(dict.fromkeys(problems), key=lambda p: not p.is_error))
 
 
 def _expanded(scan: ScanSet) -> ScanSet:
@@ -121,7 +137,8 @@ def _expanded(scan: ScanSet) -> ScanSet:
     if not any(f.is_dir() or is_archive(f) for f in heaps):
         return scan
     assert isinstance(scan.pet, Path) and isinstance(scan.ct, Path)
-    return given_files(scan.patient_id, scan.pet, scan.ct, scan.mask, mask_pattern=scan.mask_pattern, kind=scan.kind)
+    found = given_files(scan.patient_id, scan.pet, scan.ct, scan.mask, mask_pattern=scan.mask_pattern, kind=scan.kind)
+    return replace(found, mask_label=scan.mask_label)
 
 
 def _names(series: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -135,7 +152,7 @@ def _compare(pet: Image, ct: Image, *, other_frame: bool) -> tuple[dict[str, obj
         code = "W-FRAME" if other_frame else "E-FRAME"
         problems.append(Problem(code, "PET and CT lie in different frames of reference",
                                 where="FrameOfReferenceUID (0020,0052)",
-                                remedy="Take the CT of the same examination, or have them registered"))
+                                remedy="Take the CT of the same examination, or set prepare.alignment = 'rigid'"))
     low, high = _box(pet.volume)
     ct_low, ct_high = _box(ct.volume)
     shared = np.maximum(np.minimum(high, ct_high) - np.maximum(low, ct_low), 0.0)

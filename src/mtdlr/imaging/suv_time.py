@@ -201,7 +201,7 @@ def injection_time(clock: Clock, reference: datetime, *, uptake_min: float | Non
         raise ScanError(Problem("E-NOINJECTION", "the injection time is missing",
                                 where="RadiopharmaceuticalStartTime (0018,1072), RadiopharmaceuticalStartDateTime "
                                 "(0018,1078)",
-                                remedy="Add it, or give the uptake time with --uptake-min (prepare.uptake_min)"))
+                                remedy="Add it, or give the uptake time: prepare.uptake_min (predict: --uptake-min)"))
     _check_uptake(reference - found.moment)
     return found
 
@@ -253,10 +253,10 @@ def _check_uptake(uptake: timedelta) -> None:
     """Refuse what no examination can be."""
     if uptake < timedelta():
         raise ScanError(Problem("E-NEGUPTAKE", "the injection lies after the scan", found=f"{_minutes(uptake):.0f} min",
-                                expected="30 to 120 min", remedy="Correct the times, or give --uptake-min"))
+                                expected="30 to 120 min", remedy="Correct the times, or give prepare.uptake_min"))
     if uptake > MAX_UPTAKE:
         raise ScanError(Problem("E-LONGUPTAKE", "the uptake time is too long", found=f"{_minutes(uptake):.0f} min",
-                                expected="30 to 120 min", remedy="Correct the times, or give --uptake-min"))
+                                expected="30 to 120 min", remedy="Correct the times, or give prepare.uptake_min"))
 
 
 def uptake_warning(uptake_min: float) -> tuple[Problem, ...]:

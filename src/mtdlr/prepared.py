@@ -1,0 +1,97 @@
+"""Prepared: one patient as networks, radiomics and the report need it, and how it lies on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mtdlr.errors import Problem
+from mtdlr.imaging import grid
+from mtdlr.volume import Volume
+
+_PROJECTIONS = ("projection_coronal", "projection_sagittal")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """One patient, ready for networks and radiomics.
+
+    Args:
+        id: the patient.
+        image: float32 (2, z, y, x), PET and CT on the network grid, scaled.
+        affine: (4, 4), array index of the network grid -> LPS mm.
+        mask: bool (z, y, x) on the network grid, or None.
+        pet_suv: PET in SUV on its own grid, cropped to the region and a margin.
+        ct_hu: CT in HU on its own grid, cropped likewise; int16 where that loses nothing.
+        manual_mask: the mask on its own grid, cropped likewise, or None.
+        facts: geometry, alignment, region and uptake in plain numbers (docs/preparation.md lists them).
+        problems: warnings, those of the reading included.
+        audit: what the files said and how it was read: choice of series, SUV, geometry (`Scan.audit`).
+        projections: the whole PET's maximum-intensity projections, coronal (z, 1, x) and sagittal (z, y, 1).
+    """
+
+    id: str
+    image: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    mask: NDArray[np.bool_] | None
+    pet_suv: Volume
+    ct_hu: Volume
+    manual_mask: Volume | None
+    facts: Mapping[str, float | str]
+    problems: tuple[Problem, ...] = ()
+    audit: Mapping[str, object] = field(default_factory=dict)
+    projections: tuple[Volume, Volume] | None = None
+
+    @property
+    def region(self) -> Volume:
+        """The network grid (an empty volume)."""
+        return grid.grid(self.image.shape[1:], self.affine)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the arrays as .npy and the rest as facts.json into an existing or new folder."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "image.npy", self.image)
+        if self.mask is not None:
+            np.save(folder / "mask.npy", self.mask)
+        volumes = {"pet_suv": self.pet_suv, "ct_hu": self.ct_hu, "manual_mask": self.manual_mask}
+        volumes |= dict(zip(_PROJECTIONS, self.projections or (), strict=False))
+        for name, volume in volumes.items():
+            if volume is not None:
+                np.save(folder / f"{name}.npy", volume.array)
+        header = {
+            "id": self.id,
+            "affines": {"image": self.affine.tolist()}
+            | {name: volume.affine.tolist() for name, volume in volumes.items() if volume is not None},
+            "facts": dict(self.facts),
+            "problems": [problem.as_dict() for problem in self.problems],
+            "audit": dict(self.audit),
+        }
+        (folder / "facts.json").write_text(json.dumps(header, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Prepared:
+        """What `save` wrote; arrays are mapped from disk, not copied."""
+        folder = Path(folder)
+        header = json.loads((folder / "facts.json").read_text(encoding="utf-8"))
+        affines = header["affines"]
+
+        def mapped(name: str) -> NDArray | None:
+            path = folder / f"{name}.npy"
+            return np.load(path, mmap_mode="r", allow_pickle=False) if path.exists() else None
+
+        def volume(name: str) -> Volume | None:
+            array = mapped(name)
+            return None if array is None else Volume(array, affines[name])
+
+        image, pet_suv, ct_hu = mapped("image"), volume("pet_suv"), volume("ct_hu")
+        assert image is not None and pet_suv is not None and ct_hu is not None
+        coronal, sagittal = map(volume, _PROJECTIONS)
+        return cls(header["id"], image, np.array(affines["image"]), mapped("mask"), pet_suv, ct_hu,
+                   volume("manual_mask"), header["facts"], tuple(Problem(**p) for p in header["problems"]),
+                   header.get("audit", {}), None if coronal is None or sagittal is None else (coronal, sagittal))
