@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtdlr.radiomics import perturbed_features, robustness
+from mtdlr.radiomics import extract
+from mtdlr.robustness import perturbed_features, perturbed_tables, robust_features, robustness
 from mtdlr.study import RadiomicsSettings
-from mtdlr.texture import intraclass_correlation, noise_level, noisy, perturbed_mask
+from mtdlr.texture.robustness import intraclass_correlation, noise_level, noisy, perturbed_mask
 from mtdlr.volume import Volume
 
 
@@ -59,10 +60,23 @@ def test_robust_features() -> None:
         random = np.random.default_rng(patient)
         uptake = mask.array * (2.0 + patient) + random.gamma(2, 0.2, mask.shape)
         pet = Volume.on_grid(uptake.astype(np.float32), (2.0, 2.0, 2.0))
-        rows = perturbed_features(pet, None, mask, RadiomicsSettings(spacing_mm=4.0), seeds=(1, 2, 3))
+        settings = RadiomicsSettings(spacing_mm=4.0)
+        rows = [extract(pet, None, mask, settings),
+                *perturbed_features(pet, None, mask, settings, seeds=(1, 2, 3))]
         for table, row in zip(tables, rows, strict=True):
             table[f"P{patient}"] = {name: row[name] for name in ("shape_MeshVolume", "PET_original_firstorder_Mean")}
             table[f"P{patient}"]["noise"] = random.normal()
-    found = robustness([pd.DataFrame.from_dict(table, orient="index") for table in tables])
-    assert list(found.index[found["low"] >= 0.75]) == ["shape_MeshVolume", "PET_original_firstorder_Mean"]
-    assert found.loc["noise", "icc"] < 0.75
+    found = [pd.DataFrame.from_dict(table, orient="index") for table in tables]
+    assert robust_features(found, 0.75) == ["shape_MeshVolume", "PET_original_firstorder_Mean"]
+    assert robustness(found).loc["noise", "icc"] < 0.75
+
+
+def test_patients_without_a_value() -> None:
+    """A patient whose perturbed mask gave no value takes no part; a feature of fewer than two patients has no ICC."""
+    given = pd.DataFrame({"a": [1.0, 2.0, 4.0, 8.0], "b": [np.nan, np.nan, np.nan, 1.0]}, index=list("pqrs"))
+    rows = {p: [{"a": float(a) * 1.001, "b": float(b)}] for p, a, b in given.itertuples()} | {"s": []}
+    (again,) = perturbed_tables(rows, given.columns)
+    assert again.loc["s"].isna().all() and list(again.columns) == ["a", "b"]
+    found = robustness([given, again])
+    assert found.loc["a", "icc"] == pytest.approx(1.0, abs=1e-3) and np.isnan(found.loc["b", "icc"])
+    assert robust_features([given, again], 0.75) == ["a"]

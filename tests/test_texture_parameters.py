@@ -36,7 +36,7 @@ def test_everything_is_taken_over() -> None:
     assert (profile.resampling.interpolation, profile.resampling.pad_voxels) == ("linear", 7)
     assert (profile.resegment, profile.resegment_mode, profile.resegment_shape) == ((-50.0, 80.0), "sigma", True)
     assert (profile.normalise_scale, profile.outliers, profile.label) == (100, 3, 3)
-    assert (profile.min_voxels, profile.min_dimensions) == (9, 3)
+    assert (profile.min_voxels, profile.min_dimensions, profile.diagnostics) == (9, 3, False)
     original, log, wavelet = profile.filters
     grey = original.grey_levels
     assert (grey.shift, grey.distances, grey.plane_axis, grey.weighting) == (300.0, (1, 3), 2, "euclidean")

@@ -6,14 +6,13 @@ out around the region. A feature that is not defined for a region is nan, never 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from math import isnan, nan, pi
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -87,22 +86,31 @@ def image_features(image: Volume, mask: Volume, profile: texture.Profile) -> dic
         mask: a mask, or a label map of which the profile's label is taken; on any grid.
         profile: which features, and how they are made.
     """
-    region = mask if mask.array.dtype == bool else mask.with_array(mask.array == profile.label)
+    image, region = gridded(image, mask, profile)
+    return texture.extract(image.array, region.array, image.spacing_mm, profile=replace(profile, normalise=False))
+
+
+def gridded(image: Volume, mask: Volume, profile: texture.Profile) -> tuple[Volume, Volume]:
+    """(image, region) as features see them: normalised, on the profile's grid; arguments as `image_features`."""
+    region = labelled(mask, profile.label)
     if profile.normalise:
-        scaled = texture.normalise(image.array, scale=profile.normalise_scale, outliers=profile.outliers)
-        image, profile = image.with_array(scaled), replace(profile, normalise=False)
+        image = image.with_array(
+            texture.normalise(image.array, scale=profile.normalise_scale, outliers=profile.outliers))
     if profile.resampling is None:
-        inside = region.array if region.same_grid(image) else _nearest(region, image)
-        return texture.extract(image.array, inside, image.spacing_mm, profile=profile)
+        return image, image.with_array(region.array if region.same_grid(image) else _nearest(region, image))
     if profile.resampling.aligned == "center":
         target = _centred_grid(region, profile.resampling)
         values = _spline(image, target)
         inside = _linear(region, target) >= _HALF
-        return texture.extract(np.round(values) if profile.whole_numbers else values, inside, target.spacing_mm,
-                               profile=profile)
+        return target.with_array(np.round(values) if profile.whole_numbers else values), target.with_array(inside)
     target = _corner_grid(region, profile.resampling)
     values = _as_itk(image, target, profile.resampling.interpolation)
-    return texture.extract(values, _as_itk(region, target, "nearest"), target.spacing_mm, profile=profile)
+    return target.with_array(values), target.with_array(_as_itk(region, target, "nearest"))
+
+
+def labelled(mask: Volume, label: int) -> Volume:
+    """The region of a mask, or of one label of a label map."""
+    return mask if mask.array.dtype == bool else mask.with_array(mask.array == label)
 
 
 def _spline(image: Volume, target: Volume) -> NDArray[np.float64]:
@@ -159,48 +167,6 @@ def problems(features: Mapping[str, float]) -> tuple[Problem, ...]:
     shown = ", ".join(undefined[:5]) + (", ..." if len(undefined) > 5 else "")
     return (Problem("W-UNDEFINED", f"{len(undefined)} features are not defined for this region", found=shown,
                     remedy="The region is too small or too thin for them"),)
-
-
-def perturbed_features(pet: Volume | None, ct: Volume | None, mask: Volume, settings: RadiomicsSettings, *,
-                       seeds: Sequence[int], contour_mm: float = 2.0) -> list[dict[str, float]]:
-    """The features of a patient as given, and once per seed under a displaced contour and added noise.
-
-    Args:
-        pet, ct, mask, settings: as `extract`.
-        seeds: one perturbation each.
-        contour_mm: standard deviation of the contour's displacement.
-    """
-    found = [extract(pet, ct, mask, settings)]
-    for seed in seeds:
-        moved = texture.perturbed_mask(mask.array > 0, mask.spacing_mm, contour_mm=contour_mm, seed=seed)
-        noisy = [image and image.with_array(texture.noisy(image.array, _around(mask, image), seed=seed))
-                 for image in (pet, ct)]
-        found.append(extract(noisy[0], noisy[1], mask.with_array(moved), settings))
-    return found
-
-
-def robustness(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """ICC(1) of every feature over perturbations, with its 95 % interval: columns icc, low, high, one row a feature.
-
-    Args:
-        tables: (patients, features), one a perturbation; the same patients and features in each.
-
-    A feature is worth keeping where even the lower limit is at least 0.75 (Zwanenburg 2019):
-    `table.index[table["low"] >= 0.75]`.
-    """
-    values = np.stack([table.to_numpy(dtype=np.float64) for table in tables], axis=2)
-    rows = [texture.intraclass_correlation(values[:, j]) for j in range(values.shape[1])]
-    return pd.DataFrame(rows, index=tables[0].columns, columns=["icc", "low", "high"])
-
-
-def _around(mask: Volume, image: Volume) -> tuple[slice, slice, slice]:
-    """The image's voxels in the bounding box of the mask; all of them where it is empty or outside."""
-    places = np.argwhere(mask.array > 0)
-    index = image.indices(mask.points_mm(places)) if places.size else np.zeros((1, 3))
-    low, high = np.floor(index.min(axis=0)).astype(int), np.ceil(index.max(axis=0)).astype(int) + 1
-    z, y, x = (slice(max(a, 0), min(b, n)) if max(a, 0) + 1 < min(b, n) else slice(0, n)
-               for a, b, n in zip(low, high, image.shape, strict=True))
-    return z, y, x
 
 
 def pet_parameters(pet_suv: Volume, mask: Volume) -> dict[str, float]:

@@ -14,8 +14,6 @@ from mtdlr.texture.profile import (
     ibsi,
     paper1456,
 )
-from mtdlr.texture.robustness import intraclass_correlation, noise_level, noisy, perturbed_mask
 
 __all__ = ["FEATURES", "Filter", "GreyLevels", "Interpolation", "Profile", "Resampling", "bounding_box",
-           "default_features", "extract", "ibsi", "intraclass_correlation", "noise_level", "noisy", "normalise",
-           "paper1456", "perturbed_mask", "profile_of", "read_parameters", "shape"]
+           "default_features", "extract", "ibsi", "normalise", "paper1456", "profile_of", "read_parameters", "shape"]

@@ -7,11 +7,12 @@ their number. Householder's tridiagonalisation and Sturm's bisection are short, 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mtdlr.texture.compiled import compiled
 
-@njit(cache=True, nogil=True)
+
+@compiled
 def second_largest(matrix: NDArray[np.float64]) -> float:
     """The second largest absolute eigenvalue of a symmetric (n, n) matrix, n > 1, whose largest one is positive.
 
@@ -32,7 +33,7 @@ def second_largest(matrix: NDArray[np.float64]) -> float:
     return max(abs(positive), abs(_bisected(diagonal, squares, lowest, radius)))
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _tridiagonal(a: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(diagonal (n,), squared off-diagonal (n - 1,)) of a similar tridiagonal matrix; `a` is used up."""
     n = len(a)
@@ -58,7 +59,7 @@ def _tridiagonal(a: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[n
     return diagonal, squares
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _reflect(a: NDArray[np.float64], v: NDArray[np.float64], beta: float, p: NDArray[np.float64]) -> None:
     """Replace a by H a H with H = I - beta v v'; every inner loop runs along a row, so that it vectorises."""
     n = v.size
@@ -78,7 +79,7 @@ def _reflect(a: NDArray[np.float64], v: NDArray[np.float64], beta: float, p: NDA
             row[j] -= vi * p[j] + pi * v[j]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_below(diagonal: NDArray[np.float64], squares: NDArray[np.float64], x: float) -> int:
     """How many eigenvalues are less than x (Sturm)."""
     count, q = 0, 1.0
@@ -90,7 +91,7 @@ def _count_below(diagonal: NDArray[np.float64], squares: NDArray[np.float64], x:
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _bisected(diagonal: NDArray[np.float64], squares: NDArray[np.float64], k: int, radius: float) -> float:
     """The k-th smallest eigenvalue, k from 0, known to lie within +-radius."""
     low, high = -radius, radius

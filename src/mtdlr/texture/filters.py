@@ -14,6 +14,7 @@ import pywt
 from numba import njit
 from numpy.typing import NDArray
 
+from mtdlr.texture.compiled import compiled
 from mtdlr.texture.laplacian import REACH, recursive_laplacian, sampled_laplacian
 from mtdlr.texture.profile import Filter
 
@@ -176,14 +177,14 @@ def _convolve(data: NDArray, taps: NDArray, inner: int, out: NDArray) -> None:
                     target[i] += tap * source[i]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _convolve_single(data: NDArray[np.float32], taps: NDArray[np.float32], inner: int,
                      out: NDArray[np.float32]) -> None:
     """`_convolve` in single precision."""
     _convolve(data, taps, inner, out)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _convolve_double(data: NDArray[np.float64], taps: NDArray[np.float64], inner: int,
                      out: NDArray[np.float64]) -> None:
     """`_convolve` in double precision."""

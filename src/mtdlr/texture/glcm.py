@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mtdlr.texture.compiled import compiled
 from mtdlr.texture.eigen import second_largest
 from mtdlr.texture.firstorder import EPS
 from mtdlr.texture.profile import GLCM
@@ -44,7 +44,7 @@ def _maximal_correlation(p: NDArray[np.float64], symmetric: bool) -> NDArray[np.
     return np.array([second_largest(one) for one in a])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _features(p: NDArray[np.float64], gray: NDArray[np.int64], found: NDArray[np.float64]) -> None:
     """Fill `found` in the order of GLCM, but for MCC."""
     k, top = gray.size, gray[-1]
@@ -70,7 +70,7 @@ def _features(p: NDArray[np.float64], gray: NDArray[np.int64], found: NDArray[np
         _of_differences(minus, out)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _marginals(p: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.float64]) -> None:
     """Sums along both axes."""
     for i in range(row.size):
@@ -79,7 +79,7 @@ def _marginals(p: NDArray[np.float64], row: NDArray[np.float64], column: NDArray
             column[j] += p[i, j]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _spread(row: NDArray[np.float64], column: NDArray[np.float64],
             gray: NDArray[np.int64]) -> tuple[float, float, float, float]:
     """Means and variances of both marginals."""
@@ -93,7 +93,7 @@ def _spread(row: NDArray[np.float64], column: NDArray[np.float64],
     return ux, uy, sx, sy
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _entropies(p: NDArray[np.float64]) -> tuple[float, float, int]:
     """(entropy with EPS inside the logarithm, entropy, occupied cells)."""
     guarded, plain, occupied = 0.0, 0.0, 0
@@ -105,7 +105,7 @@ def _entropies(p: NDArray[np.float64]) -> tuple[float, float, int]:
     return guarded, plain, occupied
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _scan(p: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.float64], gray: NDArray[np.int64],
           plus: NDArray[np.float64], minus: NDArray[np.float64]) -> tuple[float, float, float, float, float]:
     """(autocorrelation, energy, entropy, maximum, sum of p_ij / (p_i p_j)); fills p(i + j) and p(|i - j|)."""
@@ -124,7 +124,7 @@ def _scan(p: NDArray[np.float64], row: NDArray[np.float64], column: NDArray[np.f
     return autocorrelation, energy, entropy, largest, shared
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _of_sums(plus: NDArray[np.float64], centre: float) -> tuple[float, float, float, float, float]:
     """(cluster tendency, shade, prominence, sum average, sum entropy)."""
     tendency, shade, prominence, average, entropy = 0.0, 0.0, 0.0, 0.0, 0.0
@@ -140,7 +140,7 @@ def _of_sums(plus: NDArray[np.float64], centre: float) -> tuple[float, float, fl
     return tendency, shade, prominence, average, entropy
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _of_differences(minus: NDArray[np.float64], out: NDArray[np.float64]) -> None:
     """Fill the features of |i - j|: contrast, difference average, entropy and variance, id, idm, idmn, idn, inverse."""
     top = minus.size

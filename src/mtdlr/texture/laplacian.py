@@ -5,9 +5,9 @@ from __future__ import annotations
 from math import cos, exp, floor, pi, sin, sqrt
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
-from scipy.ndimage import convolve1d
+
+from mtdlr.texture.compiled import compiled
 
 Taps = NDArray[np.float64]
 
@@ -54,9 +54,20 @@ def sampled_laplacian(image: NDArray, sigma_mm: float, spacing_mm: tuple[float, 
     for across in range(image.ndim):
         term = image.astype(np.float64)
         for axis in range(image.ndim):
-            term = convolve1d(term, kernels[axis][axis == across], axis=axis, mode="reflect")
+            term = _convolved(term, axis, kernels[axis][axis == across])
         total += term
     return total
+
+
+def _convolved(x: NDArray[np.float64], axis: int, taps: Taps) -> NDArray[np.float64]:
+    """The image convolved along an axis with an odd number of symmetric taps, mirrored at the border."""
+    n, reach = x.shape[axis], taps.size // 2
+    rows = np.moveaxis(x, axis, 0)
+    wide = np.pad(rows, [(reach, reach), *[(0, 0)] * (x.ndim - 1)], mode="symmetric")
+    total = np.zeros(rows.shape)
+    for shift, tap in enumerate(taps.tolist()):
+        total += tap * wide[shift:shift + n]
+    return np.moveaxis(total, 0, axis)
 
 
 def _recursive(x: NDArray[np.float64], axis: int, forward: Taps, backward: Taps, feedback: Taps) -> NDArray[np.float64]:
@@ -70,7 +81,7 @@ def _recursive(x: NDArray[np.float64], axis: int, forward: Taps, backward: Taps,
     return np.moveaxis(out, -1, axis)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_filtered(x: NDArray[np.float64], taps: Taps, feedback: Taps, settled: Taps, onward: bool,
                   out: NDArray[np.float64]) -> None:
     """Add each row's response to a fourth-order recursive filter that runs onward, or from the end to the start."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from mtdlr.texture.compiled import compiled
 from mtdlr.texture.discretise import Discretised
 
 Levels = NDArray[np.uint16]
@@ -126,7 +126,7 @@ def differences(levels: LevelMap, steps: list[Step]) -> NDArray[np.float64]:
     return total[1:]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_directions(levels: Levels, rows: Index, width: int, offsets: Index, lengths: Levels, pairs: Index,
                       runs: Index) -> None:
     """Fill `pairs` and `runs`; `lengths`, zero before and after, holds how far the run that reaches a voxel has come.
@@ -149,7 +149,7 @@ def _count_directions(levels: Levels, rows: Index, width: int, offsets: Index, l
                     runs[a, g, length] += np.int64(1) - goes_on
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _root(parent: NDArray[np.int32], v: int) -> int:
     """The representative of v's zone, halving the path."""
     above = parent[np.uint64(v)]
@@ -161,7 +161,7 @@ def _root(parent: NDArray[np.int32], v: int) -> int:
     return v
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _join(parent: NDArray[np.int32], v: int, w: int) -> None:
     """Make the zones of v and w one, named by its first voxel."""
     a, b = _root(parent, v), _root(parent, w)
@@ -171,7 +171,7 @@ def _join(parent: NDArray[np.int32], v: int, w: int) -> None:
         parent[a] = b
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _zone_sizes(levels: Levels, rows: Index, width: int, behind: Index, parent: NDArray[np.int32],
                 size: NDArray[np.int32]) -> None:
     """Set `size[v]` to a zone's voxel count at its first voxel.
@@ -204,7 +204,7 @@ def _zone_sizes(levels: Levels, rows: Index, width: int, behind: Index, parent: 
                 size[root] += 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _add_differences(levels: Levels, gray: Index, rows: Index, width: int, offsets: Index,
                      total: NDArray[np.float64]) -> None:
     """Fill `total`; a neighbour's grey level and its count are looked up and added as one packed number."""
@@ -222,7 +222,7 @@ def _add_differences(levels: Levels, gray: Index, rows: Index, width: int, offse
                     total[g] += abs(gray[g] - (around & ((np.int64(1) << 40) - 1)) / count)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_dependences(levels: Levels, rows: Index, width: int, offsets: Index, low: Index, high: Index,
                        counts: Index) -> None:
     """Fill `counts`; the levels low[g] to high[g] depend on g."""

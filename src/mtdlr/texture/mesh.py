@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import cache
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mtdlr.texture.compiled import compiled
 
 _CORNERS = np.array([(0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0)])
 _EDGES = np.array([(0, 0, 1), (0, 1, 2), (0, 2, 1), (0, 1, 0), (2, 0, 1), (2, 1, 2), (2, 2, 1), (2, 1, 0),
@@ -66,7 +67,7 @@ def _triangles() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return np.array([cube for cube, _ in rows]), np.array([[_EDGES[int(e, 16)] for e in t] for _, t in rows])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _count_cubes(mask: NDArray[np.uint8], cubes: NDArray[np.int64], places: NDArray[np.int64]) -> None:
     """Count the cubes of 2x2x2 voxels by which corners are inside, and sum their places."""
     nz, ny, nx = mask.shape

@@ -5,10 +5,9 @@ from __future__ import annotations
 from math import nan, pi, sqrt
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
-from scipy.spatial import ConvexHull
 
+from mtdlr.texture.compiled import compiled
 from mtdlr.texture.mesh import surface
 
 Spacing = tuple[float, float, float]
@@ -54,7 +53,7 @@ def _axis_variances(mask: NDArray[np.bool_], spacing_mm: Spacing) -> tuple[float
     return least, minor, major
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _moments(mask: NDArray[np.uint8], sums: NDArray[np.int64], products: NDArray[np.int64]) -> int:
     """Add the indices of the region's voxels to `sums` and their products to `products`; the voxel count."""
     total = 0
@@ -78,21 +77,24 @@ def _moments(mask: NDArray[np.uint8], sums: NDArray[np.int64], products: NDArray
 
 
 def _diameters(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[float, tuple[float, ...]]:
-    """Largest distance between face centres of the surface, in space and within planes across each axis."""
-    flat = []
-    points = np.empty((0, 3))
+    """Largest distance between face centres of the surface, in space and within planes across each axis.
+
+    A corner of the hull in space is a corner of the hull in each of the three planes through it: few others are.
+    """
+    flat, corners = [], np.empty(0, np.int64)
     for axis in range(3):
         order = [axis, *(a for a in range(3) if a != axis)]
         planes = np.ascontiguousarray(mask.transpose(order)).view(np.uint8)
         hulls, square = _plane_hulls(planes, spacing[order])
         flat.append(sqrt(square))
-        if axis == 0:
-            points = hulls
-    corners = points[ConvexHull(points).vertices]
-    return sqrt(_largest_square_distance(np.ascontiguousarray(corners), 0, len(corners))), tuple(flat)
+        half_voxels = np.rint(2 * hulls / spacing[order]).astype(np.int64)[:, np.argsort(order)]
+        places = np.ravel_multi_index(tuple(half_voxels.T), tuple(2 * n for n in mask.shape))
+        corners = np.intersect1d(corners, places) if axis else places
+    points = np.ascontiguousarray(np.transpose(np.unravel_index(corners, tuple(2 * n for n in mask.shape)))) / 2 * spacing
+    return sqrt(_largest_square_distance(points, 0, len(points))), tuple(flat)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _largest_square_distance(points: NDArray[np.float64], start: int, stop: int) -> float:
     """The largest squared distance between any two of points[start:stop]."""
     largest = 0.0
@@ -103,7 +105,7 @@ def _largest_square_distance(points: NDArray[np.float64], start: int, stop: int)
     return largest
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _plane_hulls(mask: NDArray[np.uint8], spacing: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """(face centres that are corners of their plane's convex hull, the largest squared distance in one plane).
 
@@ -128,7 +130,7 @@ def _plane_hulls(mask: NDArray[np.uint8], spacing: NDArray[np.float64]) -> tuple
     return hulls[:used], largest
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _outermost_faces(mask: NDArray[np.uint8], half: int, low: NDArray[np.int64], high: NDArray[np.int64]) -> None:
     """Set the first and last face centre of each row of plane `half`; every coordinate in half voxels."""
     ny, nx = mask.shape[1:]
@@ -147,7 +149,7 @@ def _outermost_faces(mask: NDArray[np.uint8], half: int, low: NDArray[np.int64],
                 low[row], high[row] = min(low[row], 2 * x), max(high[row], 2 * x)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _chain(low: NDArray[np.int64], high: NDArray[np.int64], half: int, spacing: NDArray[np.float64],
            hulls: NDArray[np.float64], used: int) -> int:
     """Append the plane's hull corners to `hulls`; the new count."""

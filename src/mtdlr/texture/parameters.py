@@ -30,7 +30,7 @@ _NUMBERS = {"binWidth": 25.0, "binCount": None, "minimumROIDimensions": 2, "mini
             "normalizeScale": 1.0, "removeOutliers": None, "padDistance": 5, "force2Ddimension": 0, "start_level": 0,
             "level": 1, "voxelArrayShift": 0, "gldm_a": 0}
 _SWITCHES = {"normalize": False, "force2D": False, "resegmentShape": False, "preCrop": False,
-             "gradientUseSpacing": True, "symmetricalGLCM": True}
+             "gradientUseSpacing": True, "symmetricalGLCM": True, "additionalInfo": True}
 _LISTS = {"resampledPixelSpacing": None, "resegmentRange": None, "distances": [1], "sigma": []}
 _WORDS: dict[str, tuple[object, tuple[object, ...]]] = {
     "interpolator": ("sitkBSpline", (None, *_INTERPOLATORS)),
@@ -39,7 +39,7 @@ _WORDS: dict[str, tuple[object, tuple[object, ...]]] = {
 }
 _DEFAULTS: dict[str, Any] = {**_NUMBERS, **_SWITCHES, **_LISTS, **{k: v[0] for k, v in _WORDS.items()},
                              "wavelet": "coif1"}
-_WITHOUT_EFFECT = ("geometryTolerance", "correctMask", "additionalInfo", "label_channel", "lbp2DRadius",
+_WITHOUT_EFFECT = ("geometryTolerance", "correctMask", "label_channel", "lbp2DRadius",
                    "lbp2DSamples", "lbp2DMethod", "lbp3DLevels", "lbp3DIcosphereRadius", "lbp3DIcosphereSubdivision")
 
 
@@ -182,7 +182,8 @@ def _profile(values: Mapping[str, Any], features: dict[str, tuple[str, ...]], fi
     profile = Profile(features, filters, normalise=values["normalize"], normalise_scale=values["normalizeScale"],
                       outliers=values["removeOutliers"], resegment_mode=values["resegmentMode"],
                       resegment_shape=values["resegmentShape"], min_dimensions=values["minimumROIDimensions"],
-                      min_voxels=values["minimumROISize"] or 0, label=values["label"])
+                      min_voxels=values["minimumROISize"] or 0, label=values["label"],
+                      diagnostics=values["additionalInfo"])
     limits = values["resegmentRange"]
     if limits:
         low, *rest = sorted(limits)

@@ -154,6 +154,8 @@ class Profile:
         min_dimensions: a region that extends along fewer axes has no texture: those features are nan.
         min_voxels: a region of at most so many voxels has no features.
         label: mask value of the region in a label map.
+        diagnostics: a table says in columns `diagnostics_*` what each row was computed from (PyRadiomics'
+            additionalInfo).
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -170,6 +172,7 @@ class Profile:
     min_dimensions: int = 2
     min_voxels: int = 0
     label: int = 1
+    diagnostics: bool = False
 
 
 def default_features(feature_class: str) -> tuple[str, ...]:
