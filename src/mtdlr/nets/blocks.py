@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtdlr.nets.norm import NormRelu
+
 # Rows of the kernel that nearest-neighbour doubling followed by three taps amounts to, along one axis.
 DOUBLED_TAPS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.0))
 
@@ -84,20 +86,21 @@ class ConvNormRelu(nn.Module):
     def __init__(self, in_channels: int, channels: int, kernel: int, *, momentum: float) -> None:
         super().__init__()
         self.conv = conv3d(in_channels, channels, kernel)
-        self.norm = nn.BatchNorm3d(channels, eps=1e-3, momentum=momentum)
+        self.norm = NormRelu(channels, eps=1e-3, momentum=momentum)
 
-    def forward(self, x: Tensor, low: Tensor | None = None) -> Tensor:
-        """The unit on `x`, or on the concatenation of doubled `low` and `x` when `low` is given."""
+    def forward(self, x: Tensor, low: Tensor | None = None, *, added: Tensor | None = None) -> Tensor:
+        """The unit on `x`, or on the concatenation of doubled `low` and `x` when `low` is given; then `added` more."""
+        return self.norm(self._convolved(x, low), added)
+
+    def _convolved(self, x: Tensor, low: Tensor | None) -> Tensor:
         if low is None:
-            return F.relu(self.norm(self.conv(x)), inplace=True)
+            return self.conv(x)
         weight, split = self.conv.weight, low.shape[1]
         if weight.shape[-1] == 1:
             y = pointwise(x, weight[:, split:], self.conv.bias)
-            y = y + F.interpolate(pointwise(low, weight[:, :split]), scale_factor=2)
-        else:
-            y = convolve(x, channels_last(weight[:, split:]), self.conv.bias, 1, 1)
-            y = y + conv_of_doubled(low, weight[:, :split])
-        return F.relu(self.norm(y), inplace=True)
+            return y + F.interpolate(pointwise(low, weight[:, :split]), scale_factor=2)
+        y = convolve(x, channels_last(weight[:, split:]), self.conv.bias, 1, 1)
+        return y + conv_of_doubled(low, weight[:, :split])
 
 
 class ResidualStage(nn.Module):
@@ -111,9 +114,9 @@ class ResidualStage(nn.Module):
 
     def forward(self, x: Tensor, low: Tensor | None = None) -> Tensor:
         """(b, channels, z, y, x); a decoder stage also takes the map `low` of half the grid."""
-        h = self.first(x, low) + self.shortcut(x, low)
+        h = self.first(x, low, added=self.shortcut(x, low))
         for unit in self.rest:
-            h = unit(h) + h
+            h = unit(h, added=h)
         return h
 
 
@@ -124,16 +127,16 @@ class DenseLayer(nn.Module):
                  momentum: float) -> None:
         super().__init__()
         bottleneck = 4 * growth
-        self.norm1 = nn.BatchNorm3d(in_channels, eps=eps, momentum=momentum)
+        self.norm1 = NormRelu(in_channels, eps=eps, momentum=momentum)
         self.conv1 = conv3d(in_channels, bottleneck, 1, bias=bias)
-        self.norm2 = nn.BatchNorm3d(bottleneck, eps=eps, momentum=momentum)
+        self.norm2 = NormRelu(bottleneck, eps=eps, momentum=momentum)
         self.conv2 = conv3d(bottleneck, growth, 3, bias=bias)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, growth, z, y, x)."""
-        h = self.dropout(self.conv1(F.relu(self.norm1(x), inplace=True)))
-        return self.dropout(self.conv2(F.relu(self.norm2(h), inplace=True)))
+        h = self.dropout(self.conv1(self.norm1(x)))
+        return self.dropout(self.conv2(self.norm2(h)))
 
 
 class DenseBlock(nn.Module):

@@ -24,6 +24,7 @@ from mtdlr.nets.blocks import (
     global_average,
     scaled,
 )
+from mtdlr.nets.norm import NormRelu
 
 ENCODER = ((8, 2), (16, 2), (32, 3), (64, 3), (128, 4))
 DECODER = ((64, 3), (32, 3), (16, 2), (8, 2))
@@ -125,9 +126,9 @@ class SurvivalNetwork(nn.Module):
             block = DenseBlock(channels, layers, growth, dropout=dropout, bias=True, eps=1e-3, momentum=momentum)
             channels = scaled(c, width)
             self.blocks.append(block)
-            self.norms.append(nn.BatchNorm3d(block.out_channels, eps=1e-3, momentum=momentum))
+            self.norms.append(NormRelu(block.out_channels, eps=1e-3, momentum=momentum))
             self.reduce.append(conv3d(block.out_channels, channels, 1))
-            self.feature_norms.append(nn.BatchNorm3d(channels, eps=1e-3, momentum=momentum))
+            self.feature_norms.append(NormRelu(channels, eps=1e-3, momentum=momentum))
         self.dropout = nn.Dropout(dropout)
         self.n_features = sum(scaled(c, width) for _, c in CSN_BLOCKS)
 
@@ -138,8 +139,8 @@ class SurvivalNetwork(nn.Module):
         for block, norm, reduce, feature_norm in zip(self.blocks, self.norms, self.reduce, self.feature_norms,
                                                      strict=True):
             x = F.avg_pool3d(x, 2) if maps else x
-            x = self.dropout(reduce(F.relu(norm(block(x)), inplace=True)))
-            maps.append(F.relu(feature_norm(x), inplace=True))
+            x = self.dropout(reduce(norm(block(x))))
+            maps.append(feature_norm(x))
         return maps
 
     def features(self, x: Tensor) -> Tensor:

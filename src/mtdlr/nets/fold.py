@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mtdlr.nets.blocks import ConvNormRelu, DenseLayer
+from mtdlr.nets.norm import Relu
 
 
 def folded(model: nn.Module) -> nn.Module:
@@ -22,7 +23,7 @@ def folded(model: nn.Module) -> nn.Module:
 
 
 def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
-    """Scale and shift the convolution as the norm would, and put the identity in the norm's place."""
+    """Scale and shift the convolution as the norm would, and leave the ReLU in the norm's place."""
     conv, norm = getattr(module, conv_name), getattr(module, norm_name)
     assert isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d)
     assert norm.running_mean is not None and norm.running_var is not None
@@ -31,4 +32,4 @@ def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
     shift = norm.bias + (bias - norm.running_mean) * scale
     weight = (conv.weight * scale[:, None, None, None, None]).contiguous(memory_format=torch.channels_last_3d)
     conv.weight, conv.bias = nn.Parameter(weight, requires_grad=False), nn.Parameter(shift, requires_grad=False)
-    setattr(module, norm_name, nn.Identity().eval())
+    setattr(module, norm_name, Relu().eval())

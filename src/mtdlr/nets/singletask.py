@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mtdlr.nets.blocks import DenseBlock, RiskHead, channels_last, conv3d, global_average, scaled
 from mtdlr.nets.deepmts import Output, SurvivalNetwork, output_of
+from mtdlr.nets.norm import NormRelu
 
 DENSENET121 = (6, 12, 24, 16)
 
@@ -79,14 +80,14 @@ class DenseNet121(nn.Module):
         self.config = config
         growth, channels = scaled(32, config.width), scaled(64, config.width)
         self.stem = conv3d(config.in_channels, channels, 7, stride=2, bias=False)
-        self.stem_norm = nn.BatchNorm3d(channels, momentum=config.norm_momentum)
+        self.stem_norm = NormRelu(channels, momentum=config.norm_momentum)
         self.blocks, self.norms, self.reduce = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for i, layers in enumerate(DENSENET121):
             block = DenseBlock(channels, layers, growth, dropout=0.0, bias=False, eps=1e-5,
                                momentum=config.norm_momentum)
             channels = block.out_channels
             self.blocks.append(block)
-            self.norms.append(nn.BatchNorm3d(channels, momentum=config.norm_momentum))
+            self.norms.append(NormRelu(channels, momentum=config.norm_momentum))
             if i < len(DENSENET121) - 1:
                 self.reduce.append(conv3d(channels, channels // 2, 1, bias=False))
                 channels //= 2
@@ -94,10 +95,10 @@ class DenseNet121(nn.Module):
 
     def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
         """Risk of images (b, 2, z, y, x), every axis >= 32; it takes no clinical vector."""
-        x = F.relu(self.stem_norm(self.stem(channels_last(image))), inplace=True)
+        x = self.stem_norm(self.stem(channels_last(image)))
         x = F.max_pool3d(x, 3, 2, 1)
         for i, (block, norm) in enumerate(zip(self.blocks, self.norms, strict=True)):
-            x = F.relu(norm(block(x)), inplace=True)
+            x = norm(block(x))
             if i < len(self.reduce):
                 x = F.avg_pool3d(self.reduce[i](x), 2)
         return output_of(self.head(global_average(x)), self.config.intervals, None)
