@@ -1,4 +1,7 @@
-"""report.html: one self-contained page with warnings first, then flow, figures, tables, patients and settings."""
+"""report.html: one self-contained page with warnings first, then flow, figures, tables, patients and settings.
+
+Beside it lies a page for every patient: patients/<id>.html.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment
+from jinja2 import Environment, Template
 from markupsafe import Markup
 
 from mtdlr.calculator import write_calculator
@@ -20,7 +24,15 @@ from mtdlr.documents import to_html, write_table
 from mtdlr.errors import Problem
 from mtdlr.evaluate import MODELS
 from mtdlr.models import IN_SAMPLE, SCORE_LABELS, nomogram_predictions
-from mtdlr.report_figures import MODEL, make_figures, some_of_each, write_figures, write_patients, write_training
+from mtdlr.report_figures import (
+    MODEL,
+    make_figures,
+    write_figures,
+    write_patients,
+    write_thumbnails,
+    write_training,
+)
+from mtdlr.report_patients import pages_of, write_pages
 from mtdlr.results import Results
 from mtdlr.stats.calibration import calibrate
 from mtdlr.stats.concordance import concordance
@@ -40,19 +52,22 @@ class Group:
 
 
 def write_report(results: Results, folder: Path) -> None:
-    """Write report.html, tables/, figures/, nomogram.json and calculator.html into an empty folder."""
+    """Write report.html, patients/, tables/, figures/, nomogram.json and calculator.html into an empty folder."""
     tables = make_tables(results)
     figures = make_figures(results)
     for table in tables.values():
         write_table(table, folder / "tables")
     write_figures(figures, folder / "figures")
-    write_patients(results, folder / "patients")
+    pages = pages_of(results)
+    if results.study.report.pages:
+        write_patients(results, folder / "patients")
+        write_pages(pages, _template("patient"), folder / "patients", results.study.report.title)
     nomogram = results.models.nomograms[MODEL]
     (folder / "nomogram.json").write_text(nomogram.to_json())
     write_calculator(nomogram, folder / "calculator.html")
     results.models.scores.join(results.models.risks, rsuffix="_risk").to_csv(folder / "scores.csv")
     (folder / "evaluation.json").write_text(json.dumps(evaluation_numbers(results), indent=1))
-    page = _environment().from_string(_template()).render(
+    page = _template("report").render(
         title=results.study.report.title, groups=group_problems(results.problems), flow=flow(results),
         tables=[Markup(to_html(table)) for table in tables.values()],  # every cell is escaped there
         figures={name: (caption, _embedded(folder / "figures" / f"figure{name}.svg"))
@@ -60,7 +75,8 @@ def write_report(results: Results, folder: Path) -> None:
         curves=[(name, _embedded(path)) for name, path in write_training(results, folder / "figures")],
         optimism=optimism(results), slopes=slopes(results),
         months=[f"{month:g}" for month in results.study.nomogram.months], masks=mask_agreement_rows(results),
-        signatures=signature_rows(results), patients=patients(results, folder / "patients"),
+        signatures=signature_rows(results), pages=pages, linked=results.study.report.pages,
+        thumbnails=thumbnails(results),
         settings=settings_rows(results), versions=versions(), out_of_fold=results.study.score.training == "out_of_fold")
     (folder / "report.html").write_text(page, encoding="utf-8")
 
@@ -139,22 +155,10 @@ def signature_rows(results: Results) -> dict[str, list[tuple[str, ...]]]:
         for source, s in results.models.signatures.items()}
 
 
-def patients(results: Results, folder: Path) -> list[dict[str, Any]]:
-    """Pictures (from `folder`), scores, facts and warnings of the first patients of each cohort in turn."""
-    shown = []
-    for i in some_of_each(results):
-        header = json.loads((results.prepared[i] / "facts.json").read_text())
-        score = json.loads((results.scored[i] / "score.json").read_text())
-        dice = score["agreement"].get("dice", float("nan"))
-        shown.append({
-            "id": i, "split": SPLIT_LABELS[str(results.cohort.table.at[i, "split"])],
-            "picture": _embedded(folder / f"{i}.png"), "dice": f"{dice:.2f}",
-            "risk": f"{results.models.risks[MODEL][i]:.2f}", "event": bool(results.cohort.table["event"][i]),
-            "months": f"{results.cohort.table['time_months'][i]:.0f}",
-            "facts": [(k, f"{v:.4g}" if isinstance(v, float) else str(v)) for k, v in header["facts"].items()],
-            "problems": [str(Problem(**p)) for p in header["problems"] + score["problems"]],
-        })
-    return shown
+def thumbnails(results: Results) -> dict[str, str]:
+    """Small pictures, as data URLs, of the first patients of each cohort."""
+    with TemporaryDirectory() as scratch:
+        return {patient: _embedded(path) for patient, path in write_thumbnails(results, Path(scratch)).items()}
 
 
 def settings_rows(results: Results) -> list[tuple[str, str, bool]]:
@@ -205,13 +209,10 @@ def _quartiles(values: Any, form: str) -> str:
 
 def _embedded(path: Path) -> str:
     """A picture file as a data URL."""
-    kind = {".svg": "svg+xml", ".png": "png"}[path.suffix]
+    kind = {".svg": "svg+xml", ".jpg": "jpeg"}[path.suffix]
     return f"data:image/{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
-def _environment() -> Environment:
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-
-
-def _template() -> str:
-    return (files("mtdlr") / "templates" / "report.html.j2").read_text(encoding="utf-8")
+def _template(name: str) -> Template:
+    text = (files("mtdlr") / "templates" / f"{name}.html.j2").read_text(encoding="utf-8")
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from mtdlr.figures import (
     calibration_figure,
     kaplan_meier_figure,
     nomogram_figure,
+    quality_figure,
     roc_figure,
     save,
     scan_figure,
@@ -23,6 +26,7 @@ from mtdlr.prepare import Prepared
 from mtdlr.results import Results
 from mtdlr.score import load_mask
 from mtdlr.tables import SPLIT_LABELS
+from mtdlr.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,14 +72,40 @@ def write_training(results: Results, folder: Path) -> list[tuple[str, Path]]:
 
 
 def write_patients(results: Results, folder: Path) -> None:
-    """PET and CT of some patients with the manual and the predicted contour, as `<id>.png`."""
+    """PET and CT of every patient with the manual and the predicted contour, for its page: `<name>.jpg`."""
     folder.mkdir(parents=True, exist_ok=True)
+    for patient in results.cohort.ids:
+        prepared = Prepared.load(results.prepared[patient])
+        projections = prepared.projections or (prepared.pet_suv, prepared.pet_suv)
+        figure = quality_figure(prepared.pet_suv, prepared.ct_hu, projections, _contours(results, prepared),
+                                prepared.region)
+        save(figure, folder / f"{page_name(patient)}.jpg", dpi=150)
+
+
+def write_thumbnails(results: Results, folder: Path) -> dict[str, Path]:
+    """Small pictures of some patients by id, in a folder of the caller's."""
+    written = {}
     for patient in some_of_each(results):
         prepared = Prepared.load(results.prepared[patient])
-        contours = {"predicted": load_mask(results.scored[patient])}
-        if prepared.manual_mask is not None:
-            contours["manual"] = prepared.manual_mask
-        save(scan_figure(prepared.pet_suv, prepared.ct_hu, contours), folder / f"{patient}.png")
+        figure = scan_figure(prepared.pet_suv, prepared.ct_hu, _contours(results, prepared))
+        written[patient] = save(figure, folder / f"{page_name(patient)}.jpg", dpi=110)
+    return written
+
+
+def page_name(patient: str) -> str:
+    """A patient's id as a file name, different for different ids.
+
+    >>> page_name("P017"), page_name("a/b")
+    ('P017', 'a_b-c14cddc0')
+    """
+    plain = re.sub(r"[^\w.-]", "_", patient).lstrip(".")
+    return plain if plain == patient else f"{plain}-{hashlib.sha256(patient.encode()).hexdigest()[:8]}"
+
+
+def _contours(results: Results, prepared: Prepared) -> dict[str, Volume]:
+    """The predicted mask, and the manual one where there is one."""
+    manual = {} if prepared.manual_mask is None else {"manual": prepared.manual_mask}
+    return {"predicted": load_mask(results.scored[prepared.id])} | manual
 
 
 def some_of_each(results: Results) -> list[str]:

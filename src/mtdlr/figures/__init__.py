@@ -10,7 +10,7 @@ from mtdlr.figures.curves import (
 from mtdlr.figures.forest import forest_figure
 from mtdlr.figures.nomogram import nomogram_figure
 from mtdlr.figures.page import save
-from mtdlr.figures.scans import scan_figure
+from mtdlr.figures.scans import quality_figure, scan_figure
 
 __all__ = [
     "calibration_figure",
@@ -18,6 +18,7 @@ __all__ = [
     "forest_figure",
     "kaplan_meier_figure",
     "nomogram_figure",
+    "quality_figure",
     "roc_figure",
     "save",
     "scan_figure",

@@ -46,7 +46,7 @@ _OTHER_SCRIPTS = ("DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "Micr
 _METADATA: dict[str, dict[str, Any]] = {  # nothing that changes from one day or version to the next
     ".svg": {"Date": None, "Creator": "mtdlr"},
     ".pdf": {"CreationDate": None, "ModDate": None, "Creator": "mtdlr", "Producer": "mtdlr"},
-    ".png": {"Software": "mtdlr"},
+    ".png": {"Software": "mtdlr"}, ".jpg": {},
 }
 _DRAWING = RLock()  # matplotlib's settings are one per process, so figures are drawn one at a time
 
@@ -180,8 +180,8 @@ def spaced(centres: Sequence[float], widths: Sequence[float], order: Iterable[in
     return sorted(kept)
 
 
-def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as SVG, PDF or PNG (by the suffix) so that the same figure gives the same bytes; the path.
+def save(figure: Figure, path: str | Path, *, dpi: int = 300) -> Path:
+    """Write a figure as SVG, PDF, PNG or JPEG (by the suffix) so that the same figure gives the same bytes; the path.
 
     Raises:
         StudyError: E-FIGUREFORMAT for another suffix.
@@ -192,7 +192,10 @@ def save(figure: Figure, path: str | Path) -> Path:
         raise StudyError(Problem("E-FIGUREFORMAT", "figures are written as other kinds of file", where=target.name,
                                  found=target.suffix or "no suffix", expected=" or ".join(_METADATA)))
     with _DRAWING, mpl.rc_context(_style()):
-        figure.savefig(target, metadata=metadata, dpi=300)
+        if target.suffix.lower() == ".jpg":
+            figure.savefig(target, dpi=dpi, pil_kwargs={"quality": 85})
+        else:
+            figure.savefig(target, metadata=metadata, dpi=dpi)
     return target
 
 

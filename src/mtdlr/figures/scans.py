@@ -1,8 +1,8 @@
-"""One patient's PET/CT: the PET's projection and three fused planes through the tumour, with contours."""
+"""One patient's PET/CT: the PET's projections and fused planes through the tumour, with contours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,16 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy.ndimage import map_coordinates
 
-from mtdlr.figures.page import PURPLE, SKY, SMALL, WIDTH_MM, YELLOW, Width, drawn, number, page, panel
+from mtdlr.figures.page import PURPLE, SKY, SMALL, VERMILLION, WIDTH_MM, YELLOW, Width, drawn, number, page, panel
 from mtdlr.volume import Volume
 
 _MM = 1.5  # sampling of the planes
 _MIP_MM = 3.0
 _VIEW_MM = 220.0  # edge of the planes at most
 _WINDOW_HU = (-160.0, 240.0)
+_BODY_SUV = 0.3
+_EDGES = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.985), (0.5, 0.015))  # where the letters of the sides stand
+_HA, _VA = ("left", "right", "center", "center"), ("center", "center", "top", "bottom")
 _DARK = "#b8860b"  # stands for yellow on white
 _LINES: dict[str, tuple[str, Any]] = {"manual": (YELLOW, "-"), "predicted": (SKY, (0, (2.5, 1.2)))}
 _OTHER: tuple[str, Any] = (PURPLE, (0, (1, 1)))
@@ -56,6 +59,37 @@ def scan_figure(pet: Volume, ct: Volume, contours: Mapping[str, Volume], *, widt
             _draw_projection(axes, pet, contours, top)
         else:
             _draw_plane(axes, name, (pet, ct), contours, center, top)
+    _key(figure, contours)
+    return figure
+
+
+@drawn
+def quality_figure(
+    pet: Volume, ct: Volume, projections: Sequence[Volume], contours: Mapping[str, Volume], region: Volume
+) -> Figure:
+    """The whole PET in two projections with the region, CT alone, and three fused planes through the tumour.
+
+    Args:
+        pet: SUV around the region; ct: HU around the region; any grid.
+        projections: of the whole PET, coronal (z, 1, x) and sagittal (z, y, 1).
+        contours: masks by label, as `scan_figure`.
+        region: the network grid.
+    """
+    pitch = WIDTH_MM["double"] / 3
+    side = pitch - 1.2
+    figure = page("double", 2 * (side + 4.5) + 5.0)
+    top, center = max(_peak(pet), 1e-6), _center(pet, contours)
+    titles = (f"PET, coronal projection, SUV 0\N{EN DASH}{number(top, 3)}", "PET, sagittal projection", "CT, axial",
+              *(f"{name}, fused" for name in _PLANES))
+    for i, title in enumerate(titles):
+        axes = panel(figure, i % 3 * pitch + 0.6, (1 - i // 3) * (side + 4.5) + 5.0, side, side)
+        axes.set_axis_off()
+        axes.set_title(title, fontsize=SMALL, pad=2.0)
+        if i < 2:
+            _draw_whole(axes, projections[i], i, contours, region, top)
+        else:
+            name = "Axial" if i == 2 else tuple(_PLANES)[i - 3]
+            _draw_plane(axes, name, (pet, ct), contours, center, 0.0 if i == 2 else top)
     _key(figure, contours)
     return figure
 
@@ -106,16 +140,17 @@ def _grid(pet: Volume, edge: float, step: float, right: int, down: int, center: 
 
 def _draw_plane(axes: Axes, name: str, images: tuple[Volume, Volume], contours: Mapping[str, Volume],
                 center: NDArray[np.float64], top: float) -> None:
-    """CT in grey, PET over it, contours on top."""
+    """CT in grey, PET over it unless `top` is 0, contours on top."""
     pet, ct = images
     right, down, sides = _PLANES[name]
     low, high = _extent(pet)
     points = _grid(pet, min(_VIEW_MM, float((high - low).max())), _MM, right, down, center)
     anatomy = _sample(ct, points, order=1, outside=-1000.0)
-    uptake = _sample(pet, points, order=1, outside=0.0)
     axes.imshow(anatomy, cmap="gray", vmin=_WINDOW_HU[0], vmax=_WINDOW_HU[1], interpolation="bilinear")
-    strength = np.clip((uptake - 0.12 * top) / (0.4 * top), 0.0, 0.62)
-    axes.imshow(uptake, cmap="inferno", vmin=0.0, vmax=top, alpha=strength, interpolation="bilinear")
+    if top > 0.0:
+        uptake = _sample(pet, points, order=1, outside=0.0)
+        strength = np.clip((uptake - 0.12 * top) / (0.4 * top), 0.0, 0.62)
+        axes.imshow(uptake, cmap="inferno", vmin=0.0, vmax=top, alpha=strength, interpolation="bilinear")
     for label, mask in contours.items():
         _outline(axes, _sample(mask, points, order=1, outside=0.0), *_LINES.get(label, _OTHER))
     _letters(axes, sides, points.shape[:2], "white")
@@ -144,6 +179,40 @@ def _draw_projection(axes: Axes, pet: Volume, contours: Mapping[str, Volume], to
     _scale_bar(axes, picture.shape, _MIP_MM, "black")
 
 
+def _draw_whole(axes: Axes, flat: Volume, across: int, contours: Mapping[str, Volume], region: Volume, top: float
+                ) -> None:
+    """A projection of the whole PET in mm, cut to the body's width, with the region's outline and the contours."""
+    picture = np.asarray(flat.array, dtype=np.float64).max(axis=1 + across)
+    low, _ = _extent(flat)
+    step = [abs(float(flat.affine[row, column])) for row, column in ((across, 2 - across), (2, 0))]
+    x = np.arange(picture.shape[1]) * step[0] + low[across]
+    z = np.arange(picture.shape[0]) * step[1] + low[2]
+    axes.imshow(picture, cmap="gray_r", vmin=0.0, vmax=top, origin="lower", interpolation="bilinear",
+                extent=(x[0] - step[0] / 2, x[-1] + step[0] / 2, z[0] - step[1] / 2, z[-1] + step[1] / 2))
+    for label, mask in contours.items():
+        points = mask.points_mm(np.argwhere(np.asarray(mask.array) > 0.5))
+        if len(points):
+            color, dash = _on_white(label)
+            inside, *_ = np.histogram2d(points[:, 2], points[:, across], bins=(_edges(z), _edges(x)))
+            axes.contour(x, z, inside > 0, levels=[0.5], colors=[color], linewidths=0.8, linestyles=[dash])
+    corner, opposite = _extent(region)
+    axes.plot([corner[across], opposite[across], opposite[across], corner[across], corner[across]],
+              [corner[2], corner[2], opposite[2], opposite[2], corner[2]], color=VERMILLION, lw=0.8)
+    body = x[(picture > _BODY_SUV).any(axis=0)]
+    left, right = (body[0], body[-1]) if body.size else (x[0], x[-1])
+    axes.set_xlim(max(left - 20.0, x[0] - step[0] / 2), min(right + 20.0, x[-1] + step[0] / 2))
+    axes.set_ylim(z[0] - step[1] / 2, z[-1] + step[1] / 2)
+    for letter, place, ha, va in zip("APSI" if across else "RLSI", _EDGES, _HA, _VA, strict=True):
+        axes.text(*place, letter, transform=axes.transAxes, fontsize=SMALL - 0.5, ha=ha, va=va,
+                  path_effects=_halo("black"))
+
+
+def _edges(middles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The borders between evenly spaced middles."""
+    step = middles[1] - middles[0] if middles.size > 1 else 1.0
+    return np.append(middles - step / 2.0, middles[-1] + step / 2.0)
+
+
 def _on_white(label: str) -> tuple[str, Any]:
     """Colour and dashes of a contour on a white ground."""
     color, dash = _LINES.get(label, _OTHER)
@@ -157,9 +226,7 @@ def _outline(axes: Axes, mask: NDArray[np.float64], color: str, dash: object) ->
 
 def _letters(axes: Axes, sides: str, shape: tuple[int, ...], color: str) -> None:
     """R L A P S I at the edges of the picture."""
-    places = ((0.02, 0.5, "left", "center"), (0.98, 0.5, "right", "center"), (0.5, 0.985, "center", "top"),
-              (0.5, 0.015, "center", "bottom"))
-    for letter, (x, y, ha, va) in zip(sides, places, strict=True):
+    for letter, (x, y), ha, va in zip(sides, _EDGES, _HA, _VA, strict=True):
         axes.text(x * shape[1] - 0.5, (1.0 - y) * shape[0] - 0.5, letter, color=color, fontsize=SMALL - 0.5, ha=ha,
                   va=va, path_effects=_halo(color))
 

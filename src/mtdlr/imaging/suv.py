@@ -84,7 +84,7 @@ def suv_scale(
     else:
         raise ScanError(Problem("E-UNITS", "SUV cannot be derived from these units", where=_UNITS,
                                 found=stated or "nothing", expected="BQML, GML, CM2ML or Philips CNTS",
-                                remedy="Export the series in Bq/ml, or state --pet-units"))
+                                remedy="Export the series in Bq/ml, or, if they are SUV, set prepare.pet_units"))
     facts = {**audit, "units_used": stated, "method": how, "factor": float(factor)}
     return SuvScale(np.full(n, factor), facts, (*problems, *more, *_uptake_facts(header, acquisitions, facts)))
 

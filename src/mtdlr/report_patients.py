@@ -1,0 +1,183 @@
+"""One quality-control page a patient: pictures, warnings, the SUV audit, series, geometry, scores."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template
+
+from mtdlr.errors import Problem
+from mtdlr.report_figures import MODEL, page_name
+from mtdlr.results import Results
+from mtdlr.tables import SPLIT_LABELS
+
+Rows = list[tuple[str, str]]
+_STATED = (
+    ("units", "Units (0054,1001)"), ("suv_type", "SUVType (0054,1006)"),
+    ("decay_correction", "DecayCorrection (0054,1102)"), ("corrected_image", "CorrectedImage (0028,0051)"),
+    ("weight_as_stated", "PatientWeight (0010,1030)"), ("size_as_stated", "PatientSize (0010,1020)"),
+    ("sex", "PatientSex (0010,0040)"), ("dose_as_stated", "RadionuclideTotalDose (0018,1074)"),
+    ("half_life_as_stated_s", "RadionuclideHalfLife (0018,1075)"), ("nuclide", "RadionuclideCodeSequence (0054,0300)"),
+    ("sidecar_units", "Units in the BIDS sidecar"),
+)  # fmt: skip
+_USED = (
+    ("units_used", "units", "{}"), ("method", "method", "{}"), ("weight_kg", "weight", "{:g} kg"),
+    ("dose_mbq", "injected activity", "{:.4g} MBq"), ("half_life_min", "half-life", "{:.2f} min"),
+    ("injection_from", "injection time from", "{}"), ("reference_from", "decay reference time from", "{}"),
+    ("uptake_min", "uptake time", "{:.1f} min"), ("factor", "SUV of one stored unit after rescaling", "{:.6g}"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Page:
+    """What one patient's page and its line in the report say.
+
+    Args:
+        id, name, split, center: who; `name` is the page's file name without suffix.
+        outcome: follow-up in words.
+        dice, risk: as text.
+        problems: warnings of preparation and scoring.
+        choice: why these files were read, a sentence each.
+        suv: (tag, value) as stated; used: (fact, value); candidates: reference times and what each would change.
+        geometry: (title, rows) of every group of facts.
+        brief: three facts for the list of patients: uptake time, PET-CT distance, trust in the region.
+    """
+
+    id: str
+    name: str
+    split: str
+    center: str
+    outcome: str
+    dice: str
+    risk: str
+    problems: tuple[Problem, ...]
+    choice: tuple[str, ...]
+    suv: Rows
+    used: Rows
+    candidates: list[tuple[str, str, str]]
+    geometry: list[tuple[str, Rows]]
+    brief: tuple[str, str, str]
+
+
+def pages_of(results: Results) -> list[Page]:
+    """The page of every patient, in table order."""
+    return [_page(results, patient) for patient in results.cohort.ids]
+
+
+def write_pages(pages: Iterable[Page], template: Template, folder: Path, title: str) -> None:
+    """Write `<name>.html` beside the pictures of `write_patients`, each linked with the next."""
+    pages = list(pages)
+    for number, page in enumerate(pages):
+        before = pages[number - 1] if number else None
+        after = pages[number + 1] if number + 1 < len(pages) else None
+        text = template.render(page=page, title=title, before=before, after=after)
+        (folder / f"{page.name}.html").write_text(text, encoding="utf-8")
+
+
+def _page(results: Results, patient: str) -> Page:
+    header = json.loads((results.prepared[patient] / "facts.json").read_text(encoding="utf-8"))
+    score = json.loads((results.scored[patient] / "score.json").read_text(encoding="utf-8"))
+    row, facts, audit = results.cohort.table.loc[patient], header["facts"], header.get("audit", {})
+    suv = (audit.get("pet") or {}).get("suv") or {}
+    dice = score["agreement"].get("dice")
+    return Page(
+        id=patient, name=page_name(patient), split=SPLIT_LABELS[str(row["split"])], center=str(row["center"]),
+        outcome=f"{'event' if row['event'] else 'event free'} at {row['time_months']:.0f} months",
+        dice="no manual mask" if dice is None else f"{dice:.2f}", risk=f"{results.models.risks[MODEL][patient]:.2f}",
+        problems=tuple(_short(Problem(**p), patient) for p in header["problems"] + score["problems"]),
+        choice=_choice(audit), suv=_stated(suv), used=_used(suv), candidates=_candidates(suv),
+        geometry=geometry_of(facts), brief=_brief(suv, facts))
+
+
+def _short(problem: Problem, patient: str) -> Problem:
+    """The problem without the patient's name in front: the page is about nobody else."""
+    where = problem.where.removeprefix(f"patient {patient}").removeprefix(": ")
+    return Problem(problem.code, problem.what, where, problem.found, problem.expected, problem.remedy)
+
+
+def _choice(audit: Mapping[str, Any]) -> tuple[str, ...]:
+    if audit.get("choice"):
+        return tuple(str(audit["choice"]).split("; "))
+    return (f"layout {audit['layout']}: the files it names were read",) if audit.get("layout") else ()
+
+
+def _stated(suv: Mapping[str, Any]) -> Rows:
+    """What the header says, silent tags included, where there was a header."""
+    if "decay_correction" not in suv:
+        return []
+    return [(tag, _plain(suv[key])) for key, tag in _STATED if key in suv]
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "absent"
+    if isinstance(value, float):
+        return f"{value:.10g}"
+    return "\\".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _used(suv: Mapping[str, Any]) -> Rows:
+    known = dict(suv)
+    if "dose_bq" in suv:
+        known |= {"dose_mbq": suv["dose_bq"] / 1e6, "half_life_min": suv["half_life_s"] / 60.0}
+    return [(label, form.format(known[key])) for key, label, form in _USED if known.get(key) is not None]
+
+
+def _candidates(suv: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    return [(c["source"], f"{c['seconds']:+.0f} s", f"{c['suv_change_percent']:+.2f} %")
+            for c in suv.get("reference_candidates", ())]
+
+
+def geometry_of(facts: Mapping[str, Any]) -> list[tuple[str, Rows]]:
+    """Facts of a prepared patient in words, by group; groups without facts are left out."""
+    groups = [("Grids", _grids(facts)), ("PET against CT", _alignment(facts)),
+              ("Region of the networks", _region(facts)), ("Uptake and manual mask", _uptake(facts))]
+    return [(title, rows) for title, rows in groups if rows]
+
+
+def _grids(f: Mapping[str, Any]) -> Rows:
+    rows = [(name.upper(), f"{f[f'{name}_size_zyx']} voxels of " + " x ".join(
+        f"{f[f'{name}_voxel_{axis}_mm']:.4g}" for axis in "zyx") + " mm (z, y, x)")
+        for name in ("pet", "ct") if f"{name}_size_zyx" in f]
+    rows += [("angle between the grids", f"{f['pet_ct_angle_deg']:.2f} degrees")] if "pet_ct_angle_deg" in f else []
+    if "pet_ct_middle_mm" in f:
+        rows.append(("between the middles of the scans",
+                     f"{f['pet_ct_middle_mm']:.1f} mm, {f['pet_ct_middle_z_mm']:+.1f} mm of it along the body"))
+    return rows
+
+
+def _alignment(f: Mapping[str, Any]) -> Rows:
+    rows = [("alignment", str(f["alignment"]))] if "alignment" in f else []
+    if "misalignment_mm" in f:
+        shift = ", ".join(f"{f[f'misalignment_{axis}_mm']:+.1f}" for axis in "xyz")
+        rows += [("PET and CT lie apart", f"{f['misalignment_mm']:.1f} mm: ({shift}) in x, y, z"),
+                 ("standard deviation of that", f"{f['misalignment_sd_mm']:.1f} mm"),
+                 ("seen in", str(f["misalignment_seen_in"])),
+                 ("probability that it is right to 5 mm", f"{f['misalignment_confidence']:.2f}")]
+    rows += [("left after correction", f"{f['alignment_residual_mm']:.1f} mm")] if "alignment_residual_mm" in f else []
+    return rows + ([("body without CT", f"{f['body_without_ct']:.1%}")] if "body_without_ct" in f else [])
+
+
+def _region(f: Mapping[str, Any]) -> Rows:
+    if "roi_how" not in f:
+        return []
+    middle = ", ".join(f"{f[f'roi_{axis}_mm']:.0f}" for axis in "xyz")
+    return [("found", str(f["roi_how"])), ("confidence", f"{f['roi_confidence']:.2f} (sure from 0.50)"),
+            ("middle", f"({middle}) mm in LPS"),
+            ("outside PET, outside CT", f"{f['roi_without_pet']:.1%}, {f['roi_without_ct']:.1%}")]
+
+
+def _uptake(f: Mapping[str, Any]) -> Rows:
+    labels = (("suv_max", "largest SUV around the region", "{:.2f}"), ("mask_ml", "manual mask", "{:.1f} ml"),
+              ("mask_suv_max", "largest SUV in it", "{:.2f}"), ("mask_in_roi", "share of it in the region", "{:.1%}"))
+    return [(label, form.format(f[key])) for key, label, form in labels if key in f]
+
+
+def _brief(suv: Mapping[str, Any], f: Mapping[str, Any]) -> tuple[str, str, str]:
+    return (f"{suv['uptake_min']:.0f} min" if "uptake_min" in suv else "",
+            f"{f['misalignment_mm']:.1f} mm" if "misalignment_mm" in f else "",
+            f"{f['roi_confidence']:.2f}" if "roi_confidence" in f else "")
