@@ -22,7 +22,8 @@ def test_public_names_are_these() -> None:
     """The public names are listed once, sorted, and each can be had."""
     assert mtdlr.__all__ == [
         "Bundle", "Estimate", "MtdlrError", "Nomogram", "Problem", "Run", "Study", "Survival", "Volume", "auc_at",
-        "calibrate", "compare_concordance", "concordance", "delong", "fit_cox", "kaplan_meier", "log_rank", "roc"]
+        "calibrate", "compare_concordance", "concordance", "delong", "extract_features", "fit_cox", "kaplan_meier",
+        "log_rank", "roc"]
     for name in mtdlr.__all__:
         assert getattr(mtdlr, name) is not None
 
@@ -33,6 +34,8 @@ def test_public_names_are_these() -> None:
     ("import mtdlr.check", ("torch", "SimpleITK", "matplotlib")),
     ("import mtdlr.status", ("torch", "SimpleITK", "matplotlib", "numpy")),
     ("import mtdlr.stats", ("torch", "SimpleITK", "matplotlib", "pandas")),
+    ("import mtdlr.texture", ("scipy.special", "scipy.ndimage", "pandas", "pydantic", "nibabel")),
+    ("import mtdlr.feature_table", ("torch", "SimpleITK", "matplotlib", "pandas")),
 ])
 def test_imports_stay_light(statement: str, absent: tuple[str, ...]) -> None:
     """Help, checks and statistics never load what they do not need."""

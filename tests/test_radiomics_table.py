@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+import mtdlr
 from mtdlr import feature_table
 from mtdlr.errors import MtdlrError
 from mtdlr.feature_table import read_cases, write_features
 from mtdlr.imaging import nifti
+from mtdlr.study import RadiomicsSettings
+from mtdlr.texture import compiled
 from mtdlr.volume import Volume
 from mtdlr.workers import Workers
 
-PARAMETERS = ("setting: {binWidth: 10}\n"
+PARAMETERS = ("setting: {binWidth: 10, additionalInfo: false}\n"
               "featureClass: {firstorder: [Mean, Entropy], glcm: [Contrast], shape: [Sphericity]}\n")
 
 
@@ -36,8 +43,8 @@ def cohort(folder: Path, patients: int = 3) -> Path:
 
 def extract(table: Path, output: str = "features.csv", workers: Workers | None = None) -> tuple[str, ...]:
     """Codes of what was said while writing the table."""
-    profile = str(table.with_name("own.yaml"))
-    return tuple(p.code for p in write_features(table, table.with_name(output), profile=profile, workers=workers))
+    settings = RadiomicsSettings(profile=str(table.with_name("own.yaml")))
+    return tuple(p.code for p in write_features(table, table.with_name(output), settings, workers=workers))
 
 
 def test_table(tmp_path: Path) -> None:
@@ -97,10 +104,112 @@ def test_wrong_tables(tmp_path: Path) -> None:
         read_cases(tmp_path / "none.csv")
 
 
+def scans(folder: Path) -> Path:
+    """A manifest of PET and CT on different grids, one patient with PET alone and one with CT alone."""
+    rows = ["patient_id,pet,ct,mask", "both,pet0.nii.gz,ct0.nii.gz,mask0.nii.gz", "pet,pet1.nii.gz,,mask1.nii.gz",
+            "ct,,ct1.nii.gz,mask1.nii.gz"]
+    for k in range(2):
+        random = np.random.default_rng(k)
+        mask = np.zeros((20, 26, 24), bool)
+        mask[5:15, 7:18, 6:19] = True
+        pet = random.gamma(2.0, 2.0, (12, 14, 13)).astype(np.float32)
+        ct = (random.normal(size=mask.shape) * 60).astype(np.float32)
+        nifti.write(folder / f"pet{k}.nii.gz", Volume.on_grid(pet, (4.1, 4.0, 4.0)))
+        for name, array in (("ct", ct), ("mask", mask)):
+            nifti.write(folder / f"{name}{k}.nii.gz", Volume.on_grid(array, (2.0, 2.0, 2.0)))
+    (folder / "scans.csv").write_text("\n".join(rows) + "\n")
+    return folder / "scans.csv"
+
+
+def test_one_modality(tmp_path: Path) -> None:
+    """A patient without CT, or without PET, keeps the features of the other under the same names."""
+    assert write_features(scans(tmp_path), tmp_path / "features.csv") == ()
+    found = pd.read_csv(tmp_path / "features.csv", index_col=0)
+    assert found.notna().sum(axis=1).to_dict() == {"both": 1456, "pet": 736, "ct": 736}
+
+
+def test_modality_of_an_image(tmp_path: Path) -> None:
+    """A column Modality bins an image as PET or CT; without it an image is binned as CT and never cut to a range."""
+    cohort(tmp_path, 1)
+    table = tmp_path / "cases.csv"
+    table.write_text("Image,Mask,Modality\n" + "".join(f"image0.nii.gz,mask0.nii.gz,{m}\n" for m in ("PET", "ct", "")))
+    write_features(table, tmp_path / "features.csv", RadiomicsSettings(pet_bin_width=50.0, ct_bin_width=5.0))
+    entropy = pd.read_csv(tmp_path / "features.csv", index_col=0)["original_firstorder_Entropy"]
+    assert entropy[1] < entropy[2] == entropy[3]
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    """The line about a file that does not exist says which."""
+    table = scans(tmp_path)
+    (tmp_path / "ct0.nii.gz").unlink()
+    (problem,) = write_features(table, tmp_path / "features.csv")
+    assert problem.code == "E-NOFILE" and problem.where == "patient both" and "ct0.nii.gz" in problem.found
+
+
+def test_diagnostics(tmp_path: Path) -> None:
+    """A parameter file's table begins with diagnostics_*, unless it says additionalInfo: false."""
+    table = cohort(tmp_path, 2)
+    (tmp_path / "own.yaml").write_text(PARAMETERS.replace("false", "true"))
+    extract(table)
+    found = pd.read_csv(tmp_path / "features.csv", index_col=0)
+    assert found.columns[0] == "diagnostics_Versions_mtdlr" and found.columns[-1] == "original_glcm_Contrast"
+    assert found["diagnostics_Mask-original_VoxelNum"].tolist() == [216.0, 216.0]
+
+
+def test_as_a_frame(tmp_path: Path) -> None:
+    """The Python function gives the table of the command line, and says the same."""
+    table = scans(tmp_path)
+    (tmp_path / "mask1.nii.gz").write_bytes(b"")
+    problems = write_features(table, tmp_path / "features.csv")
+    found = mtdlr.extract_features(table)
+    assert found.problems == problems != ()
+    expected = pd.read_csv(tmp_path / "features.csv", index_col=0, float_precision="round_trip")
+    pd.testing.assert_frame_equal(found.features, expected)
+
+
+def test_a_wrong_setting_leaves_nothing_behind(tmp_path: Path) -> None:
+    """An unknown profile is refused before a cache is made."""
+    with pytest.raises(MtdlrError, match="E-PROFILE"):
+        write_features(cohort(tmp_path), tmp_path / "features.csv", RadiomicsSettings(profile="paper1457"))
+    assert not list(tmp_path.glob("features.csv*"))
+
+
 @pytest.mark.slow
-def test_any_number_of_workers(tmp_path: Path) -> None:
-    """One process and two give the same bytes."""
-    table = cohort(tmp_path, 4)
-    extract(table, "one.csv", Workers(1))
-    extract(table, "two.csv", Workers(2))
-    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+def test_same_bytes(tmp_path: Path) -> None:
+    """All 1456 features are the same bytes from one process, from two, again, and whatever BLAS may use."""
+    table, bytes_ = scans(tmp_path), set()
+    for name, workers, threads in (("a", 1, 1), ("b", 2, 1), ("c", 1, 2), ("d", 1, 1)):
+        output = tmp_path / f"{name}.csv"
+        subprocess.run([sys.executable, "-m", "mtdlr", "features", str(table), "-o", str(output), "--workers",
+                        str(workers)], check=True, capture_output=True, env=os.environ | {
+                            "OPENBLAS_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)})
+        bytes_.add(output.read_bytes())
+    assert len(bytes_) == 1
+
+
+@pytest.mark.slow
+def test_first_use_by_several_processes(tmp_path: Path) -> None:
+    """Three processes that compile loops at the same moment into an empty cache agree, and leave it whole."""
+    code = ("import numpy as np; from mtdlr import texture; x = np.random.default_rng(0).normal(size=(9, 9, 9)) * 50;"
+            "few = texture.Profile({name: texture.FEATURES[name] for name in ('firstorder', 'ngtdm', 'gldm')});"
+            "print(repr(texture.extract(x, x > 0, (1., 1., 1.), profile=few)))")
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    start = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+             for _ in range(3)]
+    found = {process.communicate()[0] for process in start}
+    assert [process.returncode for process in start] == [0] * 3 and len(found) == 1
+    files = sorted((tmp_path / "cache").rglob("*.nb?"))
+    again = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment, check=True)
+    assert {again.stdout} == found and sorted((tmp_path / "cache").rglob("*.nb?")) == files != []
+
+
+def test_nowhere_to_keep_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no folder can be written, a loop is compiled for this process alone."""
+
+    def njit(cache: bool = False, **options: Any) -> Any:
+        if cache:
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda function: ("compiled", function)
+
+    monkeypatch.setattr(compiled, "njit", njit)
+    assert compiled.compiled(test_table) == ("compiled", test_table)

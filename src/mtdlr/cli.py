@@ -145,22 +145,38 @@ def predict(
 
 @app.command()
 def features(
-    images: Annotated[Path, typer.Argument(help="A CSV (patient_id, pet, ct, mask) or a folder of scans with masks.",
-                                           show_default=False)],
+    images: Annotated[Path, typer.Argument(help="A CSV, or a folder of scans with masks. Columns: patient_id, pet, ct, "
+                                                "mask (pet or ct may be empty); or Image, Mask and, if you like, ID "
+                                                "and Modality. Paths start at the CSV's folder.", show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")] = Path("features.csv"),
-    profile: Annotated[str, typer.Option(help="paper1456, ibsi, or a PyRadiomics parameter file.")] = "paper1456",
+    profile: Annotated[str, typer.Option(help="paper1456 (1456 features), ibsi (recommended for new work), or a "
+                                              "PyRadiomics parameter file (YAML).")] = "paper1456",
+    spacing_mm: Annotated[float, typer.Option(help="Voxel size (not with a parameter file).", min=0.25)] = 2.0,
+    pet_bin_width: Annotated[float, typer.Option(help="Grey-level bin of PET, in SUV (not with a parameter file).",
+                                                 min=1e-6)] = 0.25,
+    ct_bin_width: Annotated[float, typer.Option(help="Grey-level bin of CT, in HU, and of images without a Modality "
+                                                     "(not with a parameter file).", min=1e-6)] = 25.0,
     workers: Annotated[int, typer.Option(help="Processes side by side.", min=1)] = 1,
     as_json: Json = False,
 ) -> None:
-    """Extract radiomics features inside given masks: one row a patient."""
+    """Extract radiomics features inside given masks: one row a patient.
+
+    A stopped run goes on where it was: give the same command again. A patient that fails keeps an empty row and is
+    named, with the reason; the others are not touched by it.
+    """
     from mtdlr.feature_table import write_features
+    from mtdlr.study import RadiomicsSettings
     from mtdlr.workers import Workers
 
-    failed = write_features(images, output, profile=profile, workers=Workers(workers, 1, _progress(as_json)))
-    for problem in failed:
+    settings = RadiomicsSettings(profile=profile, spacing_mm=spacing_mm, pet_bin_width=pet_bin_width,
+                                 ct_bin_width=ct_bin_width)
+    problems = write_features(images, output, settings, workers=Workers(workers, 1, _progress(as_json)))
+    for problem in problems:
         typer.echo(str(problem), err=True)
-    _print({"table": str(output), "problems": [p.as_dict() for p in failed]}, as_json, f"wrote {output}")
-    raise typer.Exit(1 if any(p.is_error for p in failed) else 0)
+    failed = {p.where.partition(": ")[0] for p in problems if p.is_error}
+    _print({"table": str(output), "problems": [p.as_dict() for p in problems]}, as_json,
+           f"wrote {output}" + (f"; rows without features: {len(failed)}" if failed else ""))
+    raise typer.Exit(1 if failed else 0)
 
 
 @app.command()

@@ -34,7 +34,8 @@ def diagnostics(image: Volume, mask: Volume, profile: texture.Profile) -> Facts:
     found = _settings(profile)
     found |= {"Image-original_Hash": _hash(image), "Image-original_Dimensionality": "3D"}
     found |= _of_image(image, "original")
-    found |= {"Mask-original_Hash": _hash(mask.with_array(mask.array.astype(np.uint32)))} | _of_mask(region, None, "original")
+    found["Mask-original_Hash"] = _hash(mask.with_array(mask.array.astype(np.uint32)))  # the type PyRadiomics reads
+    found |= _of_mask(region, None, "original")
     gridded, inside = radiomics.gridded(image, mask, profile)
     if profile.resampling is not None:
         found |= _of_image(gridded, "interpolated") | _of_mask(inside, gridded, "interpolated")

@@ -1,42 +1,58 @@
 """Radiomics on its own: images and masks of many patients to one table, in parallel and resumable.
 
 What a patient's features depend on (its files, the settings, the parameter file) names the stored result: a second run
-computes what is new or changed and nothing else, and a killed run goes on where it was.
+computes what is new or changed and nothing else, and a killed run goes on where it was. Nothing here needs pandas, so
+that workers start fast and small; `feature_frame` has the same as a DataFrame.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 
-import pandas as pd
-
-from mtdlr import radiomics
+from mtdlr import radiomics, texture
+from mtdlr.diagnostics import Facts, diagnostics
 from mtdlr.errors import Problem, ScanError, TableError
 from mtdlr.imaging import nifti
 from mtdlr.imaging.layout import ScanSet, content_hash, discover
 from mtdlr.imaging.reading import read_scan
 from mtdlr.store import Recipe, Store, file_hash, open_store, write_atomic
 from mtdlr.study import RadiomicsSettings
+from mtdlr.volume import Volume
 from mtdlr.workers import Workers, run_jobs
 
-VERSION = 1
+VERSION = 2
 """Raised when the engine's results change."""
 _IDS = ("patient_id", "patientid", "id", "patient")
+_NEEDED = "patient_id, pet, ct, mask; or Image, Mask (and ID, Modality)"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One row: a patient's scan, or any one image with a mask."""
+    """One row: a patient's scan, or any one image with a mask.
+
+    Args:
+        id: the row's name.
+        scan: PET, CT and mask; None where there is one image only.
+        image, mask: NIfTI files, where there is no scan.
+        modality: of the image: PET, CT or nothing that we know of.
+        named: features carry the modality and are made as a scan's, `PET_original_...`, not `original_...`.
+    """
 
     id: str
     scan: ScanSet | None = None
     image: Path | None = None
     mask: Path | None = None
+    modality: str = ""
+    named: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,38 +60,86 @@ class FeatureTable:
     """Features by patient, and what has to be said about them.
 
     Args:
-        features: one row a patient (nan where a feature is not defined), one column a feature.
-        problems: errors of the patients that failed (their row is nan), warnings of the others.
+        rows: patient -> features by name, nan where one is not defined; empty for a patient that failed. A parameter
+            file adds PyRadiomics' `diagnostics_*`, as text or numbers.
+        problems: errors of the patients that failed, warnings of the others.
     """
 
-    features: pd.DataFrame
+    rows: Mapping[str, Mapping[str, str | float]]
     problems: tuple[Problem, ...]
+
+    @property
+    def columns(self) -> list[str]:
+        """Every name, in the order in which the engine gives them."""
+        return list(dict.fromkeys(name for row in self.rows.values() for name in row))
+
+    def csv(self) -> str:
+        """One row a patient, numbers to the last bit, empty where there is no value."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["patient_id", *self.columns])
+        writer.writerows([id_, *(_cell(row.get(name)) for name in self.columns)] for id_, row in self.rows.items())
+        return text.getvalue()
+
+
+def _cell(value: str | float | None) -> str:
+    """A value as it stands in the table."""
+    return "" if value is None or (isinstance(value, float) and isnan(value)) else str(value)
 
 
 def read_cases(images: str | Path) -> tuple[Case, ...]:
     """The cases of a folder of scans, of a manifest (patient_id, pet, ct, mask), or of a CSV with Image and Mask.
 
+    Paths are taken from the table's own folder. A column Modality (PET or CT) says how an Image is binned.
+
     Raises:
         ScanError: what `discover` raises.
-        TableError: E-MANIFEST for an Image table without masks, E-DUPLICATEID for an id that occurs twice.
+        TableError: E-MANIFEST for a table of other columns, E-DUPLICATEID for an id that occurs twice.
     """
     images = Path(images)
-    rows = _table(images) if images.suffix.lower() == ".csv" else []
-    if not rows or "image" not in rows[0]:
+    if images.suffix.lower() != ".csv":
         return tuple(Case(scan.patient_id, scan) for scan in discover(images))
-    if "mask" not in rows[0]:
-        raise TableError(Problem("E-MANIFEST", "the table has no column Mask", where=images.name))
+    rows = _table(images)
+    columns = set(rows[0]) if rows else set()
+    if {"image", "mask"} <= columns:
+        return _image_cases(rows, images)
+    if "image" in columns or not columns & {"pet", "ct"}:
+        raise TableError(Problem("E-MANIFEST", "these columns do not name images and masks", where=images.name,
+                                 found=", ".join(sorted(columns)) or "no row", expected=_NEEDED))
+    return _scan_cases(rows, images)
+
+
+def _image_cases(rows: Sequence[Mapping[str, str]], table: Path) -> tuple[Case, ...]:
+    """The cases of a table with Image and Mask."""
+    return tuple(Case(i, None, table.parent / row["image"], table.parent / row["mask"], row.get("modality", "").upper())
+                 for i, row in zip(_ids(rows, table), rows, strict=True))
+
+
+def _scan_cases(rows: Sequence[Mapping[str, str]], table: Path) -> tuple[Case, ...]:
+    """The cases of a manifest; a patient without PET, or without CT, is an image with its modality."""
+    alone = {}
+    for id_, row in zip(_ids(rows, table), rows, strict=True):
+        given = [name for name in ("pet", "ct") if row.get(name)]
+        if len(given) == 1 and row.get("mask"):
+            (name,) = given
+            alone[id_] = Case(id_, None, table.parent / row[name], table.parent / row["mask"], name.upper(), named=True)
+    if len(alone) == len(rows):
+        return tuple(alone.values())
+    return tuple(alone.get(scan.patient_id) or Case(scan.patient_id, scan) for scan in discover(table))
+
+
+def _ids(rows: Sequence[Mapping[str, str]], table: Path) -> list[str]:
+    """The rows' ids; their numbers where no column holds ids."""
     name = next((column for column in _IDS if column in rows[0]), None)
     ids = [row[name] if name else str(number) for number, row in enumerate(rows, start=1)]
     twice = sorted({i for i in ids if ids.count(i) > 1})
     if twice:
-        raise TableError(Problem("E-DUPLICATEID", "an id occurs twice", where=images.name, found=twice[0]))
-    return tuple(Case(i, None, images.parent / row["image"], images.parent / row["mask"])
-                 for i, row in zip(ids, rows, strict=True))
+        raise TableError(Problem("E-DUPLICATEID", "an id occurs twice", where=table.name, found=twice[0]))
+    return ids
 
 
-def extract_table(cases: Sequence[Case], settings: RadiomicsSettings, *, store: Store,
-                  workers: Workers) -> FeatureTable:
+def extract_rows(cases: Sequence[Case], settings: RadiomicsSettings, *, store: Store,
+                 workers: Workers) -> FeatureTable:
     """The features of many cases; the same bytes for any number of workers.
 
     Args:
@@ -89,8 +153,10 @@ def extract_table(cases: Sequence[Case], settings: RadiomicsSettings, *, store: 
     """
     for modality in ("PET", "CT"):
         radiomics.profile(settings, modality)
+    if not texture.is_compiled():
+        log.warning("compiling the engine, once after installing: about half a minute")
     outcomes = run_jobs(_extract, [_Job(case, settings, store) for case in cases], workers, label="features")
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[str, dict[str, str | float]] = {}
     problems: list[Problem] = []
     for case, outcome in zip(cases, outcomes, strict=True):
         where = f"patient {case.id}"
@@ -101,29 +167,28 @@ def extract_table(cases: Sequence[Case], settings: RadiomicsSettings, *, store: 
         stored = json.loads((outcome.value / "features.json").read_text(encoding="utf-8"))
         rows[case.id] = stored["features"]
         problems += [Problem(**p).at(where) for p in stored["problems"]]
-    table = pd.DataFrame.from_dict(rows, orient="index", dtype=float).reindex(list(rows))
-    table.index.name = "patient_id"
-    return FeatureTable(table, tuple(problems))
+    return FeatureTable(rows, tuple(problems))
 
 
-def write_features(images: str | Path, output: str | Path, *, profile: str = "paper1456",
+def write_features(images: str | Path, output: str | Path, settings: RadiomicsSettings | None = None, *,
                    workers: Workers | None = None) -> tuple[Problem, ...]:
     """Write the table of `images` to a CSV and return what has to be said; finished cases are kept beside it.
 
     Args:
         images: as `read_cases`.
         output: the CSV; the folder `<output>.cache` beside it holds what makes a run resumable, and may be deleted.
-        profile: paper1456, ibsi or a PyRadiomics parameter file.
+        settings: profile, spacing and bin widths.
         workers: where the work runs.
 
     Raises:
-        MtdlrError: what `read_cases`, `open_store` and `extract_table` raise.
+        MtdlrError: what `read_cases`, `open_store` and `extract_rows` raise.
     """
-    output = Path(output)
+    output, settings = Path(output), settings or RadiomicsSettings()
     cases = read_cases(images)
+    radiomics.profile(settings, "PET")
     with open_store(output.with_name(f"{output.name}.cache")) as store:
-        found = extract_table(cases, RadiomicsSettings(profile=profile), store=store, workers=workers or Workers())
-        write_atomic(output, found.features.to_csv(lineterminator="\n"))
+        found = extract_rows(cases, settings, store=store, workers=workers or Workers())
+        write_atomic(output, found.csv())
     return found.problems
 
 
@@ -141,11 +206,12 @@ def _extract(job: _Job) -> Path:
     settings = job.settings.model_dump(mode="json")
     if Path(job.settings.profile).is_file():
         settings["profile"] = file_hash(Path(job.settings.profile))
-    recipe = Recipe("features", settings, {"images": _content(job.case)}, VERSION)
+    kind = f"{job.case.modality} {job.case.named}"
+    recipe = Recipe("features", settings, {"images": _content(job.case), "kind": kind}, VERSION)
 
     def build(folder: Path) -> None:
         features, doubts = _features(job.case, job.settings)
-        found = {"features": features, "problems": [p.as_dict() for p in (*doubts, *radiomics.problems(features))]}
+        found = {"features": features, "problems": [p.as_dict() for p in doubts]}
         write_atomic(folder / "features.json", json.dumps(found))
 
     return job.store.make(recipe, build)
@@ -153,30 +219,54 @@ def _extract(job: _Job) -> Path:
 
 def _content(case: Case) -> str:
     """A hash of everything the case's features are read from."""
-    if case.scan is not None:
-        return content_hash(case.scan)
-    assert case.image is not None and case.mask is not None
-    parts = [file_hash(_existing(path)) for path in (case.image, case.mask)]
-    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
+    scan = case.scan
+    files = (case.image, case.mask) if scan is None else (scan.pet, scan.ct, scan.mask)
+    paths = [path for path in files if isinstance(path, Path)]
+    try:
+        if scan is not None:
+            return content_hash(scan)
+        return hashlib.sha256(" ".join(map(file_hash, paths)).encode()).hexdigest()
+    except (ScanError, OSError):
+        gone = [str(path) for path in paths if not path.exists()]
+        if not gone:
+            raise
+        raise ScanError(Problem("E-NOFILE", "a file does not exist", found=", ".join(gone),
+                                remedy="Check the path in the table")) from None
 
 
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        raise ScanError(Problem("E-NOFILE", "the file does not exist", where=path.name, remedy="Check the path"))
-    return path
-
-
-def _features(case: Case, settings: RadiomicsSettings) -> tuple[dict[str, float], tuple[Problem, ...]]:
-    """(features, doubts about the files) of one case."""
+def _features(case: Case, settings: RadiomicsSettings) -> tuple[Facts, tuple[Problem, ...]]:
+    """(features, doubts about the files and the features) of one case."""
     if case.scan is None:
-        assert case.image is not None and case.mask is not None
-        (image, first), (mask, second) = nifti.read(case.image), nifti.read(case.mask)
-        return radiomics.image_features(image, mask, radiomics.profile(settings, "image")), (*first, *second)
+        return _image_features(case, settings)
     scan = read_scan(case.scan)
     if scan.mask is None:
         raise ScanError(Problem("E-NOMASK", "there is no mask to extract features in", where=f"patient {case.id}",
                                 remedy="Give one in the manifest's column mask"))
-    return radiomics.extract(scan.pet, scan.ct, scan.mask, settings), scan.problems
+    features, facts = radiomics.extract(scan.pet, scan.ct, scan.mask, settings), Facts()
+    for modality, volume in (("PET", scan.pet), ("CT", scan.ct)):
+        if volume is not None:
+            facts |= _facts(f"{modality}_", volume, scan.mask, radiomics.profile(settings, modality))
+    return facts | features, (*scan.problems, *radiomics.problems(features))
+
+
+def _image_features(case: Case, settings: RadiomicsSettings) -> tuple[Facts, tuple[Problem, ...]]:
+    """(features, doubts about the files and the features) of one image."""
+    assert case.image is not None and case.mask is not None
+    (image, first), (mask, second) = nifti.read(case.image), nifti.read(case.mask)
+    found = radiomics.profile(settings, case.modality)
+    if case.named:
+        pet, ct = (image, None) if case.modality == "PET" else (None, image)
+        features, prefix = radiomics.extract(pet, ct, mask, settings), f"{case.modality}_"
+    else:
+        features, prefix = radiomics.image_features(image, mask, found), ""
+    return _facts(prefix, image, mask, found) | features, (*first, *second, *radiomics.problems(features))
+
+
+def _facts(prefix: str, image: Volume, mask: Volume, profile: texture.Profile) -> Facts:
+    """`diagnostics_*` where the profile wants them."""
+    if not profile.diagnostics:
+        return {}
+    return {prefix + name: value for name, value in diagnostics(image, mask, profile).items()}
 
 
 def _table(path: Path) -> list[dict[str, str]]:

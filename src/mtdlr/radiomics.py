@@ -114,13 +114,26 @@ def labelled(mask: Volume, label: int) -> Volume:
 
 
 def _spline(image: Volume, target: Volume) -> NDArray[np.float64]:
-    """The image on a grid by cubic B-splines, in double precision; air, or no uptake, beyond the scan."""
+    """The image on a grid by cubic B-splines; air, or no uptake, beyond the scan."""
     outside = AIR_HU if image.array.min() < SOFT_TISSUE_HU[0] else 0.0
+    values, inside = _spline_values(image, target)
+    return np.where(inside, values, outside)
+
+
+def _spline_values(image: Volume, target: Volume) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """(B-spline values in double precision, which of them lie inside the image or within half a voxel of it).
+
+    Voxel by voxel rather than as a matrix product: BLAS rounds by how many threads it has, and so would the features.
+    """
     near = grid.crop(image, grid.corners_mm(target), margin_mm=_SPLINE_REACH * max(image.spacing_mm))
     if near is None:
-        return np.full(target.shape, outside)
-    near = near.with_array(near.array.astype(np.float64))
-    return grid.resample(near, target, interpolation="bspline", outside=outside).array
+        return np.zeros(target.shape), np.zeros(target.shape, bool)
+    positions, inside = _positions(near, target), np.ones(target.shape, bool)
+    for p, n in zip(positions, near.shape, strict=True):
+        inside &= (p >= -0.5 - 1e-6) & (p <= n - 0.5 + 1e-6)
+    curve = ndimage.spline_filter(near.array.astype(np.float64), 3, mode="mirror")
+    index = np.stack(positions)
+    return np.asarray(ndimage.map_coordinates(curve, index, order=3, mode="mirror", prefilter=False)), inside
 
 
 def _as_itk(image: Volume, target: Volume, interpolation: texture.Interpolation) -> NDArray:
@@ -128,7 +141,7 @@ def _as_itk(image: Volume, target: Volume, interpolation: texture.Interpolation)
     if interpolation == "linear":
         values = _linear(image, target)
     else:
-        values = grid.resample(image, target, interpolation=interpolation).array
+        values = _nearest(image, target) if interpolation == "nearest" else _spline_values(image, target)[0]
     inside = [(p >= -0.5) & (p < n - 0.5 - 1e-9) for p, n in zip(_positions(image, target), image.shape, strict=True)]
     values = np.where(inside[0] & inside[1] & inside[2], values, 0)
     return np.trunc(values) if image.array.dtype.kind in "iu" else values.astype(image.array.dtype)
@@ -144,9 +157,9 @@ def _linear(volume: Volume, target: Volume) -> NDArray[np.float64]:
     return np.asarray(ndimage.map_coordinates(near, index, order=1, mode="nearest"))
 
 
-def _nearest(mask: Volume, target: Volume) -> NDArray:
-    """The mask's nearest voxels."""
-    return grid.resample(mask, target, interpolation="nearest").array
+def _nearest(volume: Volume, target: Volume) -> NDArray:
+    """The nearest voxels."""
+    return grid.resample(volume, target, interpolation="nearest").array
 
 
 def _positions(volume: Volume, target: Volume) -> list[NDArray[np.float64]]:

@@ -7,7 +7,8 @@ be written (a container without a home folder) the loops work all the same, comp
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 
 from numba import njit
 
@@ -20,3 +21,9 @@ def compiled(function: Loop) -> Loop:
         return njit(cache=True, nogil=True)(function)  # type: ignore[return-value]
     except RuntimeError:  # numba's "cannot cache function: no locator available"
         return njit(nogil=True)(function)  # type: ignore[return-value]
+
+
+def has_cache(loop: Any) -> bool:
+    """Whether machine code of the loop was kept by an earlier process."""
+    folder, code = loop.stats.cache_path, loop.py_func.__code__
+    return folder is not None and any(Path(folder).glob(f"*{code.co_name}-{code.co_firstlineno}.*nbi"))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdlr.errors import Problem, ScanError
-from mtdlr.texture.discretise import Discretised, discretise
+from mtdlr.texture.compiled import has_cache
+from mtdlr.texture.discretise import Discretised, _assign, discretise
 from mtdlr.texture.filters import Box, filtered
 from mtdlr.texture.firstorder import firstorder
 from mtdlr.texture.glcm import glcm_features
@@ -73,6 +74,17 @@ def extract(image: NDArray, mask: NDArray, spacing_mm: Spacing, *, profile: Prof
             for key, value in _image_features(values, inside, spacing_mm, spec.grey_levels, profile).items():
                 found[f"{name}_{key}"] = value
     return found
+
+
+def is_compiled() -> bool:
+    """Whether the engine can start at once; otherwise its first call compiles it, once after installing.
+
+    >>> image = np.arange(64.0).reshape(4, 4, 4)
+    >>> _ = extract(image, image > 9, (1.0, 1.0, 1.0), profile=Profile({"firstorder": ("Mean",)}))
+    >>> is_compiled()
+    True
+    """
+    return has_cache(_assign)
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> Box:
@@ -206,8 +218,9 @@ def directional(levels: LevelMap, around: list[Step], spacing_mm: Spacing, *,
             glrlm.append(size_features(runs[for_glrlm], gray, np.arange(1, longest + 1)))
         else:
             distance = np.abs(part) * np.array(spacing_mm)[list(levels.axes)]
-            merged_pairs[0] += np.tensordot(_pair_weight(distance, grey.weighting) * for_glcm, pairs, 1)
-            merged_runs[0] += np.tensordot(_run_weight(distance, grey.weighting) * for_glrlm, runs, 1)
+            for k in range(len(part)):  # not as a product: BLAS may round by its number of threads
+                merged_pairs[0] += _pair_weight(distance, grey.weighting)[k] * for_glcm[k] * pairs[k]
+                merged_runs[0] += _run_weight(distance, grey.weighting)[k] * for_glrlm[k] * runs[k]
     if merged_pairs.any():
         glcm.append(glcm_features(merged_pairs, gray, symmetric=grey.symmetric))
     if merged_runs.any():

@@ -81,16 +81,16 @@ def _diameters(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[f
 
     A corner of the hull in space is a corner of the hull in each of the three planes through it: few others are.
     """
-    flat, corners = [], np.empty(0, np.int64)
+    flat, corners, grid = [], np.empty(0, np.int64), tuple(2 * n for n in mask.shape)
     for axis in range(3):
         order = [axis, *(a for a in range(3) if a != axis)]
         planes = np.ascontiguousarray(mask.transpose(order)).view(np.uint8)
         hulls, square = _plane_hulls(planes, spacing[order])
         flat.append(sqrt(square))
         half_voxels = np.rint(2 * hulls / spacing[order]).astype(np.int64)[:, np.argsort(order)]
-        places = np.ravel_multi_index(tuple(half_voxels.T), tuple(2 * n for n in mask.shape))
+        places = np.ravel_multi_index(tuple(half_voxels.T), grid)
         corners = np.intersect1d(corners, places) if axis else places
-    points = np.ascontiguousarray(np.transpose(np.unravel_index(corners, tuple(2 * n for n in mask.shape)))) / 2 * spacing
+    points = np.ascontiguousarray(np.transpose(np.unravel_index(corners, grid))) / 2 * spacing
     return sqrt(_largest_square_distance(points, 0, len(points))), tuple(flat)
 
 
