@@ -583,6 +583,25 @@ def test_inspect_finds_what_reading_would(tmp_path: Path) -> None:
     assert all(p.is_error for p in inspect_scan(scan)[:2])
 
 
+@pytest.mark.parametrize(("edit", "code"), [(short, "E-PIXELS"), (jpeg_without_decoder, "E-COMPRESSED")])
+def test_inspect_finds_pixels_that_cannot_be_read(tmp_path: Path, edit: series.Edit, code: str) -> None:
+    """Without decoding anything: a file too short for its numbers, and a compression that nothing here decodes."""
+    series.write_pet(tmp_path / "p", 12)
+    series.write_ct(tmp_path / "c", 12, edit=edit, values=np.zeros((12, 64, 64), np.int16))
+    (scan,) = discover(tmp_path)
+    assert code in codes(inspect_scan(scan))
+
+
+def test_a_file_cut_off_in_its_first_tags_is_said(tmp_path: Path) -> None:
+    """A slice cut before it says which series it belongs to is E-DICOM, not just a gap."""
+    write_patient(tmp_path)
+    cut = sorted((tmp_path / "s1").iterdir())[4]
+    data = cut.read_bytes()
+    cut.write_bytes(data[: data.find(b"\x20\x00\x0d\x00")])
+    (scan,) = discover(tmp_path)
+    assert "E-DICOM" in codes(scan.problems)
+
+
 def test_series_is_chosen_when_reading(tmp_path: Path) -> None:
     """read_scan takes the series that is asked for, and the audit says so."""
     write_patient(tmp_path)

@@ -49,6 +49,20 @@ def test_the_box_contains_the_tumour_in_sixty_patients():
     assert furthest < BOX_MM / 2 - 8.0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(200, 204))
+def test_the_box_contains_the_tumour_in_whole_bodies(seed):
+    """In a CT of 512 x 512 x 300 and its PET, from vertex to thigh, the PET-guided locator and the template (of a head
+    scan) both hold the whole primary in the 128 mm box, and are sure."""
+    patient, model = drawn(seed, field="whole_body", center="AB"[seed % 2]), drawn(5, voxel_scale=2.0)
+    assert patient.ct.shape == (300, 512, 512)
+    center = locate_head(model.pet, model.ct).center_mm
+    part = grid.crop(model.ct, grid.corners_mm(grid.cube(center, size=64, spacing_mm=2.0)))
+    for region in (locate_head(patient.pet, patient.ct), locate_by_template(patient.ct, part, center, patient.pet)):
+        assert reach_mm(patient, region.center_mm) < BOX_MM / 2, region
+        assert region.confidence >= SURE
+
+
 def test_a_head_whose_vertex_is_cut_off_is_found():
     """A field of view that ends in the middle of the brain still gives the region to 10 mm."""
     patient = drawn(4, center="A", voxel_scale=1.5)

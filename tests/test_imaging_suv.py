@@ -381,6 +381,13 @@ def test_good_series_gives_the_same_suv(tmp_path: Path, case: str) -> None:
     close(read(tmp_path), series.activity_factor(60.0))
 
 
+def test_beds_that_disagree_tell_by_how_much(tmp_path: Path) -> None:
+    """Reference times of two beds that lie an hour apart are said in seconds."""
+    series.write_pet(tmp_path, edit=beds_apart)
+    (doubt,) = [p for p in read(tmp_path).problems if p.code == "W-BEDTIMES"]
+    assert doubt.found == "3600 s"
+
+
 def test_midnight(tmp_path: Path) -> None:
     """An injection at 23:30 and a scan at 00:30, times only, is an hour's uptake with W-MIDNIGHT."""
     series.write_pet(tmp_path, dose={"RadiopharmaceuticalStartTime": "233000"}, SeriesTime="003000",

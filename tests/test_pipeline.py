@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +22,7 @@ import pytest
 from mtdlr.bundle import read_bundle
 from mtdlr.errors import BundleError, CohortError, TableError
 from mtdlr.pipeline import Run
-from mtdlr.predict import Bundle
+from mtdlr.predict import Bundle, write_prediction
 from mtdlr.prepare import Prepared
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
@@ -35,20 +37,23 @@ IDENTIFYING = (
     "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "PatientAddress", "PatientComments",
     "AccessionNumber", "ReferringPhysicianName", "InstitutionName", "InstitutionAddress", "StudyID",
     "PerformingPhysicianName", "OperatorsName", "PatientMotherBirthName", "MedicalRecordLocator", "EthnicGroup",
-    "Occupation", "AdditionalPatientHistory", "PatientTelephoneNumbers", "RequestingPhysician")
+    "Occupation", "AdditionalPatientHistory", "PatientTelephoneNumbers", "RequestingPhysician", "SeriesDescription",
+    "StudyDescription", "ProtocolName", "ImageComments")
 TABLES = tuple(f"table{k}.csv" for k in (1, 2, 3, 4))
 
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A synthetic study of 60 patients, the external ones as DICOM with a canary in every identifying tag."""
+    """A synthetic study of 60 patients, the external ones as DICOM with a canary in identifying tags and file names."""
     path = write_study(tmp_path_factory.mktemp("study"), n_training=44, n_internal=8, n_external=8, seed=4,
                        workers=Workers(2))
-    for file in (path.parent / "centerB").rglob("*.dcm"):
+    for number, file in enumerate(sorted((path.parent / "centerB").rglob("*.dcm"))):
         dataset = pydicom.dcmread(file)
+        dataset.PatientIdentityRemoved = "NO"
         for tag in IDENTIFYING:
             setattr(dataset, tag, BIRTHDAY if tag.endswith("Date") else CANARY)
         dataset.save_as(file)
+        file.rename(file.with_name(f"{CANARY}_{number}.dcm"))
     return path
 
 
@@ -125,6 +130,19 @@ def test_a_changed_nomogram_setting_redoes_only_what_depends_on_it(finished: Run
     assert {stage: len(list((finished.folder / "objects" / stage).iterdir())) for stage in kept} == count
 
 
+def test_only_robust_features_enter_a_signature(finished: Run, study_file: Path, tmp_path: Path) -> None:
+    """With radiomics.perturbations, training patients alone are perturbed, and what changes too much takes no part."""
+    folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    settings = (*SMALL, "radiomics.perturbations=2", "signature.min_icc=0.9")
+    with Run(Study.load(study_file, settings), folder, Workers(2)) as run:
+        run.until("signatures")
+        perturbed = {i: len(json.loads((f / "features.json").read_text())["perturbed"])
+                     for i, f in run.features["manual"].folders.items()}
+        assert {i for i, n in perturbed.items() if n == 2} == set(run.training.index)
+        for source, (signature, _) in run.signatures.items():
+            assert 0 < signature.n_candidates < finished.signatures[source][0].n_candidates
+
+
 def test_predict_gives_the_runs_own_scores(finished: Run, study_file: Path) -> None:
     """A patient of the study, predicted from the files with the frozen model, gets the run's scores to 1e-6."""
     model = Bundle.load(finished.folder / "bundle")
@@ -193,16 +211,59 @@ def test_killed_runs_end_like_an_unbroken_one(finished: Run, study_file: Path, t
         assert (folder / "tables" / table).read_bytes() == (finished.folder.with_name("tables") / table).read_bytes()
 
 
-def test_no_output_names_the_patient(finished: Run, study_file: Path) -> None:
-    """FAULTS 66: a canary in 20 DICOM tags, birth dates and UIDs are in no file the run wrote, packed ones included."""
-    header = pydicom.dcmread(next((study_file.parent / "centerB").rglob("*.dcm")), stop_before_pixels=True)
-    secrets = [text.encode() for text in (CANARY, "ZZPHI", BIRTHDAY, header.StudyInstanceUID, header.SeriesInstanceUID,
-                                          header.SOPInstanceUID, header.FrameOfReferenceUID)]
-    for path in finished.folder.rglob("*"):
-        if path.is_file():
-            data = path.read_bytes()
-            data = gzip.decompress(data) if path.suffix == ".gz" else data
-            assert not [secret for secret in secrets if secret in data], path
+def _unpacked(path: Path) -> list[bytes]:
+    """A file's bytes and what is packed in them: gzip, the members of xlsx, docx and npz, the streams of a PDF."""
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        return [gzip.decompress(data)]
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return [archive.read(name) for name in archive.namelist()]
+    if path.suffix == ".pdf":
+        streams = re.findall(rb"stream\r?\n(.*?)endstream", data, re.DOTALL)
+        return [data, *(zlib.decompressobj().decompress(s) for s in streams if s[:1] == b"x")]
+    return [data]
+
+
+def _secrets(study_file: Path) -> list[bytes]:
+    """The canary, the birth date, and every identifier of every series."""
+    found = {CANARY, "ZZPHI", BIRTHDAY}
+    for file in (study_file.parent / "centerB").rglob("*.dcm"):
+        header = pydicom.dcmread(file, stop_before_pixels=True)
+        found |= {header.StudyInstanceUID, header.SeriesInstanceUID, header.FrameOfReferenceUID}
+    return [text.encode() for text in found] + [header.SOPInstanceUID.encode()]
+
+
+def test_no_output_names_the_patient(finished: Run, study_file: Path, tmp_path: Path) -> None:
+    """FAULTS 66: a canary in 24 DICOM tags and in file names, birth dates and UIDs are in no file that a run or a
+    prediction wrote, in its name or in what is packed in it."""
+    secrets = _secrets(study_file)
+    patient = study_file.parent / "centerB" / finished.included.of("external").ids[0]
+    predicted = Bundle.load(finished.folder / "bundle").predict(patient, clinical={"tnm_stage": "III"})
+    write_prediction(predicted, tmp_path / "prediction")
+    files = [p for folder in (finished.folder, tmp_path / "prediction") for p in folder.rglob("*") if p.is_file()]
+    assert {".html", ".json", ".csv", ".pdf", ".png", ".jpg", ".svg", ".xlsx", ".docx", ".gz", ".npy"} <= {
+        p.suffix for p in files}
+    for path in files:
+        assert not [s for s in secrets for data in (*_unpacked(path), path.name.encode()) if s in data], path
+
+
+def test_no_message_names_the_patient(study_file: Path, tmp_path: Path) -> None:
+    """FAULTS 66: check, its table, a run that leaves out a patient and a prediction that fails say nothing either."""
+    copy = tmp_path / "study"
+    shutil.copytree(study_file.parent, copy)
+    for file in (copy / "centerB" / "B001" / "PET").iterdir():
+        dataset = pydicom.dcmread(file)
+        del dataset.PatientWeight
+        dataset.save_as(file)
+    run = [*_command(copy / "study.toml", tmp_path / "run", "run.workers=1"), "--until", "prepared"]
+    check = [*run[:3], "check", str(copy / "study.toml")]
+    said = [subprocess.run(words, capture_output=True, text=True, check=False) for words in (
+        [*check, "--scans", "--csv", str(tmp_path / "table.csv")], [*check, "--json"], run)]
+    assert [done.returncode for done in said] == [2, 2, 1]
+    text = "".join(done.stdout + done.stderr for done in said) + (tmp_path / "table.csv").read_text()
+    assert "E-WEIGHT" in text and "B001" in text
+    assert not [secret for secret in _secrets(study_file) if secret.decode() in text]
 
 
 def test_ctrl_c_stops_at_once_and_says_how_to_go_on(study_file: Path, tmp_path: Path) -> None:

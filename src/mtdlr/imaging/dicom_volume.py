@@ -12,6 +12,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.pixels import get_decoder
+from pydicom.uid import UID
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
@@ -161,7 +163,7 @@ def _read_file(stream: BinaryIO, modality: str, *, pixels: bool) -> list[_Frame]
     planes = [read_plane(part) for part in parts]
     stored: list[NDArray | None] = list(_decode(ds, planes[0], len(planes))) if pixels else [None] * len(planes)
     if not pixels:
-        _require_length(ds, planes, stream.seek(0, 2))
+        _require_pixels(ds, planes, stream.seek(0, 2))
     slices = number(ds, "NumberOfSlices") if len(parts) == 1 else None
     frame = secret(text(ds, "FrameOfReferenceUID"))
     return [_Frame(modality, plane, values, read_pet_header(part) if modality == "PT" else None, frame,
@@ -171,7 +173,7 @@ def _read_file(stream: BinaryIO, modality: str, *, pixels: bool) -> list[_Frame]
 
 def _decode(ds: Dataset, plane: Plane, count: int) -> NDArray:
     """The stored numbers (count, rows, columns)."""
-    syntax = str(getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", "1.2.840.10008.1.2"))
+    syntax = _syntax(ds)
     if (number(ds, "SamplesPerPixel") or 1) != 1 or "PixelData" not in ds:
         raise ScanError(Problem("E-PIXELS", "the file holds no grey-scale pixel data", where="PixelData (7FE0,0010)",
                                 remedy="Export the original images, not pictures of them"))
@@ -193,14 +195,36 @@ def _decode(ds: Dataset, plane: Plane, count: int) -> NDArray:
     return stored if not spare else (stored << spare) >> spare
 
 
-def _require_length(ds: Dataset, planes: list[Plane], size: int) -> None:
-    """E-PIXELS where a file, of which only the header was read, is too short for its uncompressed numbers."""
-    syntax = str(getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", "1.2.840.10008.1.2"))
+def _require_pixels(ds: Dataset, planes: list[Plane], size: int) -> None:
+    """E-PIXELS where a file, of which only the header was read, is too short for its uncompressed numbers; E-COMPRESSED
+    where nothing installed decodes it."""
+    syntax = _syntax(ds)
     wanted = len(planes) * math.prod(planes[0].shape) * int(number(ds, "BitsAllocated") or 0) // 8
+    if syntax not in _NATIVE and not _has_decoder(syntax):
+        raise _undecodable(syntax)
     if syntax in _NATIVE and size < wanted:
         raise ScanError(Problem("E-PIXELS", "the pixel data are too short", where="PixelData (7FE0,0010)",
                                 found=f"a file of {size} bytes", expected=f"{wanted} bytes and a header",
                                 remedy="Copy the files again"))
+
+
+def _syntax(ds: Dataset) -> str:
+    return str(getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", "1.2.840.10008.1.2"))
+
+
+def _has_decoder(syntax: str) -> bool:
+    """Whether a decoder of this compression is installed."""
+    try:
+        return bool(get_decoder(UID(syntax)).is_available)
+    except Exception:  # a syntax that pydicom does not know
+        return False
+
+
+def _undecodable(syntax: str) -> ScanError:
+    return ScanError(Problem("E-COMPRESSED", "the images are compressed and cannot be decoded here",
+                             where="TransferSyntaxUID (0002,0010)", found=uid_name(syntax),
+                             remedy="Decompress them (for example with dcmdjpeg or gdcmconv --raw), or install "
+                             "pylibjpeg"))
 
 
 def _decompress(ds: Dataset, shape: tuple[int, int, int], syntax: str) -> NDArray:
@@ -208,10 +232,7 @@ def _decompress(ds: Dataset, shape: tuple[int, int, int], syntax: str) -> NDArra
     try:
         stored = np.asarray(ds.pixel_array)
     except Exception:  # decoders raise whatever they like, quoting what they read
-        raise ScanError(Problem("E-COMPRESSED", "the images are compressed and cannot be decoded here",
-                                where="TransferSyntaxUID (0002,0010)", found=uid_name(syntax),
-                                remedy="Decompress them (for example with dcmdjpeg or gdcmconv --raw), or install "
-                                "pylibjpeg")) from None
+        raise _undecodable(syntax) from None
     if stored.size != math.prod(shape):
         raise ScanError(Problem("E-PIXELS", "the decoded image has another size than its header says",
                                 found=" x ".join(map(str, stored.shape)), expected=" x ".join(map(str, shape))))
