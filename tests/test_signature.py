@@ -50,6 +50,22 @@ def test_scores_do_not_depend_on_units_or_column_order() -> None:
                                fit_signature(scaled, surv, settings).score(scaled), atol=1e-5)
 
 
+def test_features_that_change_under_perturbation_take_no_part() -> None:
+    """With perturbed tables only robust features are candidates; each fold judges by its own patients alone."""
+    table, surv = _data(n=120, p=10)
+    rng = np.random.default_rng(1)
+    noise = rng.normal(size=table.shape) * table.std().to_numpy() * np.where(np.arange(10) % 2, 1.0, 0.02)
+    perturbed = [table + noise, table - noise]
+    signature = fit_signature(table, surv, SETTINGS, perturbed)
+    assert signature.n_candidates == 5 and {"f1", "f3"}.isdisjoint(signature.features) and "f0" in signature.features
+    assert fit_signature(table, surv, SETTINGS).n_candidates == 10
+    folds = np.arange(120) % 3
+    _, before = cross_fit_signature(table, surv, folds, SETTINGS, perturbed)
+    perturbed[0].loc[folds == 1, "f8"] = 1e6 * rng.normal(size=40)
+    _, after = cross_fit_signature(table, surv, folds, SETTINGS, perturbed)
+    pd.testing.assert_series_equal(before[folds == 1], after[folds == 1])
+
+
 def test_a_cross_fitted_score_never_saw_its_patient() -> None:
     """Changing a patient's outcome or features leaves the patient's own out-of-fold coefficients as they were."""
     table, surv = _data()

@@ -115,19 +115,23 @@ class Extract:
     prepared: Path
     scored: Path | None
     settings: RadiomicsSettings
+    perturbations: int = 0
 
 
 def extract(job: Extract) -> Path:
     """The folder of features.json."""
     from mtdlr.prepare import Prepared
+    from mtdlr.robustness import perturbed_features
     from mtdlr.score import load_mask, patient_features, patient_pet_parameters
 
     def build(folder: Path) -> None:
         patient = Prepared.load(job.prepared)
         mask = patient.manual_mask if job.scored is None else load_mask(job.scored)
         features, problems = patient_features(patient, mask, job.settings)
+        perturbed = [] if mask is None else perturbed_features(patient.pet_suv, patient.ct_hu, mask, job.settings,
+                                                               seeds=range(job.perturbations))
         (folder / "features.json").write_text(json.dumps({
-            "features": features, "pet_parameters": patient_pet_parameters(patient, mask),
+            "features": features, "perturbed": perturbed, "pet_parameters": patient_pet_parameters(patient, mask),
             "problems": [p.as_dict() for p in problems]}))
 
     return job.store.make(job.recipe, build)
@@ -143,6 +147,7 @@ class FitSignature:
     training: pd.DataFrame
     folds: pd.Series
     settings: SignatureSettings
+    perturbed: Sequence[pd.DataFrame] = ()
 
 
 def fit_signature(job: FitSignature) -> Path:
@@ -151,9 +156,10 @@ def fit_signature(job: FitSignature) -> Path:
 
     def build(folder: Path) -> None:
         if job.folds.nunique() > 1:
-            signature, scores = cross_fit_signature(job.features, surv, job.folds.to_numpy(), job.settings)
+            signature, scores = cross_fit_signature(job.features, surv, job.folds.to_numpy(), job.settings,
+                                                    job.perturbed)
         else:
-            signature = fit_once(job.features, surv, job.settings)
+            signature = fit_once(job.features, surv, job.settings, job.perturbed)
             scores = signature.score(job.features)
         signature.save(folder / "signature.json")
         scores.rename("score").to_csv(folder / "training_scores.csv", index_label="patient_id")

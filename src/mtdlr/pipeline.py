@@ -20,9 +20,10 @@ from mtdlr.errors import CohortError, Problem
 from mtdlr.evaluate import Evaluation
 from mtdlr.models import Models, Scores, combine_scores, fit_models
 from mtdlr.results import Results
+from mtdlr.robustness import perturbed_tables
 from mtdlr.signature import Signature
 from mtdlr.stats.lasso import stratified_folds
-from mtdlr.store import Recipe, Store, digest, open_store, write_atomic
+from mtdlr.store import Recipe, Store, digest, file_hash, open_store, write_atomic
 from mtdlr.study import Study
 from mtdlr.workers import Outcome, Workers, run_jobs, values_of
 
@@ -203,12 +204,16 @@ class Run:
         return {source: self._extract(source) for source in SOURCES}
 
     def _extract(self, source: str) -> Stored:
-        recipes = {}
+        recipes, training = {}, set(self.training.index)
+        again = {i: self.study.radiomics.perturbations if i in training else 0 for i in self.included.ids}
+        settings = self.study.recipe("radiomics") | {"source": source}
+        if Path(self.study.radiomics.profile).is_file():
+            settings["profile"] = file_hash(Path(self.study.radiomics.profile))
         for i in self.included.ids:
             inputs = {"prepared": self.prepared.keys[i]} | ({"mask": self.scored.keys[i]} if source == "auto" else {})
-            recipes[i] = Recipe("radiomics", self.study.recipe("radiomics") | {"source": source}, inputs)
+            recipes[i] = Recipe("radiomics", settings | {"perturbations": again[i]}, inputs)
         work = [jobs.Extract(self.store, recipes[i], self.prepared.folders[i],
-                             self.scored.folders[i] if source == "auto" else None, self.study.radiomics)
+                             self.scored.folders[i] if source == "auto" else None, self.study.radiomics, again[i])
                 for i in recipes]
         return self._per_patient(jobs.extract, work, recipes, f"radiomics ({source} masks)", facts="features.json")
 
@@ -227,12 +232,22 @@ class Run:
     def signatures(self) -> dict[str, tuple[Signature, pd.Series]]:
         """Of each mask source: the signature of the training cohort, and its out-of-fold training scores."""
         work = [jobs.FitSignature(self.store, self._signature_recipe(source), self._training_features(source),
-                                  self.training, self.folds, self.study.signature) for source in SOURCES]
+                                  self.training, self.folds, self.study.signature, self._training_perturbed(source))
+                for source in SOURCES]
         folders = values_of(self._do(jobs.fit_signature, work, "signature"))
         return {source: jobs.load_signature(folder) for source, folder in zip(SOURCES, folders, strict=True)}
 
     def _training_features(self, source: str) -> pd.DataFrame:
         return self.feature_tables[source].loc[self.training.index]
+
+    def _training_perturbed(self, source: str) -> list[pd.DataFrame]:
+        """The training cohort's features under each perturbation; none where none was asked for."""
+        if not self.study.radiomics.perturbations:
+            return []
+        table, folders = self._training_features(source), self.features[source].folders
+        rows = {str(i): json.loads((folders[str(i)] / "features.json").read_text())["perturbed"]
+                for i in table.index if str(i) in folders}
+        return [again.reindex(table.index) for again in perturbed_tables(rows, list(table.columns))]
 
     def _signature_recipe(self, source: str) -> Recipe:
         keys = self.features[source].keys

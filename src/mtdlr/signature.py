@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from mtdlr.errors import FitError, Problem
+from mtdlr.robustness import robust_features
 from mtdlr.stats.lasso import LassoCV, cross_validate_lasso, stratified_folds
 from mtdlr.study import SignatureSettings
 from mtdlr.survival import Survival
@@ -72,10 +74,12 @@ class Signature:
         return cls(**fields, problems=problems)
 
 
-def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSettings) -> Signature:
+def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSettings,
+                  perturbed: Sequence[pd.DataFrame] = ()) -> Signature:
     """The Lasso-Cox signature of the given (training) patients and nobody else.
 
     Rows without features (an empty mask) take no part. The penalty is the median over repeated cross-validations.
+    With `perturbed` tables of the same patients, features that these change too much (`settings.min_icc`) take no part.
 
     Raises:
         FitError: E-NOEVENTS when none of the patients has an event, E-NOFEATURES when no usable feature is left.
@@ -84,6 +88,8 @@ def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSet
     table, surv = features[rows], surv.take(rows)
     if surv.n_events == 0:
         raise FitError(Problem("E-NOEVENTS", "no event among the patients with features", where="signature"))
+    if perturbed:
+        table = table[robust_features([table, *(again[rows] for again in perturbed)], settings.min_icc)]
     names = _candidates(table, settings.max_correlation)
     x = table[names].to_numpy(float)
     center, scale = x.mean(axis=0), x.std(axis=0)
@@ -100,20 +106,22 @@ def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSet
 
 
 def cross_fit_signature(
-    features: pd.DataFrame, surv: Survival, folds: NDArray[np.int64], settings: SignatureSettings
+    features: pd.DataFrame, surv: Survival, folds: NDArray[np.int64], settings: SignatureSettings,
+    perturbed: Sequence[pd.DataFrame] = (),
 ) -> tuple[Signature, pd.Series]:
     """(signature of all patients, out-of-fold scores): each score from a signature that never saw its patient.
 
     Args:
         features: (n, p) of the training cohort.
         folds: (n,) fold of each patient, the same as the networks'.
+        perturbed: as in `fit_signature`.
     """
     scores = pd.Series(np.nan, index=features.index)
     for fold in np.unique(folds):
         inside, outside = folds != fold, folds == fold
-        fitted = fit_signature(features[inside], surv.take(inside), settings)
+        fitted = fit_signature(features[inside], surv.take(inside), settings, [again[inside] for again in perturbed])
         scores[outside] = fitted.score(features[outside]).to_numpy()
-    return fit_signature(features, surv, settings), scores
+    return fit_signature(features, surv, settings, perturbed), scores
 
 
 def _candidates(table: pd.DataFrame, max_correlation: float | None) -> list[str]:

@@ -95,8 +95,7 @@ class PrepareSettings(Section):
     alignment: Literal["off", "check", "rigid", "affine", "auto"] = setting(
         "check", "PET-CT alignment: only measured, corrected always, or corrected when the check demands it (auto)")
     alignment_limit_mm: float = setting(5.0, "misalignment reported, or corrected by 'auto'", unit="mm", gt=0)
-    margin_mm: float = setting(20.0, "margin around the network region kept at native resolution for radiomics",
-                               unit="mm", ge=0)
+    margin_mm: float = setting(20.0, "margin kept at native resolution for radiomics", unit="mm", ge=0)
 
     @model_validator(mode="after")
     def _complete(self) -> PrepareSettings:
@@ -150,7 +149,7 @@ class DeepmtsSettings(NetworkSettings):
     segmentation_epochs: int = setting(20, "first epochs with the segmentation loss alone (METHOD 3g)", ge=0)
     detach_probability: bool = setting(
         True, "the tumour probability enters the survival network without gradient (the paper: false)")
-    near_voxels: int = setting(6, "how far around the tumour its surroundings reach", unit="voxels", ge=1, le=32)
+    near_voxels: int = setting(4, "how far around the tumour its surroundings reach", unit="voxels", ge=1, le=32)
     survival_weight: float = setting(1.0, "weight of the survival loss beside Dice", source=PAPER, gt=0)
 
 
@@ -178,6 +177,7 @@ class RadiomicsSettings(Section):
     spacing_mm: float = setting(2.0, "isotropic voxel for the features", unit="mm", source="METHOD 5", gt=0.2)
     pet_bin_width: float = setting(0.25, "grey-level bin of PET", unit="g/ml", source="METHOD 5", gt=0)
     ct_bin_width: float = setting(25.0, "grey-level bin of CT", unit="HU", source="METHOD 5", gt=0)
+    perturbations: int = setting(0, "perturbed extractions a training patient, for signature.min_icc; 0: none", ge=0)
 
 
 class SignatureSettings(Section):
@@ -187,8 +187,8 @@ class SignatureSettings(Section):
     folds: int = setting(10, "folds of the inner cross-validation", ge=3)
     repeats: int = setting(10, "repeats of the cross-validation; the median penalty is taken", ge=1)
     choose: Literal["min", "1se"] = setting("min", "penalty at the least deviance, or one standard error above")
-    max_correlation: float | None = setting(0.95, "features correlated above this with an earlier one are dropped",
-                                            gt=0, le=1)
+    max_correlation: float | None = setting(0.95, "features correlated more with an earlier one go", gt=0, le=1)
+    min_icc: float = setting(0.75, "least lower limit of the ICC over perturbations", source="Zwanenburg 2019")
     seed: int = setting(0, "seed of the folds", ge=0)
 
 
