@@ -28,8 +28,9 @@ $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=23" "setuptools>=77" wheel
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,docs-out,cluster]"
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation "pyradiomics-bhklab==3.1.4" lifelines scikit-survival \
-	  || echo "the oracles did not install: the tests against them will skip"
+	for oracle in "pyradiomics-bhklab==3.1.4" lifelines scikit-survival; do \
+	  $(BIN)/python -m pip install --quiet -c constraints.txt $$oracle || echo "$$oracle did not install: the tests against it will skip"; \
+	done
 	touch $(READY)
 
 clean:
