@@ -68,8 +68,9 @@ def lasso() -> None:
         z = (x[rows] - x[rows].mean(axis=0)) / x[rows].std(axis=0)
         return CoxnetSurvivalAnalysis(l1_ratio=1.0, n_alphas=100, alpha_min_ratio=0.05, **more).fit(z, y[rows])
 
-    ours = seconds(lambda: cross_validate_lasso(x, surv, folds=folds, **options))
-    theirs = seconds(lambda: [peer(folds != k) for k in range(10)], 1)
+    turns = [(seconds(lambda: cross_validate_lasso(x, surv, folds=folds, **options), 1),
+              seconds(lambda: [peer(folds != k) for k in range(10)], 1)) for _ in range(5)]
+    ours, theirs = min(turn[0] for turn in turns), min(turn[1] for turn in turns)
     print(f"lasso  522 x 1456, {surv.n_events} events, 10 folds x 100 penalties, ratio 0.05")
     print(f"  ours, with full path and deviance {ours:6.2f} s   scikit-survival, fits only {theirs:6.2f} s   "
           f"ratio {theirs / ours:5.1f}")

@@ -19,7 +19,7 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-_TOLERANCE = 1e-5
+_TOLERANCE = 1e-4
 _HUGE = 1e6  # a penalty that leaves nothing but the unpenalised
 
 

@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     start: NDArray[np.int64]
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath={"reassoc", "contract"})
 def standardised(x, rows, weight):  # type: ignore[no-untyped-def]
     """(z, scale): features x (p, N) at the given rows, centred and divided by the 1/n standard deviation; a feature
     that does not vary is 0 and has scale 0."""

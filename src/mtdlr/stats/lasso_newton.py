@@ -2,15 +2,14 @@
 
 A working set of features holds those that are, or by the strong rule may become, non-zero. On it the log partial
 likelihood (Breslow ties) is replaced by a quadratic whose curvature is computed once and kept until the linear
-predictor has moved; the quadratic with its penalty is minimised by coordinate descent, which finds the signs, and a
-Cholesky solve, which finds the values. The gradient is always exact, so a kept curvature costs steps, never accuracy:
-a penalty is done when the optimality conditions hold. Features outside the working set are checked then; by
-Cauchy-Schwarz a gradient cannot have moved further than the residuals have, so most need no product.
+predictor has moved. Each penalty starts where the last two, drawn on in a straight line, point to. The gradient is
+always exact, so a kept curvature or a poor start costs steps, never accuracy: a penalty is done when the optimality
+conditions hold. Features outside the working set are checked then; by Cauchy-Schwarz a gradient cannot have moved
+further than the residuals have travelled since it was computed, so many need no product.
 References: Simon, Friedman, Hastie and Tibshirani, J Stat Softw 2011 (the path); Tibshirani et al., JRSS B 2012
 (strong rules); Lee, Sun and Saunders, SIAM J Optim 2014 (proximal Newton).
 
-Features are rows of `z` (p, n), standardised, patients in the order of falling time. The curvature is
-kept in single precision: it sets the speed, the gradient sets the answer.
+Features are rows of `z` (p, n), standardised, patients in the order of falling time.
 """
 
 from __future__ import annotations
@@ -22,189 +21,19 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mtdlr.stats.lasso_likelihood import working
+from mtdlr.stats.lasso_quadratic import Penalty, WorkingSet, dot, minimise, subtract, violation
 
 Vector = NDArray[np.float64]
-Matrix = NDArray[np.float64]
 
 _MAX_STEPS = 500
-_MAX_PASSES = 1000
-_PASSES_BEFORE_SOLVE = 6
-_MOVED = 2.0  # change of the linear predictor after which the curvature is computed again
+_MOVED = 3.0  # change of the linear predictor after which the curvature is computed again
 _SMALLEST = 1e-6  # penalty; below it the optimality conditions hold to `tol` of this
-_SINGLE = 1e-5  # more than the relative error of a dot product in single precision
+_ROUNDING = 6e-8  # of single precision
+_BLOCK = 64  # rows of the curvature computed at a time by BLAS,
+_FEW = 16  # which does not pay for so few new ones
 _FEW_STEPS = 5  # glmnet: the path stops when five steps gain less than 1e-5 of the deviance explained,
 _SMALL_GAIN = 1e-5
 _ENOUGH = 0.999  # or when this share of the null deviance is explained
-
-
-class Penalty(NamedTuple):
-    """Of each feature (p,), at one point of the path: l1 |b| + l2 b^2 / 2."""
-
-    l1: Vector
-    l2: Vector
-
-
-@njit(cache=True, fastmath=True)
-def _dot(a, b):  # type: ignore[no-untyped-def]
-    total = 0.0
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
-
-
-@njit(cache=True, fastmath=True)
-def _dot_single(a, b):  # type: ignore[no-untyped-def]
-    total = np.float32(0.0)
-    for i in range(a.size):
-        total += a[i] * b[i]
-    return total
-
-
-@njit(cache=True, fastmath=True)
-def _subtract(u, d, v):  # type: ignore[no-untyped-def]
-    for i in range(u.size):
-        u[i] -= d * v[i]
-
-
-@njit(cache=True)
-def _cholesky(work, members, first, l2):  # type: ignore[no-untyped-def]
-    """Fill the lower factor of curvature[members, members] + l2 from row `first`; False when it is not positive
-    definite."""
-    factor = work.factor
-    for a in range(first, members.size):
-        i = members[a]
-        for b in range(a):
-            product = _dot_single(factor[a, :b], factor[b, :b])
-            factor[a, b] = (work.curvature[i, members[b]] - product) / factor[b, b]
-        bend = work.curvature[i, i] + l2[i]
-        value = bend - _dot_single(factor[a, :a], factor[a, :a])
-        if not value > _SINGLE * bend:
-            return False
-        factor[a, a] = np.sqrt(value)
-    return True
-
-
-@njit(cache=True)
-def _factorise(work, beta, penalty):  # type: ignore[no-untyped-def]
-    """Bring the factor up to date with the features that are not 0, keeping its first rows; whether it is usable."""
-    held, sizes = work.factored, work.sizes
-    first = 0
-    while first < sizes[1] and beta[held[first]] != 0.0:
-        first += 1
-    is_held = np.zeros(beta.size, np.bool_)
-    count = first
-    for k in range(sizes[1]):
-        if beta[held[k]] != 0.0:
-            is_held[held[k]] = True
-            if k > first:
-                held[count] = held[k]
-                count += 1
-    if count == sizes[1] and np.count_nonzero(beta) == count:
-        return True
-    for j in range(beta.size):
-        if beta[j] != 0.0 and not is_held[j]:
-            held[count] = j
-            count += 1
-    good = _cholesky(work, held[:count], first, penalty.l2)
-    sizes[1] = count if good else 0
-    return good
-
-
-@njit(cache=True)
-def _solve(factor, right):  # type: ignore[no-untyped-def]
-    """Solve factor factor' out = right, in place."""
-    a = right.size
-    for i in range(a):
-        right[i] = (right[i] - _dot(factor[i, :i], right[:i])) / factor[i, i]
-    for i in range(a - 1, -1, -1):
-        right[i] /= factor[i, i]
-        _subtract(right[:i], right[i], factor[i, :i])
-
-
-@njit(cache=True)
-def _sweep(beta, slope, curvature, penalty):  # type: ignore[no-untyped-def]
-    """One pass of coordinate descent; whether any sign changed."""
-    changed = False
-    for j in range(beta.size):
-        bend = curvature[j, j]
-        value = slope[j] + bend * beta[j]
-        size = abs(value) - penalty.l1[j]
-        new = np.sign(value) * size / (bend + penalty.l2[j]) if size > 0.0 and bend > 0.0 else 0.0
-        if new != beta[j]:
-            changed |= np.sign(new) != np.sign(beta[j])
-            _subtract(slope, new - beta[j], curvature[j, : beta.size])
-            beta[j] = new
-    return changed
-
-
-@njit(cache=True)
-def _jump(beta, slope, work, penalty):  # type: ignore[no-untyped-def]
-    """Move the members to where the quadratic is flat, or as far as the first sign change; whether it got there."""
-    members = work.factored[: work.sizes[1]]
-    right = np.empty(members.size)
-    for k in range(members.size):
-        j = members[k]
-        right[k] = slope[j] - np.sign(beta[j]) * penalty.l1[j] - penalty.l2[j] * beta[j]
-    _solve(work.factor, right)
-    share, hit = 1.0, -1
-    for k in range(members.size):
-        j = members[k]
-        if penalty.l1[j] > 0.0 and beta[j] * (beta[j] + share * right[k]) < 0.0:
-            share, hit = -beta[j] / right[k], k
-    for k in range(members.size):
-        j = members[k]
-        move = -beta[j] if k == hit else share * right[k]
-        _subtract(slope, move, work.curvature[j, : beta.size])
-        beta[j] = 0.0 if k == hit else beta[j] + move
-    return hit < 0
-
-
-@njit(cache=True)
-def _violation(beta, slope, penalty):  # type: ignore[no-untyped-def]
-    """The largest departure from the optimality conditions."""
-    worst = 0.0
-    for j in range(beta.size):
-        if beta[j] != 0.0:
-            gap = abs(slope[j] - np.sign(beta[j]) * penalty.l1[j] - penalty.l2[j] * beta[j])
-        else:
-            gap = abs(slope[j]) - penalty.l1[j]
-        worst = max(worst, gap)
-    return worst
-
-
-@njit(cache=True)
-def _minimise(beta, slope, work, penalty, goal):  # type: ignore[no-untyped-def]
-    """Minimise the quadratic with slope (a,) at beta (a,), both changed in place."""
-    for turn in range(_MAX_PASSES):
-        changed = _sweep(beta, slope, work.curvature, penalty)
-        if _violation(beta, slope, penalty) <= goal:
-            return
-        if changed and turn % _PASSES_BEFORE_SOLVE != _PASSES_BEFORE_SOLVE - 1:
-            continue
-        if _factorise(work, beta, penalty) and _jump(beta, slope, work, penalty):
-            if _violation(beta, slope, penalty) <= goal:
-                return
-
-
-class WorkingSet(NamedTuple):
-    """Features that may be non-zero, and the curvature of the log partial likelihood over n on them; room for more.
-
-    sizes: [features in use, rows of the factor in use]; members (room,) the features; raw (room, n) their rows of z;
-    eta (n,) where the curvature was computed. The curvature (room, room) is spread spread' - drift drift': spread
-    (room, n) are the rows times the root of the expected events, drift (room, m) their means in the m risk sets with
-    events times the root of the events. factored (room,): places whose curvature `factor` (room, room) is the lower
-    Cholesky factor of.
-    """
-
-    sizes: NDArray[np.int64]
-    members: NDArray[np.int64]
-    raw: Matrix
-    eta: Vector
-    spread: NDArray[np.float32]
-    drift: NDArray[np.float32]
-    curvature: NDArray[np.float32]
-    factored: NDArray[np.int64]
-    factor: NDArray[np.float32]
 
 
 @njit(cache=True)
@@ -249,11 +78,46 @@ def _room(room, n, m):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _curve(work, first, last):  # type: ignore[no-untyped-def]
+    """Fill rows and columns first .. last - 1 of the curvature, block by block below the diagonal."""
+    for lo in range(first, last, _BLOCK):
+        hi = min(lo + _BLOCK, last)
+        block = np.dot(work.spread[lo:hi], work.spread[:hi].T) - np.dot(work.drift[lo:hi], work.drift[:hi].T)
+        work.curvature[lo:hi, :hi] = block
+        work.curvature[:hi, lo:hi] = block.T
+
+
+@njit(cache=True, fastmath=True)
+def _four(a, b, c, d, row):  # type: ignore[no-untyped-def]
+    """The products of four vectors with one."""
+    p = q = r = s = np.float32(0.0)
+    for i in range(row.size):
+        p += a[i] * row[i]
+        q += b[i] * row[i]
+        r += c[i] * row[i]
+        s += d[i] * row[i]
+    return p, q, r, s
+
+
+@njit(cache=True)
+def _curve_few(work, first, last):  # type: ignore[no-untyped-def]
+    """The same as `_curve`, four rows at a time."""
+    spread, drift = work.spread, work.drift
+    for lo in range(first, last, 4):
+        a, b, c, d = lo, min(lo + 1, last - 1), min(lo + 2, last - 1), min(lo + 3, last - 1)
+        for j in range(last):
+            whole = _four(spread[a], spread[b], spread[c], spread[d], spread[j])
+            part = _four(drift[a], drift[b], drift[c], drift[d], drift[j])
+            for i, k in enumerate((a, b, c, d)):
+                work.curvature[k, j] = work.curvature[j, k] = whole[i] - part[i]
+
+
+@njit(cache=True)
 def _append(z, work, new, outcome):  # type: ignore[no-untyped-def]
     """Take in more features, curvature where it was; returns the working set, moved when there was no room."""
     a, b = work.sizes[0], work.sizes[0] + new.size
     if b > work.members.size:
-        larger = _room(2 * b, z.shape[1], work.drift.shape[1])
+        larger = _room(2 * b + 24, z.shape[1], work.drift.shape[1])
         larger.members[:a], larger.raw[:a], larger.eta[:] = work.members[:a], work.raw[:a], work.eta
         larger.spread[:a], larger.drift[:a] = work.spread[:a], work.drift[:a]
         larger.curvature[:a, :a] = work.curvature[:a, :a]
@@ -262,9 +126,10 @@ def _append(z, work, new, outcome):  # type: ignore[no-untyped-def]
         work.raw[a + k] = z[new[k]]
     work.members[a:b] = new
     work.spread[a:b], work.drift[a:b] = _halves(work.raw[a:b], work.eta, outcome)
-    block = np.dot(work.spread[:b], work.spread[a:b].T) - np.dot(work.drift[:b], work.drift[a:b].T)
-    work.curvature[:b, a:b] = block
-    work.curvature[a:b, :b] = block.T
+    if new.size <= _FEW:
+        _curve_few(work, a, b)
+    else:
+        _curve(work, a, b)
     work.sizes[0] = b
     return work
 
@@ -276,13 +141,30 @@ def _renew(work, eta, outcome):  # type: ignore[no-untyped-def]
     work.sizes[1] = 0
     work.eta[:] = eta
     work.spread[:a], work.drift[:a] = _halves(work.raw[:a], eta, outcome)
-    work.curvature[:a, :a] = np.dot(work.spread[:a], work.spread[:a].T) - np.dot(work.drift[:a], work.drift[:a].T)
+    _curve(work, 0, a)
 
 
 @njit(cache=True)
 def _size(beta, penalty):  # type: ignore[no-untyped-def]
     """The penalty of coefficients (a,)."""
     return np.sum(penalty.l1 * np.abs(beta) + 0.5 * penalty.l2 * beta**2)
+
+
+@njit(cache=True)
+def _move(eta, raw, change):  # type: ignore[no-untyped-def]
+    """eta (n,) moved in place by changes (a,) of the coefficients."""
+    for j in range(change.size):
+        if change[j] != 0.0:
+            subtract(eta, -change[j], raw[j])
+
+
+@njit(cache=True)
+def _slopes(raw, residual):  # type: ignore[no-untyped-def]
+    """(a,) gradients of rows (a, n)."""
+    out = np.empty(raw.shape[0])
+    for j in range(out.size):
+        out[j] = dot(raw[j], residual)
+    return out
 
 
 @njit(cache=True)
@@ -293,8 +175,8 @@ def _optimum(outcome, work, beta, eta, penalty, goal, residual):  # type: ignore
     """
     raw = work.raw[: beta.size]
     loglik = working(eta, outcome, residual)
-    slope = np.dot(raw, residual)
-    before = _violation(beta, slope, penalty)
+    slope = _slopes(raw, residual)
+    before = max(violation(beta, slope, penalty))
     stale = np.abs(eta - work.eta).max() > _MOVED
     for _ in range(_MAX_STEPS):
         if before <= goal:
@@ -302,51 +184,85 @@ def _optimum(outcome, work, beta, eta, penalty, goal, residual):  # type: ignore
         if stale:
             _renew(work, eta, outcome)
         old, start, objective = beta.copy(), eta.copy(), -loglik + _size(beta, penalty)
-        _minimise(beta, slope, work, penalty, max(0.03 * before, 0.3 * goal))
+        minimise(beta, slope, work, penalty, max(0.03 * before, 0.3 * goal))
         for _half in range(30):
-            eta[:] = start + np.dot(beta - old, raw)
+            eta[:] = start
+            _move(eta, raw, beta - old)
             loglik = working(eta, outcome, residual)
             if -loglik + _size(beta, penalty) <= objective + 1e-13:
                 break
             beta[:] = 0.5 * (old + beta)
-        slope = np.dot(raw, residual)
-        after = _violation(beta, slope, penalty)
+        slope = _slopes(raw, residual)
+        after = max(violation(beta, slope, penalty))
         stale = after > 0.5 * before or np.abs(eta - work.eta).max() > _MOVED
         before = after
     return loglik
 
 
-@njit(cache=True)
-def _gradients(z, single, norm, residual, seen, floor):  # type: ignore[no-untyped-def]
-    """(looked, slack): the gradients (p,) whose size could reach `floor` (p,), nan for the others, and how far off
-    they may be (p,).
+class _Seen(NamedTuple):
+    """What is known of the gradients of all p features without a product.
 
-    `seen` is (residual, gradient) of the last time all were computed, from `single`, a copy of z in single precision;
-    when a good part could reach the floor all are computed again.
+    single (p, n): z in single precision; norm (p,) lengths of its rows; gradient (p,) as last computed, `at` (p,) how
+    far the residuals had travelled then; residual (n,) the last; travelled (1,).
     """
-    slack = _SINGLE * np.sqrt(_dot(residual, residual)) * norm
-    apart = np.sqrt(_dot(residual - seen[0], residual - seen[0]))
-    near = np.abs(seen[1]) + apart * norm + slack >= floor
-    if near.sum() > norm.size // 5:
-        seen[0][:] = residual
-        seen[1][:] = np.dot(single, residual.astype(np.float32))
-        return np.where(np.abs(seen[1]) + slack >= floor, seen[1], np.nan), slack
-    looked = np.full(norm.size, np.nan)
-    for j in range(norm.size):
-        if near[j]:
-            looked[j] = _dot(z[j], residual)
-    return looked, slack
+
+    single: NDArray[np.float32]
+    norm: Vector
+    gradient: Vector
+    at: Vector
+    residual: Vector
+    travelled: Vector
 
 
 @njit(cache=True)
-def _missed(z, residual, looked, slack, bound, inside):  # type: ignore[no-untyped-def]
-    """(p,) whether a feature outside the working set breaks the optimality conditions."""
-    out = np.abs(looked) + slack > bound
-    out[inside] = False
-    for j in np.flatnonzero(out):
-        looked[j] = _dot(z[j], residual)
-        out[j] = abs(looked[j]) > bound[j]
+def _look(z, residual):  # type: ignore[no-untyped-def]
+    """All gradients, exactly."""
+    p = z.shape[0]
+    norm, gradient = np.empty(p), np.empty(p)
+    for j in range(p):
+        norm[j] = np.sqrt(dot(z[j], z[j]))
+        gradient[j] = dot(z[j], residual)
+    return _Seen(z.astype(np.float32), norm, gradient, np.zeros(p), residual.copy(), np.zeros(1))
+
+
+@njit(cache=True)
+def _missed(z, seen, residual, floor, bound, inside):  # type: ignore[no-untyped-def]
+    """(p,) whether a feature outside the working set breaks the optimality conditions, `bound` (p,); brings the
+    gradients that could reach `floor` (p,) up to date.
+
+    The products are in single precision; where their error, at most `slack` norms, could decide, in double.
+    """
+    n = residual.size
+    gone = residual - seen.residual
+    seen.travelled[0] += np.sqrt(dot(gone, gone))
+    seen.residual[:] = residual
+    rough = residual.astype(np.float32)
+    slack = _ROUNDING * (16 + n / 16) * np.sqrt(dot(residual, residual))
+    out = np.zeros(floor.size, np.bool_)
+    member = np.zeros(floor.size, np.bool_)
+    member[inside] = True
+    for j in range(floor.size):
+        reach = (seen.travelled[0] - seen.at[j] + slack) * seen.norm[j]
+        if abs(seen.gradient[j]) + reach < floor[j]:
+            continue
+        seen.gradient[j], seen.at[j] = dot(seen.single[j], rough), seen.travelled[0]
+        if not member[j] and abs(seen.gradient[j]) + slack * seen.norm[j] > bound[j]:
+            seen.gradient[j] = dot(z[j], residual)
+            out[j] = abs(seen.gradient[j]) > bound[j]
     return out
+
+
+@njit(cache=True)
+def _draw_on(beta, before, share, eta, work):  # type: ignore[no-untyped-def]
+    """Move beta (p,) and eta (n,) on by `share` of the last step, in place; a coefficient stops at 0."""
+    inside = work.members[: work.sizes[0]]
+    change = np.zeros(inside.size)
+    for i in range(inside.size):
+        old, last = beta[inside[i]], before[inside[i]]
+        if old * last > 0.0:
+            change[i] = max(share * (old - last) * np.sign(old), -abs(old)) * np.sign(old)
+            beta[inside[i]] = old + change[i]
+    _move(eta, work.raw, change)
 
 
 @njit(cache=True)
@@ -357,22 +273,22 @@ def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type:
     residual = np.empty(n)
     coefs, logliks = np.zeros((lambdas.size, p)), np.zeros(lambdas.size)
     null = n * working(eta, outcome, residual)
-    single, norm = z.astype(np.float32), np.empty(p)
-    for j in range(p):
-        norm[j] = np.sqrt(_dot(z[j], z[j]))
-    looked = np.dot(z, residual)
-    seen = (residual.copy(), looked.copy())
+    seen = _look(z, residual)
     work = _room(64, n, _halves(z[:1], eta, outcome)[1].shape[1])
     work.eta[:] = eta
     previous = lambdas[0]
     for k in range(lambdas.size):
         full = Penalty(lambdas[k] * alpha * factor, lambdas[k] * (1.0 - alpha) * factor)
-        wanted = (norm > 0.0) & ((beta != 0.0) | (np.abs(looked) >= alpha * factor * (2.0 * lambdas[k] - previous)))
+        strong = alpha * factor * (2.0 * lambdas[k] - previous)
+        wanted = (seen.norm > 0.0) & ((beta != 0.0) | (np.abs(seen.gradient) >= strong))
         following = lambdas[min(k + 1, lambdas.size - 1)]
         floor = alpha * factor * min(2.0 * following - lambdas[k], lambdas[k])
         if np.abs(eta - work.eta).max() > _MOVED or work.sizes[0] > 2 * wanted.sum() + 20:
             work.sizes[:] = 0
             work.eta[:] = eta
+        elif k > 1 and lambdas[k - 2] > lambdas[k - 1]:
+            share = (lambdas[k - 1] - lambdas[k]) / (lambdas[k - 2] - lambdas[k - 1])
+            _draw_on(beta, coefs[k - 2], min(share, 1.0), eta, work)
         while True:
             wanted[work.members[: work.sizes[0]]] = False
             new = np.flatnonzero(wanted)
@@ -383,8 +299,7 @@ def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type:
             goal = tol * max(lambdas[k], _SMALLEST)
             loglik = _optimum(outcome, work, values, eta, mine, goal, residual)
             beta[inside] = values
-            looked, slack = _gradients(z, single, norm, residual, seen, floor)
-            wanted = _missed(z, residual, looked, slack, full.l1 + goal, inside)
+            wanted = _missed(z, seen, residual, floor, full.l1 + goal, inside)
             if not wanted.any():
                 break
         coefs[k], logliks[k], previous = beta, n * loglik, lambdas[k]
