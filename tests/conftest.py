@@ -1,6 +1,7 @@
 """Numbers from R that several test files compare with, and the record of how closely we agree with them.
 
-`pytest --agreement docs/statistics.md` writes that record between the two agreement marks of the file.
+`pytest --agreement docs/statistics.md` writes that record between the two agreement marks of the file; without the
+option a comparison that no longer is what the page says fails.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import radiomics_conformance
 from numpy.typing import ArrayLike
 
 from mtdlr.survival import Survival
@@ -89,12 +91,35 @@ Agrees = Callable[..., None]
 _RECORD: dict[tuple[str, str], tuple[float, float, int]] = {}  # (what, R) -> largest difference, tolerance, numbers
 
 
+AGREEMENT_PAGE = Path(__file__).parents[1] / "docs" / "statistics.md"
+_NOISE = 1e-12  # differences below it are rounding, and another on another machine
+
+
+def read_agreement(page: Path) -> dict[tuple[str, str], tuple[float, float]]:
+    """(what, R) -> (largest difference, allowed) as printed between the marks of the page."""
+    table = page.read_text().split("<!-- agreement -->\n")[1].split("<!-- /agreement -->")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    return {(what, r): (float(largest), float(within)) for what, r, largest, within, _ in rows}
+
+
+def check_row(
+    rows: dict[tuple[str, str], tuple[float, float]], key: tuple[str, str], largest: float, within: float
+) -> None:
+    """Assert that the page says what was measured: the printed difference has one digit, so half as much again."""
+    assert key in rows, f"{key} is not in {AGREEMENT_PAGE.name}: make it again with pytest --agreement"
+    said, allowed = rows[key]
+    stale = within > 1.001 * allowed or largest > max(1.5 * said, _NOISE)
+    assert not stale, f"{key}: {largest:.1e} of {within:.0e}, the page says {said:.0e} of {allowed:.0e}: make it again"
+
+
 @pytest.fixture(scope="session")
-def agrees() -> Agrees:
-    """Assert that our numbers are R's within a tolerance, and keep the largest difference for the docs.
+def agrees(request: pytest.FixtureRequest) -> Agrees:
+    """Assert that our numbers are R's within a tolerance, and that docs/statistics.md says no less; keep the largest
+    difference for it.
 
     A number that is missing in R must be nan here.
     """
+    rows = None if request.config.getoption("--agreement") else read_agreement(AGREEMENT_PAGE)
 
     def check(what: str, r_function: str, ours: ArrayLike, theirs: ArrayLike, *, within: float = 1e-8) -> None:
         a, b = np.ravel(np.asarray(ours, dtype=float)), np.ravel(np.array(theirs, dtype=object)).astype(float)
@@ -105,17 +130,29 @@ def agrees() -> Agrees:
         before = _RECORD.get((what, r_function), (0.0, within, 0))
         _RECORD[what, r_function] = max(before[0], largest), max(before[1], within), before[2] + int(known.sum())
         assert largest <= within, f"{what}: {largest:.2e} from {r_function}, more than {within:.0e}"
+        if rows is not None:
+            check_row(rows, (what, r_function), largest, within)
 
     return check
 
 
+@pytest.fixture
+def conforms(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
+    """Count one case of a row of docs/radiomics.md: (row, values that agree, values compared)."""
+    return lambda label, agreeing, compared: radiomics_conformance.count(
+        label, agreeing, compared, test=request.path.stem, writing=request.config.getoption("--conformance"))
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The option that writes the record of agreement into a page."""
+    """The options that write what the tests found into pages."""
+    parser.addoption("--conformance", action="store_true", help="write the conformance table of docs/radiomics.md")
     parser.addoption("--agreement", metavar="PAGE", help="write the agreement with R between the marks of this page")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the record when it was asked for."""
+    if session.config.getoption("--conformance"):
+        radiomics_conformance.write()
     page = session.config.getoption("--agreement")
     if page:
         path, start, end = Path(page), "<!-- agreement -->\n", "<!-- /agreement -->"

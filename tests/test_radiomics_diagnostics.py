@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+import radiomics_conformance
 import SimpleITK as sitk
 
 from mtdlr import texture
@@ -39,7 +41,7 @@ def numbers(value: Any) -> Any:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("setting", [{}, {"resampledPixelSpacing": [2, 2, 2]}, {"resegmentRange": [-50, 80]},
                                      {"resampledPixelSpacing": [3, 2, 1], "resegmentRange": [0]}], ids=str)
-def test_as_in_pyradiomics(setting: dict[str, Any]) -> None:
+def test_as_in_pyradiomics(setting: dict[str, Any], conforms: Callable[[str, int, int], None]) -> None:
     """Every name that describes image and mask is PyRadiomics', in its order, with its value (hashes included)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -57,6 +59,12 @@ def test_as_in_pyradiomics(setting: dict[str, Any]) -> None:
     for name, value in expected.items():
         same = numbers(found[name])
         assert same == (value if isinstance(value, str) else pytest.approx(value, rel=1e-6, abs=1e-9)), name
+    conforms("PyRadiomics 3.1.4, `diagnostics_Image-*` and `diagnostics_Mask-*`, 4 settings", len(found), len(expected))
+
+
+def test_no_row_by_hand() -> None:
+    """The conformance table of docs/radiomics.md has exactly the rows that tests make."""
+    assert radiomics_conformance.labels() == list(radiomics_conformance.ROWS)
 
 
 def test_versions_and_settings() -> None:

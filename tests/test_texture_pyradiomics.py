@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ with warnings.catch_warnings():
     logging.getLogger("radiomics").setLevel(logging.CRITICAL)
 
 pytestmark = pytest.mark.filterwarnings("ignore")
+Conforms = Callable[[str, int, int], None]
 SPACING, ORIGIN = (3.0, 1.5, 2.0), (3.0, -7.0, 11.0)
 CLASSES: dict[str, Any] = dict.fromkeys(("firstorder", "glcm", "gldm", "glrlm", "glszm", "ngtdm", "shape"))
 
@@ -57,7 +59,7 @@ def worst(found: dict[str, float], expected: dict[str, float]) -> tuple[float, s
     return max((abs(found[name] - value) / max(abs(value), 1e-9), name) for name, value in expected.items())
 
 
-def test_all_of_837_and_17() -> None:
+def test_all_of_837_and_17(conforms: Conforms) -> None:
     """Every feature of every class, of original and wavelet images, equals PyRadiomics' to 1e-6 relative."""
     image, mask = lesion()
     features = {name: list(texture.FEATURES[name]) for name in CLASSES}
@@ -66,11 +68,13 @@ def test_all_of_837_and_17() -> None:
     assert len(found) == 9 * (19 + 24 + 14 + 16 + 16 + 5) + 17
     difference, name = worst(found, oracle(image, mask, parameters))
     assert difference < 1e-6, name
+    conforms("PyRadiomics 3.1.4, all 846 of original and wavelet and 17 of shape, deprecated ones too", len(found),
+             len(found))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
 @pytest.mark.parametrize("bin_width", [pytest.param(2.0, marks=pytest.mark.slow), 25.0])
-def test_paper1456(dtype: type, bin_width: float) -> None:
+def test_paper1456(dtype: type, bin_width: float, conforms: Conforms) -> None:
     """The 720 + 16 features of profile paper1456 equal PyRadiomics' to 1e-6 relative, whatever the image's dtype."""
     image, mask = lesion((17, 21, 19), seed=1)
     image = image.astype(dtype)
@@ -83,6 +87,7 @@ def test_paper1456(dtype: type, bin_width: float) -> None:
     assert len(found) == 720 + 16 and set(found) == set(expected)
     difference, name = worst({key: found[key] for key in expected}, expected)
     assert difference < 1e-6, name
+    conforms("PyRadiomics 3.1.4, 720 + 16 of `paper1456`, three dtypes, two bin widths", len(found), len(found))
 
 
 @pytest.mark.parametrize("setting", [
@@ -97,12 +102,14 @@ def test_paper1456(dtype: type, bin_width: float) -> None:
     {"resampledPixelSpacing": [1, 2, 2], "interpolator": "sitkLinear"}, {"resampledPixelSpacing": [2, 2, 2]},
     {"resampledPixelSpacing": [2.5, 0, 2], "padDistance": 2}, {"resampledPixelSpacing": [2, 1.5, 3]},
 ], ids=str)
-def test_setting(setting: dict[str, Any]) -> None:
+def test_setting(setting: dict[str, Any], conforms: Conforms) -> None:
     """Every setting of a parameter file does what it does in PyRadiomics, to 1e-6 relative."""
     image, mask = lesion()
     parameters = {"setting": {"binWidth": 10.0, **setting}, "featureClass": CLASSES}
-    difference, name = worst(ours(image, mask, parameters), oracle(image, mask, parameters))
+    found = ours(image, mask, parameters)
+    difference, name = worst(found, oracle(image, mask, parameters))
     assert difference < 1e-6, name
+    conforms("PyRadiomics 3.1.4, 24 settings of parameter files", len(found), len(found))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow),
@@ -112,14 +119,16 @@ def test_setting(setting: dict[str, Any]) -> None:
     {"Gradient": {"gradientUseSpacing": False}}, {"LoG": {"sigma": [2.0, 3]}},
     {"Wavelet": {"wavelet": "db2", "level": 2, "start_level": 1, "binWidth": 60}}, {"Wavelet": {"wavelet": "haar"}},
 ], ids=str)
-def test_filter(image_type: dict[str, Any], dtype: type) -> None:
+def test_filter(image_type: dict[str, Any], dtype: type, conforms: Conforms) -> None:
     """Every filter gives PyRadiomics' features to 1e-6 relative; ITK's LoG works in single precision, to 1e-5."""
     image, mask = lesion()
     image = image.astype(dtype)
     parameters = {"setting": {"binWidth": 10.0}, "imageType": image_type,
                   "featureClass": {"firstorder": ["Energy", "Variance", "10Percentile", "Entropy"], "glcm": None}}
-    difference, name = worst(ours(image, mask, parameters), oracle(image, mask, parameters))
+    found = ours(image, mask, parameters)
+    difference, name = worst(found, oracle(image, mask, parameters))
     assert difference < (1e-5 if "LoG" in image_type else 1e-6), name
+    conforms("PyRadiomics 3.1.4, 9 filters, three dtypes", len(found), len(found))
 
 
 def one_slice() -> NDArray[np.bool_]:
@@ -140,12 +149,15 @@ def whole() -> NDArray[np.bool_]:
 
 
 @pytest.mark.parametrize("mask", [one_slice(), diagonals(), whole()], ids=["slice", "diagonals", "whole image"])
-def test_odd_region(mask: NDArray[np.bool_]) -> None:
+def test_odd_region(mask: NDArray[np.bool_], conforms: Conforms) -> None:
     """Regions one slice thick, without neighbours in most directions, or that fill the image are as in PyRadiomics."""
     image, _ = lesion()
     parameters = {"setting": {"binWidth": 10.0}, "featureClass": CLASSES, "imageType": {"Original": {}, "Wavelet": {}}}
-    difference, name = worst(ours(image, mask, parameters), oracle(image, mask, parameters))
+    found = ours(image, mask, parameters)
+    assert len(found) == 837 + 14
+    difference, name = worst(found, oracle(image, mask, parameters))
     assert difference < 1e-6, name
+    conforms("PyRadiomics 3.1.4, its default set (837 + 14), three odd regions", len(found), len(found))
 
 
 def test_flat_region() -> None:
