@@ -122,7 +122,9 @@ def test_bids(tmp_path: Path) -> None:
     activity, _ = nifti.read(scan.pet)
     read = read_scan(scan)
     np.testing.assert_allclose(read.pet.array, activity.array * 1000 * series.activity_factor(60.0), rtol=1e-5)
-    assert read.audit["pet"]["suv"]["uptake_min"] == pytest.approx(60.0)
+    suv = read.audit["pet"]["suv"]
+    assert suv["uptake_min"] == pytest.approx(60.0)
+    assert (suv["injection_from"], suv["reference_from"]) == ("InjectionStart", "ImageDecayCorrectionTime")
 
 
 @pytest.mark.parametrize(("facts", "code"), [

@@ -17,6 +17,8 @@ _BQ = {"Bq": 1.0, "kBq": 1e3, "MBq": 1e6, "GBq": 1e9}
 _BQ_PER_ML = {"Bq/mL": 1.0, "Bq/ml": 1.0, "kBq/mL": 1e3, "kBq/ml": 1e3}
 _ANY_DAY = datetime(2000, 1, 1, 12)  # BIDS counts seconds from TimeZero: the day does not matter
 _MAX_SIDECAR_BYTES = 1 << 24
+_FIELDS = {"DecayCorrectionDateTime (0018,9701)": "ImageDecayCorrectionTime",  # what the rules' sources are called here
+           "RadiopharmaceuticalStartDateTime (0018,1078)": "InjectionStart"}
 
 
 def sidecar_of(image: Path) -> Path | None:
@@ -42,7 +44,8 @@ def bids_scale(sidecar: Path, *, uptake_min: float | None = None) -> SuvScale:
     if units not in _BQ_PER_ML:
         raise _bad("Units", "Bq/mL or kBq/mL")
     scale = suv_scale(_header(facts), [_acquisition(facts)], uptake_min=uptake_min)
-    return SuvScale(scale.factors * _BQ_PER_ML[units], {**scale.audit, "sidecar_units": units}, scale.problems)
+    audit = {key: _FIELDS.get(str(value), value) for key, value in scale.audit.items() if key.endswith("_from")}
+    return SuvScale(scale.factors * _BQ_PER_ML[units], {**scale.audit, **audit, "sidecar_units": units}, scale.problems)
 
 
 def _facts(sidecar: Path) -> dict[str, object]:
