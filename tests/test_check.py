@@ -11,10 +11,11 @@ import pytest
 
 from mtdlr.check import Checked, check_study, place_of
 from mtdlr.check_table import as_csv, as_text, rows_of, scans_text
-from mtdlr.errors import Problem, TableError
+from mtdlr.errors import Problem, ScanError, TableError
 from mtdlr.pipeline import Run
-from mtdlr.prepare import Prepared
-from mtdlr.study import Study
+from mtdlr.predict import _one_scan
+from mtdlr.prepare import Prepared, read_patient
+from mtdlr.study import PrepareSettings, Study
 from mtdlr.workers import Workers
 
 _spec = importlib.util.spec_from_file_location("messy_export", Path(__file__).with_name("messy_export.py"))
@@ -144,6 +145,14 @@ def _identify(ds: object, name: str) -> None:
     ds.PatientIdentityRemoved, ds.PatientName = "NO", name.replace("_", "^")  # type: ignore[attr-defined]
     if "DoseCalibrationFactor" not in ds and ds.Modality == "PT":  # type: ignore[attr-defined, operator]
         ds.PatientWeight = None  # type: ignore[attr-defined]
+
+
+def test_a_prediction_does_not_repeat_the_folders_name(named: Path) -> None:
+    """A patient's folder that bears the name is called "patient" in every message of a prediction."""
+    scan = _one_scan(named.parent / "export" / f"{NAME}_ANNA", None, None)
+    with pytest.raises(ScanError, match="E-WEIGHT patient patient: PET") as caught:
+        read_patient(scan, PrepareSettings())
+    assert NAME not in str(caught.value) + str(scan.problems)
 
 
 def test_folders_that_name_patients_stop_a_run(named: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -181,4 +181,5 @@ def _one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path
         raise ScanError(Problem("E-NOSCAN" if not found else "E-MANYPATIENTS",
                                 "one patient's PET and CT are needed", where=Path(patient).name,
                                 found=f"{len(found)} patients", expected="1"))
-    return found[0]
+    quiet = tuple(p for p in found[0].problems if p.code != "W-IDFOLDER")  # the folder's name stands in no output
+    return replace(found[0], patient_id="patient", problems=quiet)
