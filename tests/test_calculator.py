@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtdlr.calculator import calculator_html, write_calculator
+from mtdlr.calculator import _variables, calculator_html, write_calculator
 from mtdlr.nomogram import Nomogram
 from mtdlr.stats.terms import Continuous, Factor, Interaction, Spline
 from mtdlr.survival import Survival
@@ -165,9 +165,10 @@ class TestBrowser:
         assert [answer["out"] for answer in shown] == [0, 0, 2]
 
     def test_it_runs_under_its_own_policy(self, nomogram: Nomogram, tmp_path: Path) -> None:
-        """As shipped, with its security policy, the page opens with the typical patient's total and survival."""
+        """As shipped, with its security policy, the page opens with the typical patient's total and survival, values
+        rounded to the sliders' steps."""
         dom = _dom(write_calculator(nomogram, tmp_path / "page.html"))
-        typical = {name: limits.typical for name, limits in nomogram.limits.items()}
+        typical = {v["name"]: v["start"] if v["levels"] else float(v["start"]) for v in _variables(nomogram)}
         total = float(re.search(r'id="total"[^>]*data-value="([^"]+)"', dom).group(1))  # type: ignore[union-attr]
         assert total == pytest.approx(nomogram.points(typical)["total"].iloc[0], abs=1e-3)
         assert f"{100 * nomogram.survival(typical).value[0, 0]:.0f}%" in dom

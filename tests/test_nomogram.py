@@ -190,6 +190,17 @@ class TestFit:
         stays = next(i for i, median in enumerate(medians) if np.isnan(median.value))
         assert nomogram.survival(table.iloc[[stays]], [last]).value[0, 0] > 0.5
 
+    def test_limits_of_the_median_are_where_the_limits_of_survival_fall_to_one_half(
+        self, fitted: tuple[Nomogram, pd.DataFrame]
+    ) -> None:
+        """At the lower limit of the median the lower limit of survival, and at the upper the upper, reach one half."""
+        nomogram, table = fitted
+        both = [(i, m) for i, m in enumerate(nomogram.median_survival(table)) if np.isfinite([m.low, m.high]).all()]
+        assert both
+        for i, median in both[:10]:
+            at = nomogram.survival(table.iloc[[i]], [median.low - 1e-9, median.low, median.high - 1e-9, median.high])
+            assert at.low[0, 1] <= 0.5 < at.low[0, 0] and at.high[0, 3] <= 0.5 < at.high[0, 2]
+
     def test_survival_is_not_extrapolated(self, fitted: tuple[Nomogram, pd.DataFrame]) -> None:
         """Beyond the last follow-up survival is not known."""
         nomogram, table = fitted

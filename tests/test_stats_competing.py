@@ -45,6 +45,13 @@ def test_one_cause_is_kaplan_meier(rows):
     assert incidence.se[inner] == pytest.approx(curve.se[inner])
 
 
+def test_an_incidence_by_hand():
+    """Times 1 (cause 1), 2 (cause 2), 3 (lost), 4 (cause 1): F1 = 1/4, then 1/4 + S(3) = 3/4; F2 = 3/4 x 1/3."""
+    first, second = (cumulative_incidence([1.0, 2, 3, 4], [1, 2, 0, 1], of=k) for k in (1, 2))
+    assert [e.value for e in first.at([1, 2, 3.5, 4])] == pytest.approx([1 / 4, 1 / 4, 1 / 4, 3 / 4])
+    assert [e.value for e in second.at([1, 2, 3.5, 4])] == pytest.approx([0, 1 / 4, 1 / 4, 1 / 4])
+
+
 def test_error_is_that_of_leaving_one_out():
     """The standard error is that of n leave-one-out values, under competing events and ties."""
     generator = np.random.default_rng(1)

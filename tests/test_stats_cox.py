@@ -278,8 +278,8 @@ def test_hazard_ratio_level():
     assert estimate.p == pytest.approx(0.0455003)
 
 
-# The paper's cohorts: patients and events by level (Table 1; the events are implied by the standard errors of Table 2),
-# and the overall Wald P that Table 2 prints. The reference level comes first.
+# The paper's cohorts: patients and events by level (Table 1; the events are implied by the standard errors of Table 2);
+# which level has no event. The reference level comes first.
 FACTORS = {
     ("training", "tnm_stage"): ([416, 106], [93, 34], None),
     ("internal", "tnm_stage"): ([97, 33], [16, 8], None),
@@ -324,3 +324,36 @@ def test_factor_rows_of_table_2(cohort, factor):
         wanted = printed[cohort]
         assert ours.high / ours.low == pytest.approx(wanted[2] / wanted[1], rel=0.03)
         assert ours.value == pytest.approx(wanted[0], rel=0.08)
+
+
+# Table 2 of the paper: events of the reference level (implied by the standard errors), the ratios with their intervals
+# that it prints for the other levels (None: no event there), and the overall P of its header row.
+OVERALL = {
+    ("ebv", "training"): (28, [(0.668, 0.433, 1.030), (0.847, 0.487, 1.472)], 0.161),
+    ("ebv", "internal"): (6, [(1.127, 0.437, 2.905), (0.549, 0.136, 2.212)], 0.527),
+    ("ebv", "external"): (4, [(2.050, 0.720, 5.832), (3.558, 1.145, 11.051)], 0.068),
+    ("histology", "training"): (114, [(2.483, 0.613, 10.052), (0.879, 0.473, 1.632)], 0.399),
+    ("histology", "internal"): (21, [None, (1.079, 0.321, 3.627)], 0.992),
+    ("histology", "external"): (44, [None, (0.749, 0.103, 5.441)], 0.96),
+    ("t_stage", "training"): (36, [(0.770, 0.392, 1.513), (0.849, 0.566, 1.272), (1.024, 0.543, 1.931)], 0.773),
+    ("t_stage", "internal"): (4, [(1.596, 0.357, 7.133), (2.122, 0.698, 6.452), (1.953, 0.437, 8.734)], 0.61),
+    ("t_stage", "external"): (10, [(0.911, 0.286, 2.906), (1.726, 0.846, 3.520), None], 0.364),
+    ("n_stage", "training"): (21, [(0.552, 0.223, 1.369), (0.512, 0.287, 0.915), (0.691, 0.426, 1.121)], 0.145),
+    ("n_stage", "internal"): (5, [None, (1.075, 0.352, 3.289), (0.564, 0.196, 1.624)], 0.515),
+    ("n_stage", "external"): (13, [(0.396, 0.052, 3.027), (0.585, 0.267, 1.282), (0.347, 0.172, 0.704)], 0.032),
+}
+
+
+@pytest.mark.parametrize(("factor", "cohort"), list(OVERALL))
+def test_overall_p_of_the_factors_of_table_2(factor, cohort):
+    """The overall P that the paper prints is our Wald test of the printed ratios with k - 1 degrees of freedom,
+    eventless levels counted: variances from the printed intervals, covariance 1/d of the reference level."""
+    reference, ratios, printed = OVERALL[factor, cohort]
+    coef = np.array([np.log(row[0]) if row else -10.0 for row in ratios])
+    variance = [(np.log(row[2] / row[1]) / 3.92) ** 2 if row else 1e6 for row in ratios]
+    covariance = np.full((len(ratios), len(ratios)), 1 / reference)
+    np.fill_diagonal(covariance, variance)
+    some_fit = fit_cox(*_constant_hazards([9] * (len(ratios) + 1), [5] * (len(ratios) + 1)))
+    test = replace(some_fit, coef=coef, covariance=covariance).wald()
+    assert test.df == len(ratios)
+    assert test.p == pytest.approx(printed, abs=0.003)

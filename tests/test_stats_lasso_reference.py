@@ -8,10 +8,6 @@ coefficients (another implementation of its descent gives them to 1e-6) our devi
 
 from __future__ import annotations
 
-import gzip
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -147,19 +143,18 @@ def test_deviance_of_glmnets_own_descent_is_cv_glmnets(case, agrees):
 
 
 @pytest.mark.slow
-def test_radiomics_size_is_cv_glmnets():
+def test_radiomics_size_is_cv_glmnets(agrees, reference_table, reference_json):
     """At the size of the paper's radiomics, 522 x 1456, penalties, selected features and both choices are glmnet's."""
-    folder = Path(__file__).parents[1].parent / "shared" / "reference"
-    if not folder.exists():
-        pytest.skip("the 3 MB reference with 1456 features is not kept in the project (../shared/reference)")
-    r = json.loads((folder / "lasso_522x1456__glmnet.json").read_text())["thresh_1e-12"]
-    text = gzip.decompress((folder / "lasso_522x1456__X.csv.gz").read_bytes()).decode()
-    x = np.loadtxt(text.splitlines(), delimiter=",", skiprows=1)
-    time, event, folds = np.loadtxt(folder / "lasso_522x1456__y.csv", delimiter=",", skiprows=1).T
-    surv, theirs = Survival(time, event), r["cv_deviance_grouped_TRUE"]
-    cv = cross_validate_lasso(x, surv, folds=folds.astype(int), **GRID, tol=1e-7)
+    r = reference_json("lasso_522x1456__glmnet.json")["thresh_1e-12"]
+    x = np.array(list(reference_table("lasso_522x1456__X.csv").values()), dtype=float).T
+    y, theirs = reference_table("lasso_522x1456__y.csv"), r["cv_deviance_grouped_TRUE"]
+    surv = Survival(np.array(y["time"], dtype=float), np.array(y["event"], dtype=int))
+    cv = cross_validate_lasso(x, surv, folds=np.array(y["foldid"], dtype=int), **GRID, tol=1e-7)
     coef = _dense(r["path"]["beta"])
     assert np.array_equal(cv.coef != 0, coef != 0)
-    assert (np.abs(cv.coef - coef) * x.std(axis=0)).max() < 6e-5
-    assert cv.cvm == pytest.approx(theirs["cvm"], rel=6e-5) and cv.cvsd == pytest.approx(theirs["cvsd"], abs=3e-4)
-    assert [cv.lambda_min, cv.lambda_1se] == pytest.approx([theirs["lambda_min"], theirs["lambda_1se"]], rel=1e-7)
+    gaps = np.abs(cv.coef - coef) * x.std(axis=0)
+    agrees("lasso 522 x 1456, coefficient", "glmnet", gaps, 0 * gaps, within=6e-5)
+    agrees("lasso 522 x 1456, cvm (relative)", "cv.glmnet", cv.cvm / theirs["cvm"], np.ones(40), within=6e-5)
+    agrees("lasso 522 x 1456, cvsd", "cv.glmnet", cv.cvsd, theirs["cvsd"], within=3e-4)
+    agrees("lambda.min and lambda.1se (relative)", "cv.glmnet",
+           [cv.lambda_min / theirs["lambda_min"], cv.lambda_1se / theirs["lambda_1se"]], [1, 1], within=1e-7)

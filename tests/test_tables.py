@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from test_models import STUDY, _models, _study_data
 
 from mtdlr.cohort import Cohort
 from mtdlr.documents import plain_cell, to_csv, to_html, to_latex, write_table
+from mtdlr.evaluate import evaluate
 from mtdlr.results import Results
 from mtdlr.stats.cox import fit_cox
 from mtdlr.study import Study
@@ -86,6 +88,29 @@ def test_table_4_has_every_model_in_every_cohort(results: Results) -> None:
 def test_every_number_has_its_method(results: Results) -> None:
     """Each table says in its footnotes how its numbers were made."""
     assert all(table.footnotes for table in make_tables(results).values())
+
+
+@pytest.mark.parametrize(("preset", "ties", "roc", "header"), [
+    ("paper", "breslow", "DeLong", "AUC"), ("modern", "efron", "censoring weights", "AUC at 12 months"),
+])
+def test_paper_and_modern(results: Results, preset: str, ties: str, roc: str, header: str) -> None:
+    """In `paper` mode Table 2 is Breslow's and Table 4 has the ROC of the status, in `modern` Efron's and AUC(t); the
+    footnotes say so."""
+    study = Study.of({"preset": preset, "nomogram": {"months": [12, 24]}, "cohort": results.study.cohort.model_dump()})
+    rows = results.cohort.table
+    cohort = Cohort(rows.assign(time_months=np.ceil(rows["time_months"] / 6) * 6), {})  # tied
+    models = results.models
+    found = evaluate(models.risks, models.predicted, cohort.table, study.nomogram.months, study.evaluate)
+    tables = make_tables(replace(results, study=study, cohort=cohort, models=replace(models, evaluations=found)))
+    external = cohort.of("external")
+    fit = fit_cox(models.scores.loc[external.ids, "deepmts"].to_numpy()[:, None], external.survival, ties=ties)
+    ratio = fit.hazard_ratios()["x1"]
+    assert _rows(tables[2])["DeepMTS-Score"][2] == f"{ratio.value:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
+    assert all(any(f"{ties.title()}'s" in note for note in tables[k].footnotes) for k in (2, 3))
+    assert any(roc in note for note in tables[4].footnotes) and f"{header} (95% CI)" in tables[4].header
+    auc = found["mtdlr", "external"].auc[0.0 if preset == "paper" else 12.0].auc
+    row = next(r for r in tables[4].rows if r[:2] == ("MTDLR", "External"))
+    assert row[5] == f"{auc.value:.3f} ({auc.low:.3f}-{auc.high:.3f})"
 
 
 def test_no_cell_is_a_formula_or_markup(tmp_path: Path) -> None:

@@ -64,9 +64,11 @@ def _variables(nomogram: Nomogram) -> list[dict[str, Any]]:
             rows.append({"name": name, "label": label, "levels": levels, "start": limits.typical})
         else:
             ticks = np.array(limits.ticks, dtype=np.float64)
-            rows.append({"name": name, "label": label, "levels": (), "start": tick_text(float(limits.typical)),
+            step = _step(ticks, bool(limits.values))
+            start = ticks[0] + step * round((float(limits.typical) - ticks[0]) / step)  # where the slider can stand
+            rows.append({"name": name, "label": label, "levels": (), "start": tick_text(start),
                          "low": f"{limits.low:.4g}", "high": f"{limits.high:.4g}", "least": tick_text(ticks[0]),
-                         "most": tick_text(ticks[-1]), "step": tick_text(_step(ticks, bool(limits.values)))})
+                         "most": tick_text(ticks[-1]), "step": tick_text(step)})
     return rows
 
 

@@ -271,7 +271,7 @@ def performance(results: Results) -> Table:
     rows = [(MODELS[model], SPLIT_LABELS[split].split()[0], *_performance_cells(evaluations[model, split], keys))
             for model in MODELS for split in splits if (model, split) in evaluations]
     roc = ("ROC of the event status at last contact, DeLong" if study.evaluate.roc == "status" else
-           "cumulative/dynamic AUC with inverse-probability-of-censoring weights")
+           "cumulative/dynamic AUC with inverse-probability-of-censoring weights, error from its influence function")
     return Table(4, "Discrimination of the frozen models", tuple(header), tuple(rows), (
         f"Harrell's C, normal interval, P against 0.5; P vs stage by {study.evaluate.comparison}.",
         f"AUC: {roc}; P against 0.5 and, paired, against the stage."))
