@@ -31,7 +31,8 @@ def write_messy_export(folder: Path) -> Path:
         if number not in (11, 12):
             _write_patient(export, f"P{number:02d}", number)
     _spoil(export)
-    rows = [f"P{n:02d},{'-3' if n == 7 else 20 + n},{n % 2},{'V' if n == 8 else 'IVa'}" for n in range(1, 19) if n != 14]
+    rows = [f"P{n:02d},{'-3' if n == 7 else 20 + n},{n % 2},{'V' if n == 8 else 'IVa'}"
+            for n in range(1, 19) if n != 14]
     (folder / "clinical.csv").write_text("patient_id,time_months,event,stage\n" + "\n".join(rows) + "\n")
     (folder / "study.toml").write_text(STUDY)
     return folder / "study.toml"

@@ -14,8 +14,8 @@ ROWS = [
     {"imaging", "nets", "texture", "stats"},
     {"clinical", "cohort", "prepared", "prepare", "train", "infer", "radiomics", "robustness", "diagnostics", "score",
      "signature", "nomogram", "nomogram_axes", "nomogram_published", "evaluate", "models", "results"},
-    {"tables", "documents", "figures", "calculator", "report_figures", "report_patients", "report", "bundle", "predict", "check",
-     "check_table", "feature_table", "feature_frame", "template", "status"},
+    {"tables", "documents", "figures", "calculator", "report_figures", "report_patients", "report", "bundle", "predict",
+     "check", "check_table", "feature_table", "feature_frame", "template", "status"},
     {"jobs", "pipeline"},
     {"cli", "synthetic", "__main__", "__init__"},
 ]
@@ -23,7 +23,8 @@ ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 HOMES = {
     "pydicom": {"imaging", "synthetic"}, "highdicom": {"imaging", "synthetic"}, "SimpleITK": {"imaging"},
     "nibabel": {"imaging"}, "torch": {"nets", "train", "infer", "score"}, "safetensors": {"nets"},
-    "matplotlib": {"figures"}, "typer": {"cli"}, "pywt": {"texture"}, "jinja2": {"report", "report_patients", "calculator"},
+    "matplotlib": {"figures"}, "typer": {"cli"}, "pywt": {"texture"},
+    "jinja2": {"report", "report_patients", "calculator"},
 }
 MAY_IMPORT_INSIDE = {"cli", "jobs", "documents", "__init__"}
 

@@ -174,6 +174,23 @@ def load_signature(folder: Path) -> tuple[Signature, pd.Series]:
     return Signature.load(folder / "signature.json"), scores["score"]
 
 
+@dataclass(frozen=True)
+class Draw:
+    """One patient's scans with the predicted mask of `scored`."""
+
+    store: Store
+    recipe: Recipe
+    prepared: Path
+    scored: Path
+
+
+def draw(job: Draw) -> Path:
+    """The folder of picture.jpg."""
+    from mtdlr.report_figures import draw_patient
+
+    return job.store.make(job.recipe, lambda folder: draw_patient(job.prepared, job.scored, folder / "picture.jpg"))
+
+
 def report(store: Store, recipe: Recipe, results: Results) -> Path:
     """The folder of the report, its tables and figures."""
     from mtdlr.report import write_report

@@ -276,12 +276,23 @@ class Run:
     # ---- 9, 10 report, bundle -------------------------------------------------------------------------------------
 
     @cached_property
+    def pictures(self) -> dict[str, Path]:
+        """The picture of every patient's page; none where no pages are asked for."""
+        if not self.study.report.pages:
+            return {}
+        recipes = {i: Recipe("picture", {}, {"prepared": self.prepared.keys[i], "mask": self.scored.keys[i]})
+                   for i in self.included.ids}
+        work = [jobs.Draw(self.store, recipe, self.prepared.folders[i], self.scored.folders[i])
+                for i, recipe in recipes.items()]
+        return dict(zip(recipes, values_of(self._do(jobs.draw, work, "pictures")), strict=True))
+
+    @cached_property
     def results(self) -> Results:
         """Everything that tables, figures, report and bundle are made from."""
         write_atomic(self.folder / "problems.json", json.dumps([p.as_dict() for p in self.problems], indent=1))
         return Results(self.study, self.included, self.prepared.folders, self.scored.folders, self.networks,
                        self.feature_tables, self._table_of(self.features["manual"], "pet_parameters"), self.models,
-                       tuple(self.problems))
+                       tuple(self.problems), self.pictures)
 
     @cached_property
     def report(self) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,15 +72,19 @@ def write_training(results: Results, folder: Path) -> list[tuple[str, Path]]:
     return written
 
 
+def draw_patient(prepared_folder: Path, scored_folder: Path, path: Path) -> None:
+    """PET and CT of a patient with the manual and the predicted contour, for the patient's page."""
+    prepared = Prepared.load(prepared_folder)
+    projections = prepared.projections or (prepared.pet_suv, prepared.pet_suv)
+    save(quality_figure(prepared.pet_suv, prepared.ct_hu, projections, _contours(scored_folder, prepared),
+                        prepared.region), path, dpi=150)
+
+
 def write_patients(results: Results, folder: Path) -> None:
-    """PET and CT of every patient with the manual and the predicted contour, for its page: `<name>.jpg`."""
+    """The picture of every patient beside its page: `<name>.jpg`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for patient in results.cohort.ids:
-        prepared = Prepared.load(results.prepared[patient])
-        projections = prepared.projections or (prepared.pet_suv, prepared.pet_suv)
-        figure = quality_figure(prepared.pet_suv, prepared.ct_hu, projections, _contours(results, prepared),
-                                prepared.region)
-        save(figure, folder / f"{page_name(patient)}.jpg", dpi=150)
+    for patient, drawn in results.pictures.items():
+        shutil.copyfile(drawn / "picture.jpg", folder / f"{page_name(patient)}.jpg")
 
 
 def write_thumbnails(results: Results, folder: Path) -> dict[str, Path]:
@@ -87,7 +92,7 @@ def write_thumbnails(results: Results, folder: Path) -> dict[str, Path]:
     written = {}
     for patient in some_of_each(results):
         prepared = Prepared.load(results.prepared[patient])
-        figure = scan_figure(prepared.pet_suv, prepared.ct_hu, _contours(results, prepared))
+        figure = scan_figure(prepared.pet_suv, prepared.ct_hu, _contours(results.scored[patient], prepared))
         written[patient] = save(figure, folder / f"{page_name(patient)}.jpg", dpi=110)
     return written
 
@@ -102,10 +107,10 @@ def page_name(patient: str) -> str:
     return plain if plain == patient else f"{plain}-{hashlib.sha256(patient.encode()).hexdigest()[:8]}"
 
 
-def _contours(results: Results, prepared: Prepared) -> dict[str, Volume]:
+def _contours(scored_folder: Path, prepared: Prepared) -> dict[str, Volume]:
     """The predicted mask, and the manual one where there is one."""
     manual = {} if prepared.manual_mask is None else {"manual": prepared.manual_mask}
-    return {"predicted": load_mask(results.scored[prepared.id])} | manual
+    return {"predicted": load_mask(scored_folder)} | manual
 
 
 def some_of_each(results: Results) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +26,7 @@ class Results:
         pet_parameters: SUVmax, MTV and the like inside the manual mask, one row a patient.
         models: scores, nomograms, evaluations.
         problems: errors first.
+        pictures: the folder of each patient's picture, where pages are asked for.
     """
 
     study: Study
@@ -37,3 +38,4 @@ class Results:
     pet_parameters: pd.DataFrame
     models: Models
     problems: tuple[Problem, ...]
+    pictures: Mapping[str, Path] = field(default_factory=dict)

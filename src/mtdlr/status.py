@@ -6,7 +6,7 @@ import fcntl
 import json
 from pathlib import Path
 
-STORED = ("prepare", "train", "score", "radiomics", "signature", "report", "bundle")
+STORED = ("prepare", "train", "score", "radiomics", "signature", "picture", "report", "bundle")
 
 
 def run_status(folder: Path) -> dict[str, str]:

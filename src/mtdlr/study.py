@@ -221,7 +221,7 @@ class ReportSettings(Section):
     title: str = setting("MTDLR study", "title of the report")
     mode: Literal["modern", "paper"] = setting("modern", "tables and footnotes as in the paper, or with the remedies")
     thumbnails: int = setting(24, "patients shown with contours in the report", ge=0)
-    pages: bool = setting(True, "a page of pictures, SUV audit and geometry for every patient (0.4 s each)")
+    pages: bool = setting(True, "a page of pictures, SUV audit and geometry for every patient (0.4 s each, once)")
 
 
 class RunSettings(Section):
