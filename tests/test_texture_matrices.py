@@ -30,6 +30,7 @@ from mtdlr.texture import (
     paper1456,
     shape,
     sizes,
+    spline,
 )
 from mtdlr.texture.discretise import bin_edges
 from mtdlr.texture.discretise import discretise as discretised
@@ -228,7 +229,9 @@ def test_each_kernel_is_compiled_once() -> None:
         values.flags.writeable = mask.flags.writeable = False
         for profile in (paper1456(10.0), ibsi(10.0, resegment=(-100.0, None))):
             extract(values, mask, (1.0, 2.0, 3.0), profile=profile)
-    modules = (discretise, eigen, filters, firstorder, glcm, matrices, mesh, morphology, ngtdm, sizes)
+    for axis in range(3):
+        spline.spline_along(np.zeros((3, 4, 5)).transpose(2, 0, 1), axis, np.arange(3.0))
+    modules = (discretise, eigen, filters, firstorder, glcm, matrices, mesh, morphology, ngtdm, sizes, spline)
     kernels = [value for module in modules for value in vars(module).values()
                if hasattr(value, "signatures") and value.targetoptions]
     assert len(kernels) > 15

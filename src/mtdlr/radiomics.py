@@ -121,19 +121,37 @@ def _spline(image: Volume, target: Volume) -> NDArray[np.float64]:
 
 
 def _spline_values(image: Volume, target: Volume) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """(B-spline values in double precision, which of them lie inside the image or within half a voxel of it).
-
-    Voxel by voxel rather than as a matrix product: BLAS rounds by how many threads it has, and so would the features.
-    """
+    """(B-spline values in double precision, which of them lie inside the image or within half a voxel of it)."""
     near = grid.crop(image, grid.corners_mm(target), margin_mm=_SPLINE_REACH * max(image.spacing_mm))
     if near is None:
         return np.zeros(target.shape), np.zeros(target.shape, bool)
-    positions, inside = _positions(near, target), np.ones(target.shape, bool)
+    curve = ndimage.spline_filter(near.array.astype(np.float64), 3, mode="mirror")
+    lines = _lines(near, target)
+    if lines is None:
+        positions = _positions(near, target)
+        values = ndimage.map_coordinates(curve, np.stack(positions), order=3, mode="mirror", prefilter=False)
+    else:
+        order, positions = lines
+        values = curve.transpose(order)
+        for axis, p in enumerate(positions):
+            values = texture.spline_along(values, axis, p.ravel())
+        positions = [positions[order.index(axis)] for axis in range(3)]
+    inside = np.ones(target.shape, bool)
     for p, n in zip(positions, near.shape, strict=True):
         inside &= (p >= -0.5 - 1e-6) & (p <= n - 0.5 + 1e-6)
-    curve = ndimage.spline_filter(near.array.astype(np.float64), 3, mode="mirror")
-    index = np.stack(positions)
-    return np.asarray(ndimage.map_coordinates(curve, index, order=3, mode="mirror", prefilter=False)), inside
+    return np.asarray(values), inside
+
+
+def _lines(volume: Volume, target: Volume) -> tuple[list[int], list[NDArray[np.float64]]] | None:
+    """(the volume's axis along each of the target's, broadcastable positions there); None where a grid is turned."""
+    step = np.linalg.inv(volume.affine) @ target.affine
+    reach = np.abs(step[:3, :3]) * target.shape
+    order = reach.argmax(axis=0).tolist()
+    reach[order, range(3)] = 0.0
+    if sorted(order) != [0, 1, 2] or reach.sum() > 1e-6:
+        return None
+    places = np.ogrid[tuple(slice(0, n) for n in target.shape)]
+    return order, [step[old, 3] + step[old, new] * places[new] for new, old in enumerate(order)]
 
 
 def _as_itk(image: Volume, target: Volume, interpolation: texture.Interpolation) -> NDArray:

@@ -14,7 +14,8 @@ from mtdlr.texture.profile import (
     ibsi,
     paper1456,
 )
+from mtdlr.texture.spline import spline_along
 
 __all__ = ["FEATURES", "Filter", "GreyLevels", "Interpolation", "Profile", "Resampling", "bounding_box",
            "default_features", "extract", "ibsi", "is_compiled", "normalise", "paper1456", "profile_of",
-           "read_parameters", "shape"]
+           "read_parameters", "shape", "spline_along"]

@@ -30,7 +30,7 @@ from mtdlr.texture.profile import GLCM, GreyLevels, Profile, Weighting
 from mtdlr.texture.sizes import DEPENDENCE, RUN, ZONE, size_features
 
 Spacing = tuple[float, float, float]
-_CELLS = 2**20  # cells of co-occurrence matrices held at a time
+_CELLS = 2**18  # cells of co-occurrence matrices held at a time
 
 
 def extract(image: NDArray, mask: NDArray, spacing_mm: Spacing, *, profile: Profile) -> dict[str, float]:
