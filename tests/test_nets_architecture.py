@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtdlr.nets.blocks import conv_of_doubled, pointwise
+from mtdlr.nets.blocks import Standardise, conv_of_doubled, pointwise
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, dilated, n_region_statistics, region_statistics
 from mtdlr.nets.fold import folded
 from mtdlr.nets.singletask import CsnOnly, DenseNet121, SingletaskConfig
@@ -216,13 +216,40 @@ def test_region_statistics_are_those_of_the_regions():
 
 
 def test_another_scale_of_uptake_only_shifts_the_logarithms():
-    """A centre that reads every SUV 20 % higher moves log mean and log SD by log 1.2 and leaves the skewness."""
+    """A centre that reads every SUV 20 % higher moves log mean and log SD by log 1.2 and leaves everything else."""
     torch.manual_seed(0)
     image, mask = torch.rand(1, 1, 8, 8, 8) * 50, torch.zeros(1, 8, 8, 8)
     mask[:, 2:6, 2:6, 2:6] = 1.0
     change = region_statistics(image * 1.2, mask, 1) - region_statistics(image, mask, 1)
     log = torch.log(torch.tensor(1.2)).item()
-    assert change[0].tolist() == pytest.approx([0.0, log, log, 0.0, log, log, 0.0, log, log, 0.0], abs=2e-3)
+    assert change[0].tolist() == pytest.approx([0.0, log, log, 0.0, 0.0, 0.0, 0.0], abs=2e-3)
+
+
+@pytest.mark.parametrize(("place", "column"), [((4, 4, 8), 4), ((10, 10, 10), 5), ((0, 10, 10), 6)])
+def test_active_tissue_is_counted_where_it_lies(place: tuple[int, int, int], column: int):
+    """A voxel as hot as the tumour adds to the active volume near it, above it or below it, and to no other."""
+    image, mask = torch.zeros(1, 1, 12, 12, 12), torch.zeros(1, 12, 12, 12)
+    mask[:, 4:7, 4:7, 4:7] = 1.0
+    image[0, 0][mask[0].bool()] = 10.0
+    before = region_statistics(image, mask, 2)
+    image[(0, 0, *place)] = 10.0
+    change = (region_statistics(image, mask, 2) - before)[0]
+    assert change.argmax().item() == column and change[column].item() > 0.1
+    assert change.abs().sum().item() == pytest.approx(change[column].item(), abs=1e-3)
+
+
+def test_standardising_follows_the_running_figures():
+    """The first batch is brought to mean 0 and SD 1, later ones by what has been seen; scoring changes nothing."""
+    torch.manual_seed(0)
+    norm = Standardise(3)
+    first = torch.randn(64, 3) * 4 + 7
+    out = norm(first)
+    assert out.mean(0).abs().max() < 1e-5 and (out.std(0, correction=0) - 1).abs().max() < 1e-4
+    shifted = norm(first + 4.0)
+    assert (shifted.mean(0) > 0.2).all(), "a batch is not its own measure"
+    kept = {name: value.clone() for name, value in norm.state_dict().items()}
+    norm.eval()(first)
+    assert all(torch.equal(value, kept[name]) for name, value in norm.state_dict().items())
 
 
 def test_dilation_reaches_a_cube():
