@@ -1,6 +1,10 @@
 """CPU seconds and memory of the radiomics engine and of PyRadiomics on real patients, in the same run, one core.
 
-Usage: python bench/bench_radiomics.py [--memory] [--repeats N]
+Usage: python bench/bench_radiomics.py [--memory | --commands | --workers | --cache] [--repeats N] [--page PAGE]
+
+Without an option: the speed table, which --page writes between its marks. --memory: peak of a process that imports one
+engine and extracts one case from arrays. --commands: `mtdlr features` and `pyradiomics` on the same files and parameter
+file. --workers: two processes against one over all patients, CT at 1 mm. --cache: four first uses at the same moment.
 
 Features and filters of profile paper1456 (720 of the image and 16 of shape) on images that PyRadiomics resampled
 (cubic B-spline), float32 arrays in memory; reading files and resampling are left out. Needs ../shared/data/sts and the
@@ -11,6 +15,7 @@ extra [oracles]. CPU time is the best of N (default 3) for both.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 
@@ -21,7 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -70,10 +76,11 @@ def best(call: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def speed(repeats: int) -> None:
-    """Print the speed table."""
-    print("| patient | image | voxels | ours, CPU s | PyRadiomics, CPU s | ratio | largest relative difference |")
-    print("|---|---|---|---|---|---|---|")
+def speed(repeats: int, page: Path | None) -> None:
+    """Print the speed table, and put it between the marks of a page."""
+    rows = ["| patient | image | voxels | ours, CPU s | PyRadiomics, CPU s | ratio | largest relative difference |",
+            "|---|---|---|---|---|---|---|"]
+    print("\n".join(rows))
     totals = np.zeros(2)
     for patient, modality, spacing, width in CASES:
         image, mask = load(patient, modality, spacing)
@@ -83,9 +90,15 @@ def speed(repeats: int) -> None:
         times = np.array([best(mine, repeats), best(other, repeats)])
         totals += times
         voxels = int((sitk.GetArrayViewFromImage(mask) > 0).sum())
-        print(f"| {patient} | {modality} {spacing:g} mm | {voxels} | {times[0]:.3f} | {times[1]:.3f} | "
-              f"{times[1] / times[0]:.1f} | {difference:.0e} |", flush=True)
-    print(f"| all | | | {totals[0]:.3f} | {totals[1]:.3f} | {totals[1] / totals[0]:.1f} | |")
+        rows.append(f"| {patient} | {modality} {spacing:g} mm | {voxels} | {times[0]:.3f} | {times[1]:.3f} | "
+                    f"{times[1] / times[0]:.1f} | {difference:.0e} |")
+        print(rows[-1], flush=True)
+    rows.append(f"| all | | | {totals[0]:.3f} | {totals[1]:.3f} | {totals[1] / totals[0]:.1f} | |")
+    print(rows[-1])
+    if page:
+        before, rest = page.read_text().split("<!-- speed -->\n")
+        page.write_text(before + "<!-- speed -->\n" + "\n".join(rows) + "\n<!-- /speed -->"
+                        + rest.split("<!-- /speed -->")[1])
 
 
 OURS = """
@@ -137,27 +150,115 @@ import time, numpy as np
 from mtdlr import texture
 image = np.random.default_rng(0).normal(size=(20, 20, 20)) * 50
 for _ in range(2):
-    start = time.perf_counter()
+    start, used = time.perf_counter(), time.process_time()
     texture.extract(image, abs(image) > 1, (1.0, 1.0, 1.0), profile=texture.paper1456(25.0))
-    print(f"{time.perf_counter() - start:.3f}")
+    print(f"{time.perf_counter() - start:.3f} {time.process_time() - used:.3f}")
 """
 
 
 def first_call() -> None:
-    """Print the first and the second call's wall seconds in a new process, with a warm compilation cache."""
+    """Print what the first and the second call in a new process take, with a warm compilation cache."""
     run(CALLS)
-    first, second = run(CALLS).split()
-    print(f"first call in a new process {first} s, second {second} s (wall)")
+    first, first_cpu, second, second_cpu = run(CALLS).split()
+    print(f"first call in a new process {first} s, second {second} s (wall); {first_cpu} and {second_cpu} s of CPU")
+
+
+def command(*words: str) -> tuple[float, float, float]:
+    """(wall s, CPU s, peak MB of the largest process) of a command and its processes."""
+    start = time.perf_counter()
+    child = subprocess.Popen([str(Path(sys.executable).with_name(words[0])), *words[1:]], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    assert child.returncode == 0, words
+    return time.perf_counter() - start, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def cases(folder: Path, patients: Sequence[str]) -> Path:
+    """A table of CT images and masks."""
+    rows = [f"{p},{DATA / p / 'CT_image.nii.gz'},{DATA / p / 'CT_mask.nii.gz'}" for p in patients]
+    (folder / "cases.csv").write_text("\n".join(["ID,Image,Mask", *rows]) + "\n")
+    return folder / "cases.csv"
+
+
+def parameters(folder: Path, spacing: float) -> Path:
+    """The features of paper1456 as a parameter file for both."""
+    features = {name: list(names) for name, names in texture.paper1456(25.0).features.items()}
+    (folder / "own.yaml").write_text(json.dumps({
+        "setting": {"binWidth": 25, "resampledPixelSpacing": [spacing] * 3, "additionalInfo": False},
+        "imageType": {"Original": {}, "Wavelet": {}}, "featureClass": features}))
+    return folder / "own.yaml"
+
+
+def commands() -> None:
+    """Print what both command lines take for one patient's files, from start to table."""
+    print("| case | ours, MB | PyRadiomics, MB | ours, CPU s | PyRadiomics, CPU s |\n|---|---|---|---|---|")
+    for patient, spacing in (("STS_001", 1.0), ("STS_001", 2.0), ("STS_002", 1.0), ("STS_008", 1.0), ("STS_008", 2.0)):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            table, own = str(cases(folder, [patient])), str(parameters(folder, spacing))
+            _, mine, our_peak = command("mtdlr", "features", table, "-o", f"{folder}/a.csv", "--profile", own)
+            _, other, their_peak = command("pyradiomics", table, "-o", f"{folder}/b.csv", "-f", "csv", "--param", own)
+        print(f"| {patient} CT {spacing:g} mm | {our_peak:.0f} | {their_peak:.0f} | {mine:.2f} | {other:.2f} |",
+              flush=True)
+
+
+def workers(repeats: int) -> None:
+    """Print one process, two, and two commands that know nothing of one another over half the patients each, in turns.
+
+    The third is what this machine can do at best: cores that share caches or are one core's threads slow one another.
+    """
+    patients = sorted(path.name for path in DATA.iterdir())
+    print("| | wall s | CPU s | runnable before |\n|---|---|---|---|")
+    walls: dict[str, list[float]] = {"one process": [], "two processes": [], "two commands, half each": []}
+    for name in list(walls) * repeats:
+        load = Path("/proc/loadavg").read_text().split()[3].split("/")[0]
+        parts = [patients[::2], patients[1::2]] if "half" in name else [patients]
+        start = time.perf_counter()
+        with tempfile.TemporaryDirectory() as root, ThreadPoolExecutor(2) as pool:
+            used = sum(pool.map(lambda k, root=root, parts=parts, name=name: extraction(
+                Path(root) / str(k), parts[k], 2 if name == "two processes" else 1), range(len(parts))))
+        walls[name].append(time.perf_counter() - start)
+        print(f"| {name} | {walls[name][-1]:.1f} | {used:.1f} | {load} |", flush=True)
+    one, two, apart = (min(found) for found in walls.values())
+    print(f"two processes: {one / two:.2f} times one; two commands: {one / apart:.2f} times (least wall of each)")
+
+
+def extraction(folder: Path, patients: Sequence[str], count: int) -> float:
+    """CPU seconds of `mtdlr features` on the CT of some patients at 1 mm."""
+    folder.mkdir()
+    return command("mtdlr", "features", str(cases(folder, patients)), "-o", f"{folder}/a.csv", "--spacing-mm", "1",
+                   "--workers", str(count))[1]
+
+
+def cache() -> None:
+    """Print the wall seconds of four processes that compile everything into one empty cache at the same moment."""
+    with tempfile.TemporaryDirectory() as name:
+        environment = {**os.environ, "NUMBA_CACHE_DIR": name, "PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+        start = time.perf_counter()
+        started = [subprocess.Popen([sys.executable, "-c", CALLS], env=environment, stdout=subprocess.DEVNULL)
+                   for _ in range(4)]
+        codes = [process.wait() for process in started]
+        print(f"four first uses together: exit codes {codes}, {time.perf_counter() - start:.0f} s, "
+              f"{len(list(Path(name).rglob('*.nbc')))} loops cached")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("--memory", action="store_true")
+    for option in ("--memory", "--commands", "--workers", "--cache"):
+        parser.add_argument(option, action="store_true")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--page", type=Path)
     arguments = parser.parse_args()
     logging.getLogger("radiomics").setLevel(logging.CRITICAL)
     if arguments.memory:
         memory()
         first_call()
+    elif arguments.commands:
+        commands()
+    elif arguments.workers:
+        workers(arguments.repeats)
+    elif arguments.cache:
+        cache()
     else:
-        speed(arguments.repeats)
+        speed(arguments.repeats, arguments.page)

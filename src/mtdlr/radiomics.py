@@ -125,7 +125,7 @@ def _spline_values(image: Volume, target: Volume) -> tuple[NDArray[np.float64], 
     near = grid.crop(image, grid.corners_mm(target), margin_mm=_SPLINE_REACH * max(image.spacing_mm))
     if near is None:
         return np.zeros(target.shape), np.zeros(target.shape, bool)
-    curve = ndimage.spline_filter(near.array.astype(np.float64), 3, mode="mirror")
+    curve = ndimage.spline_filter(near.array, 3, output=np.float64, mode="mirror")
     lines = _lines(near, target)
     if lines is None:
         positions = _positions(near, target)

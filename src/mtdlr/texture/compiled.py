@@ -26,4 +26,5 @@ def compiled(function: Loop) -> Loop:
 def has_cache(loop: Any) -> bool:
     """Whether machine code of the loop was kept by an earlier process."""
     folder, code = loop.stats.cache_path, loop.py_func.__code__
-    return folder is not None and any(Path(folder).glob(f"*{code.co_name}-{code.co_firstlineno}.*nbi"))
+    kept = Path(folder).glob(f"*{code.co_name}-{code.co_firstlineno}.*nbi") if folder else ()
+    return any(index.stat().st_mtime >= Path(code.co_filename).stat().st_mtime for index in kept)
