@@ -164,15 +164,18 @@ class Standardise(nn.BatchNorm1d):
     alone, what a linear layer learns from it is half noise.
     """
 
+    seen: Tensor
+
     def __init__(self, n: int) -> None:
         super().__init__(n, affine=False)
+        self.register_buffer("seen", torch.zeros(1))  # batches; torch's own counter is not kept in files
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, n)."""
-        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
+        assert self.running_mean is not None and self.running_var is not None
         if self.training and self.momentum:
-            self.num_batches_tracked += 1
-            share = max(self.momentum, 1.0 / float(self.num_batches_tracked))
+            self.seen += 1.0
+            share = max(self.momentum, 1.0 / float(self.seen))
             with torch.no_grad():
                 spread = (x - self.running_mean).square().mean(0) if share < 1.0 else x.var(0, correction=0)
                 self.running_var.lerp_(spread, share)
