@@ -239,16 +239,25 @@ def test_active_tissue_is_counted_where_it_lies(place: tuple[int, int, int], col
 
 
 def test_standardising_follows_the_running_figures():
-    """The first batch is brought to mean 0 and SD 1, later ones by what has been seen; scoring changes nothing."""
+    """After one step its batch has mean 0 and SD 1, however it was cut; a later one is measured by what was seen."""
     torch.manual_seed(0)
-    norm = Standardise(3)
-    first = torch.randn(64, 3) * 4 + 7
-    out = norm(first)
-    assert out.mean(0).abs().max() < 1e-5 and (out.std(0, correction=0) - 1).abs().max() < 1e-4
-    shifted = norm(first + 4.0)
-    assert (shifted.mean(0) > 0.2).all(), "a batch is not its own measure"
+    whole, cut, first = Standardise(3), Standardise(3), torch.randn(64, 3) * 4 + 7
+    whole(first)
+    for piece in first.split((40, 24)):
+        cut(piece)
+    for norm in (whole, cut):
+        norm.settle()
+        out = norm.eval()(first)
+        assert out.mean(0).abs().max() < 1e-5 and (out.std(0, correction=0) - 1).abs().max() < 1e-4
+    assert (whole.train()(first + 4.0).mean(0) > 0.2).all(), "a batch is not its own measure"
+
+
+def test_scoring_moves_no_running_figure():
+    """A network that scores keeps its figures."""
+    norm = Standardise(3).eval()
     kept = {name: value.clone() for name, value in norm.state_dict().items()}
-    norm.eval()(first)
+    norm(torch.randn(8, 3) + 5.0)
+    norm.settle()
     assert all(torch.equal(value, kept[name]) for name, value in norm.state_dict().items())
 
 

@@ -161,26 +161,41 @@ class Standardise(nn.BatchNorm1d):
     """Vectors (b, n) to mean 0 and SD 1 by running figures, in training too.
 
     Eight patients, half of them with an event, say too little about a feature's mean and SD: standardised by each batch
-    alone, what a linear layer learns from it is half noise.
+    alone, what a linear layer learns from it is half noise. The figures move once a step, when all of its pieces and
+    processes are through (`settle`), so how a batch was cut changes nothing.
     """
 
     seen: Tensor
+    pending: Tensor
 
     def __init__(self, n: int) -> None:
         super().__init__(n, affine=False)
-        self.register_buffer("seen", torch.zeros(1))  # batches; torch's own counter is not kept in files
+        self.register_buffer("seen", torch.zeros(1))  # steps; torch's own counter is not kept in files
+        self.register_buffer("pending", torch.zeros(3, n), persistent=False)  # count, sums of x - mean and its square
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, n)."""
         assert self.running_mean is not None and self.running_var is not None
+        off = x - self.running_mean
         if self.training and self.momentum:
-            self.seen += 1.0
-            share = max(self.momentum, 1.0 / float(self.seen))
             with torch.no_grad():
-                spread = (x - self.running_mean).square().mean(0) if share < 1.0 else x.var(0, correction=0)
-                self.running_var.lerp_(spread, share)
-                self.running_mean.lerp_(x.mean(0), share)
-        return (x - self.running_mean) / torch.sqrt(self.running_var + self.eps)
+                self.pending += torch.stack([torch.ones_like(off), off, off.square()]).sum(1)
+        return off / torch.sqrt(self.running_var + self.eps)
+
+    @torch.no_grad()
+    def settle(self) -> None:
+        """Let the running figures follow what came in since the last time; the first time they are just that."""
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        count, total, square = self.pending.clone()
+        self.pending.zero_()
+        if count.min() < 1:
+            return
+        shift = total / count
+        spread = square / count - (shift.square() if self.seen == 0 else 0.0)
+        self.seen += 1.0
+        share = max(self.momentum, 1.0 / float(self.seen))
+        self.running_var.lerp_(spread, share)
+        self.running_mean += share * shift
 
 
 class RiskHead(nn.Module):

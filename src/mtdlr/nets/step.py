@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from mtdlr.nets.blocks import Standardise
 from mtdlr.nets.deepmts import DeepMTS
 from mtdlr.nets.losses import cox_loss, dice_loss, discrete_time_loss
 from mtdlr.nets.weights import Network
@@ -85,6 +86,9 @@ def backward(model: Network, pieces: Sequence[Piece], risk_set: RiskSet | None, 
         if risk is not None:
             risks[piece.places] = risk
     sum_over_processes([p.grad for p in model.parameters() if p.grad is not None] + [values])
+    for standard in (m for m in model.modules() if isinstance(m, Standardise)):
+        sum_over_processes([standard.pending])
+        standard.settle()
     return values, risks
 
 
