@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -151,6 +154,19 @@ def test_reduction_keeps_the_mean():
     small = grid.resample(volume, grid.cube((29.5, 29.5, 29.5), size=14, spacing_mm=4.0)).array
     assert abs(small.mean() - 10.0) < 0.02
     assert small.std() == pytest.approx(4.0**-1.5, rel=0.1)  # the average of 64 voxels; interpolation alone: about 0.3
+
+
+@pytest.mark.parametrize("interpolation", ["linear", "bspline"])
+def test_the_bytes_do_not_depend_on_blas_threads(interpolation):
+    """A run's workers (one thread) and a prediction (as many as there are) see the same image, to the last bit."""
+    code = ("import numpy as np; from mtdlr.imaging import grid; from mtdlr.volume import Volume;"
+            "v = Volume.on_grid(np.random.default_rng(0).normal(size=(40, 300, 300)).astype(np.float32), (3., 1., 1.));"
+            "onto = grid.cube(v.center_mm, size=128, spacing_mm=1.3);"
+            f"print(hash(grid.resample(v, onto, interpolation='{interpolation}').array.tobytes()))")
+    found = {subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=os.environ | {
+        "PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}).stdout
+        for threads in ("1", "2", "5")}
+    assert len(found) == 1
 
 
 def test_a_grid_that_misses_the_volume_is_all_outside():

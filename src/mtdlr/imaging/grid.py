@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 
 from mtdlr.volume import Volume
 
@@ -260,7 +260,10 @@ def _parallel_axes(step: NDArray[np.float64], shape: Sequence[int]) -> tuple[int
 
 def _separable(source: NDArray, shape: Sequence[int], step: NDArray[np.float64], axes: Sequence[int],
                interpolation: Interpolation, outside: float) -> NDArray:
-    """Resampling along one axis after the other: the grids are parallel."""
+    """Resampling along one axis after the other: the grids are parallel.
+
+    Weights are sparse for speed and for their one order of adding: BLAS rounds by how many threads it has.
+    """
     values = source.transpose(axes)
     position = [step[old, 3] + step[old, new] * np.arange(shape[new]) for new, old in enumerate(axes)]
     ranges = [_inside_range(p, n) for p, n in zip(position, values.shape, strict=True)]
@@ -275,13 +278,13 @@ def _separable(source: NDArray, shape: Sequence[int], step: NDArray[np.float64],
         result[tuple(ranges)] = values[np.ix_(*nearest)]
         return result
     weights = _spline_weights if interpolation == "bspline" else _overlap_weights
-    z, y, x = (weights(p, n).astype(dtype) for p, n in zip(inner, values.shape, strict=True))
+    z, y, x = (sparse.csr_array(weights(p, n).astype(dtype)) for p, n in zip(inner, values.shape, strict=True))
     if interpolation == "bspline":
         values = _prefiltered(values, dtype)
-    planes = np.empty((len(values), len(y), len(x)), dtype=dtype)
+    planes = np.empty((len(values), y.shape[0], x.shape[0]), dtype=dtype)
     for plane, source_plane in zip(planes, values, strict=True):  # one by one: a whole-body CT is large
-        plane[...] = y @ (source_plane.astype(dtype, copy=False) @ x.T)
-    result[tuple(ranges)] = np.tensordot(z, planes, axes=1)
+        plane[...] = (x @ (y @ source_plane.astype(dtype, copy=False)).T).T
+    result[tuple(ranges)] = (z @ planes.reshape(len(planes), -1)).reshape(-1, *planes.shape[1:])
     return result
 
 
