@@ -1,10 +1,12 @@
-"""What the whole chain learns from a synthetic study whose truth is known.
+"""What the whole chain learns from synthetic studies whose truth is known.
 
-    python bench/bench_learning.py FOLDER [--training 200] [--external 100] [--seed 0] [--set key=value]
+    python bench/bench_learning.py FOLDER [--seeds 0 1 2 3] [--training 200] [--external 100] [--set key=value]
+                                          [--figure slopes.svg]
 
-Writes the study into FOLDER (a second run goes on from what is there), runs it, and prints Dice out of fold and
+Writes one study a seed into FOLDER (a second run goes on from what is there), runs it, and prints Dice out of fold and
 outside, the C-index of every model beside that of the true log-hazard and of its partial sums, and the MTDLR nomogram's
-calibration slope with cross-fitted and with in-sample scores.
+calibration slope with cross-fitted and with in-sample scores. After the seeds: their means, and the slopes over all
+external patients together, which `--figure` also draws.
 """
 
 from __future__ import annotations
@@ -12,10 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
+from mtdlr.figures import calibration_figure, save
 from mtdlr.models import nomogram_predictions
 from mtdlr.pipeline import Run
 from mtdlr.stats.calibration import calibrate
@@ -25,7 +30,8 @@ from mtdlr.survival import Survival
 from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers
 
-SHOWN = ("tnm_stage", "manual_radio", "auto_radio", "single_task", "deepmts", "mtdlr")
+NOMOGRAMS = {"mtdlr": "cross-fitted scores", "mtdlr_in_sample": "in-sample scores"}
+MONTH = 60.0
 
 
 def follow_up(table: pd.DataFrame) -> Survival:
@@ -38,9 +44,10 @@ def way_to_truth(c: float, truth: float) -> float:
     return 100.0 * (c - 0.5) / (truth - 0.5)
 
 
-def show_concordance(run: Run, folder: Path) -> None:
-    """One line a model and cohort."""
+def show_concordance(run: Run, folder: Path) -> dict[tuple[str, str], float]:
+    """One line a model and cohort; the percent of the way to the truth by (cohort, model)."""
     clinical, truth = (pd.read_csv(folder / name).set_index("patient_id") for name in ("clinical.csv", "truth.csv"))
+    ways = {}
     for split in ("training", "external"):
         rows = clinical.index[clinical["split"] == split]
         surv = follow_up(clinical.loc[rows])
@@ -53,51 +60,85 @@ def show_concordance(run: Run, folder: Path) -> None:
                 c = evaluation.c
                 risk = run.models.risks.loc[run.models.risks.index.isin(rows), model].dropna()
                 r = risk.corr(truth.loc[risk.index, "log_hazard"])
-                print(f"  {model:20} C {c}  {way_to_truth(c.value, best):4.0f} % of the way; "
-                      f"correlation with the truth {r:.2f}")
+                ways[split, model] = way_to_truth(c.value, best)
+                print(f"  {model:20} C {c}  {ways[split, model]:4.0f} % of the way; correlation with the truth {r:.2f}")
+    return ways
 
 
-def show_masks(run: Run) -> None:
+def show_masks(run: Run) -> dict[tuple[str, str], float]:
     """Mean Dice by cohort; training patients' masks are out of fold."""
     dice = pd.Series({i: json.loads((folder / "score.json").read_text())["agreement"].get("dice")
                       for i, folder in run.scored.folders.items()}, dtype=float)
+    means = {}
     for split, part in dice.groupby(run.included.table["split"]):
+        means[str(split), "Dice"] = part.mean()
         print(f"Dice {split}: {part.mean():.3f} ({part.notna().sum()} patients)")
+    return means
 
 
-def show_slopes(run: Run, month: float = 60.0) -> None:
-    """Calibration slope outside of the nomogram fitted on cross-fitted and on in-sample scores."""
+def external_predictions(run: Run) -> pd.DataFrame:
+    """Follow-up of the external patients and their predicted survival from either nomogram."""
     table = run.included.table
     rows = table[table["split"] == "external"].join(run.models.scores, rsuffix="_score")
-    for name in ("mtdlr", "mtdlr_in_sample"):
-        _, predicted = nomogram_predictions(run.models.nomograms[name], rows)
-        known = predicted[month].notna()
-        slope = calibrate(predicted.loc[known, month].to_numpy(), follow_up(rows[known]), month=month).slope
-        print(f"calibration slope outside at {month:.0f} months, {name}: {slope}")
+    predicted = {name: nomogram_predictions(run.models.nomograms[name], rows)[1][MONTH] for name in NOMOGRAMS}
+    return rows[["time_months", "event"]].assign(**predicted).dropna()
+
+
+def show_slopes(predictions: pd.DataFrame, figure: Path | None = None) -> dict[tuple[str, str], float]:
+    """Calibration slope outside of the nomogram fitted on cross-fitted and on in-sample scores."""
+    found = {label: calibrate(predictions[name].to_numpy(), follow_up(predictions), month=MONTH)
+             for name, label in NOMOGRAMS.items()}
+    for label, calibration in found.items():
+        print(f"calibration slope outside at {MONTH:.0f} months, {label}: {calibration.slope} "
+              f"(observed/expected {calibration.oe})")
+    if figure is not None:
+        save(calibration_figure({MONTH: found}, endpoint="PFS", width="single"), figure)
+    return {("slope", label): calibration.slope.value for label, calibration in found.items()}
+
+
+def learn(folder: Path, seed: int, asked: argparse.Namespace) -> tuple[dict[tuple[str, str], float], pd.DataFrame]:
+    """(every figure of one seed, its external predictions)."""
+    path, workers = folder / "study.toml", Workers(asked.workers)
+    began = time.perf_counter()
+    if not path.exists():
+        write_study(folder, n_training=asked.training, n_internal=0, n_external=asked.external, seed=seed,
+                    workers=workers)
+    print(f"\nseed {seed}: study written in {time.perf_counter() - began:.0f} s")
+    began = time.perf_counter()
+    with Run(Study.load(path, asked.overrides), folder / asked.run, workers) as run:
+        figures = show_concordance(run, folder)
+        print(f"run in {time.perf_counter() - began:.0f} s")
+        figures |= show_masks(run)
+        predictions = external_predictions(run)
+        return figures | show_slopes(predictions), predictions
+
+
+def show_means(by_seed: Mapping[int, Mapping[tuple[str, str], float]]) -> None:
+    """Each figure seed by seed, with the mean."""
+    print("\nseeds " + ", ".join(map(str, by_seed)))
+    for key in next(iter(by_seed.values())):
+        values = [figures[key] for figures in by_seed.values()]
+        digits = 0 if key[0] in ("training", "external") and key[1] != "Dice" else 2
+        shown = ", ".join(f"{value:.{digits}f}" for value in values)
+        print(f"{' '.join(key):40} {shown}; mean {np.mean(values):.{digits}f}")
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--training", type=int, default=200)
     parser.add_argument("--external", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--run", default="run", help="folder of the run beside each study")
+    parser.add_argument("--figure", type=Path)
     parser.add_argument("--set", nargs="*", default=[], dest="overrides")
     asked = parser.parse_args()
-    path, workers = asked.folder / "study.toml", Workers(asked.workers)
-    began = time.perf_counter()
-    if not path.exists():
-        write_study(asked.folder, n_training=asked.training, n_internal=0, n_external=asked.external, seed=asked.seed,
-                    workers=workers)
-    print(f"study written in {time.perf_counter() - began:.0f} s")
-    began = time.perf_counter()
-    with Run(Study.load(path, asked.overrides), asked.folder / "run", workers) as run:
-        show_concordance(run, asked.folder)
-        print(f"run in {time.perf_counter() - began:.0f} s")
-        show_masks(run)
-        show_slopes(run)
+    found = {seed: learn(asked.folder / f"s{seed}", seed, asked) for seed in asked.seeds}
+    show_means({seed: figures for seed, (figures, _) in found.items()})
+    print("all external patients together:")
+    show_slopes(pd.concat([predictions for _, predictions in found.values()]), asked.figure)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From a checkpoint to risk, mask and explanation."""
+"""From a checkpoint to risk and mask."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from mtdlr.errors import ScanError
-from mtdlr.infer import (
-    Checkpoint,
-    attribution,
-    mask_agreement,
-    score,
-    tumour_mask,
-)
+from mtdlr.infer import Checkpoint, mask_agreement, score, tumour_mask
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build
@@ -131,29 +125,3 @@ def test_agreement_is_symmetric_and_perfect_with_itself(a: np.ndarray, b: np.nda
     if a.any():
         same = mask_agreement(a, a, (2.0, 1.0, 1.0))
         assert same.dice == 1.0 and same.hausdorff95_mm == 0.0
-
-
-def test_attributions_add_up_to_the_risk_over_air():
-    """Integrated gradients are complete: their sum is the patient's risk less that of air; shares add up to one."""
-    checkpoint = _checkpoint(0, SingletaskConfig(width=0.25))
-    mask = np.zeros((32, 32, 32), bool)
-    mask[12:20, 12:20, 12:20] = True
-    found = attribution(checkpoint, IMAGE, mask, spacing_mm=(4.0, 4.0, 4.0), steps=64)
-    air = np.broadcast_to(IMAGE.min((1, 2, 3), keepdims=True), IMAGE.shape)
-    rise = score(checkpoint, IMAGE).risk - score(checkpoint, air).risk
-    assert found.maps.shape == IMAGE.shape and found.maps.sum() == pytest.approx(rise, abs=0.02 + 0.05 * abs(rise))
-    assert sum(found.share.values()) == pytest.approx(1.0) and 0.0 < found.outside < 1.0
-    assert all(p.grad is None for p in checkpoint.model.parameters())
-
-
-def test_near_the_tumour_means_within_10_mm():
-    """With voxels of 4 mm two more voxels along an axis are near, the third is not."""
-    checkpoint = _checkpoint(0, SingletaskConfig(width=0.25))
-    mask = np.zeros((32, 32, 32), bool)
-    mask[16, 16, 16] = True
-    found = attribution(checkpoint, IMAGE, mask, spacing_mm=(4.0, 4.0, 4.0), steps=1)
-    total = np.abs(found.maps).sum()
-    assert found.share["pet tumour"] == pytest.approx(abs(found.maps[0, 16, 16, 16]) / total, rel=1e-4)
-    grid = np.sqrt(((np.stack(np.mgrid[:32, :32, :32]) - 16) ** 2).sum(0)) * 4.0
-    assert found.share["ct near"] == pytest.approx(np.abs(found.maps[1][(grid > 0) & (grid <= 10)]).sum() / total,
-                                                   rel=1e-4)

@@ -12,17 +12,19 @@ ROWS = [
     {"errors", "estimate", "volume", "survival", "versions"},
     {"study", "store", "workers"},
     {"imaging", "nets", "texture", "stats"},
-    {"clinical", "cohort", "prepared", "prepare", "train", "infer", "radiomics", "robustness", "diagnostics", "score",
-     "signature", "nomogram", "nomogram_axes", "nomogram_published", "evaluate", "models", "results"},
-    {"tables", "documents", "figures", "calculator", "report_figures", "report_patients", "report", "bundle", "predict",
-     "check", "check_table", "feature_table", "feature_frame", "template", "status"},
+    {"clinical", "cohort", "prepared", "prepare", "train", "infer", "explain", "radiomics", "robustness",
+     "diagnostics", "score", "signature", "nomogram", "nomogram_axes", "nomogram_published", "evaluate", "models",
+     "results"},
+    {"tables", "documents", "figures", "calculator", "report_figures", "report_masks", "report_explained",
+     "report_patients", "report", "bundle", "predict", "check", "check_table", "feature_table", "feature_frame",
+     "template", "status"},
     {"jobs", "pipeline"},
     {"cli", "synthetic", "__main__", "__init__"},
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 HOMES = {
     "pydicom": {"imaging", "synthetic"}, "highdicom": {"imaging", "synthetic"}, "SimpleITK": {"imaging"},
-    "nibabel": {"imaging"}, "torch": {"nets", "train", "infer", "score"}, "safetensors": {"nets"},
+    "nibabel": {"imaging"}, "torch": {"nets", "train", "infer", "explain", "score"}, "safetensors": {"nets"},
     "matplotlib": {"figures"}, "typer": {"cli"}, "pywt": {"texture"},
     "jinja2": {"report", "report_patients", "calculator"},
 }

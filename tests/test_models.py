@@ -131,6 +131,23 @@ def test_horizons_nobody_reached_are_not_estimated() -> None:
     assert all(np.isnan(auc.auc.value) for auc in found.auc.values())
 
 
+def test_calibration_cautions_are_said() -> None:
+    """Too few events to judge a calibration is a warning that names the model, the cohort and the horizon."""
+    said = [p for p in _models(*_study_data()).problems if p.code == "W-CALIBRATIONEVENTS"]
+    assert any(p.where == "MTDLR in the external cohort, 12 months" for p in said)
+    assert len({p.where for p in said}) == len(said)
+
+
+def test_the_comparison_takes_as_many_resamples_as_it_is_told() -> None:
+    """evaluate.bootstrap is the number of resamples behind a bootstrap comparison, and the seed makes it repeatable."""
+    table, *_ = _study_data()
+    rng = np.random.default_rng(0)
+    risks = pd.DataFrame({"stage": (table["tnm"] == "IVa").astype(float), "mtdlr": rng.normal(size=len(table))})
+    few, again, many = (evaluate(risks, {}, table, (12.0,), STUDY.evaluate.model_copy(update={
+        "comparison": "bootstrap", "bootstrap": n}))["mtdlr", "training"].concordance_vs_stage for n in (50, 50, 400))
+    assert few == again != many
+
+
 def test_a_level_without_patients_and_scores_that_do_not_vary() -> None:
     """A stage level that training lacks is left out of the nomogram; a constant score too; nothing left is an error."""
     table, *_ = _study_data()

@@ -46,7 +46,7 @@ TABLES = tuple(f"table{k}.csv" for k in (1, 2, 3, 4))
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic study of 60 patients, the external ones as DICOM with a canary in identifying tags and file names."""
     path = write_study(tmp_path_factory.mktemp("study"), n_training=44, n_internal=8, n_external=8, seed=4,
-                       workers=Workers(2))
+                       voxel_scale=1.6, workers=Workers(2))
     for number, file in enumerate(sorted((path.parent / "centerB").rglob("*.dcm"))):
         dataset = pydicom.dcmread(file)
         dataset.PatientIdentityRemoved = "NO"
@@ -85,8 +85,8 @@ def _ends(group: int, seconds: float = 20.0) -> bool:
 
 def test_a_run_leaves_everything_it_promises(finished: Run) -> None:
     """Report, tables in every format, figures, nomogram, calculator, scores and the frozen model are there."""
-    for name in ("report.html", "nomogram.json", "calculator.html", "scores.csv", "evaluation.json", "cohort.csv",
-                 "problems.json", "bundle/bundle.json", "figures/figure2a.svg", "figures/figure3a.pdf",
+    for name in ("report.html", "nomogram.json", "calculator.html", "scores.csv", "masks.csv", "evaluation.json",
+                 "cohort.csv", "problems.json", "bundle/bundle.json", "figures/figure2a.svg", "figures/figure3a.pdf",
                  "figures/figure4a.png"):
         assert (finished.folder / name).stat().st_size > 0, name
     for table in TABLES:
@@ -94,6 +94,7 @@ def test_a_run_leaves_everything_it_promises(finished: Run) -> None:
     page = (finished.folder / "report.html").read_text()
     words = re.sub(r"data:[^\"']*|http-equiv|http://www.w3.org", "", page)  # a picture's letters may spell anything
     assert "http" not in words, "the page must stand alone"
+    assert "<h2>Where the risk comes from" in page
     assert page.index("<h2>Warnings first") < page.index("<h2>Study flow")
 
 
@@ -239,8 +240,9 @@ def test_no_output_names_the_patient(finished: Run, study_file: Path, tmp_path: 
     prediction wrote, in its name or in what is packed in it."""
     secrets = _secrets(study_file)
     patient = study_file.parent / "centerB" / finished.included.of("external").ids[0]
-    predicted = Bundle.load(finished.folder / "bundle").predict(patient, clinical={"tnm_stage": "III"})
+    predicted = Bundle.load(finished.folder / "bundle").predict(patient, clinical={"tnm_stage": "III"}, explain=True)
     write_prediction(predicted, tmp_path / "prediction")
+    assert predicted.as_dict()["attribution"]["outside"] > 0 and (tmp_path / "prediction" / "attribution.png").is_file()
     files = [p for folder in (finished.folder, tmp_path / "prediction") for p in folder.rglob("*") if p.is_file()]
     assert {".html", ".json", ".csv", ".pdf", ".png", ".jpg", ".svg", ".xlsx", ".docx", ".gz", ".npy"} <= {
         p.suffix for p in files}

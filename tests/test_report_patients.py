@@ -18,7 +18,8 @@ from mtdlr.imaging import grid, nifti
 from mtdlr.imaging.layout import discover
 from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.report import _template
-from mtdlr.report_figures import draw_patient, page_name, write_patients
+from mtdlr.report_figures import draw_attribution, draw_patient, page_name, write_patients
+from mtdlr.report_masks import mask_table
 from mtdlr.report_patients import Page, geometry_of, pages_of, write_pages
 from mtdlr.results import Results
 from mtdlr.study import PrepareSettings, Study
@@ -53,7 +54,8 @@ def results(patient: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory)
     for number, (name, scan) in enumerate(scans.items()):
         made = prepare(read_patient(scan, SETTINGS), SETTINGS, patient_id=name)
         made.save(folder / f"prepared{number}")
-        score = {"agreement": {"dice": 0.8} if made.mask is not None else {}, "problems": []}
+        agreement = {"dice": 0.8, "hausdorff95_mm": 4.0, "volume_ml": 12.0, "reference_ml": 10.0}
+        score = {"agreement": agreement if made.mask is not None else {}, "problems": []}
         (folder / f"scored{number}").mkdir()
         (folder / f"scored{number}" / "score.json").write_text(json.dumps(score))
         nifti.write(folder / f"scored{number}" / "mask.nii.gz", grid.mask_onto(patient.manual_mask, made.region))
@@ -64,8 +66,15 @@ def results(patient: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory)
     for number, drawn in enumerate(pictures.values()):
         drawn.mkdir()
         draw_patient(folder / f"prepared{number}", folder / f"scored{number}", drawn / "picture.jpg")
+    pet = pd.DataFrame({"suv_max": [9.0, np.nan], "tlg_g_2_5": [40.0, np.nan]}, index=[PLAIN, ODD])
+    (folder / "explained").mkdir()
+    (folder / "explained" / "attribution.json").write_text(json.dumps({
+        "share": {f"{c} {p}": 1 / 6 for c in ("pet", "ct") for p in ("tumour", "near", "elsewhere")},
+        "outside": 2 / 3, "tumour_volume": 0.02}))
+    draw_attribution(made, made.region, np.zeros((2, 32, 32, 32), np.float32), folder / "explained" / "attribution.jpg")
     return SimpleNamespace(study=Study(), cohort=Cohort(table, scans), models=models,  # type: ignore[return-value]
-                           pictures=pictures,
+                           pictures=pictures, explained={PLAIN: folder / "explained"},
+                           pet_parameters={"manual": pet, "auto": pet * 1.1},
                            prepared={name: folder / f"prepared{n}" for n, name in enumerate(scans)},
                            scored={name: folder / f"scored{n}" for n, name in enumerate(scans)})
 
@@ -74,18 +83,20 @@ def results(patient: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory)
 def written(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report") / "patients"
     write_patients(results, folder)
-    write_pages(pages_of(results), _template("patient"), folder, "A study")
+    write_pages(pages_of(results, mask_table(results)), _template("patient"), folder, "A study")
     return folder
 
 
 def page(results: Results, name: str) -> Page:
-    return next(p for p in pages_of(results) if p.id == name)
+    return next(p for p in pages_of(results, mask_table(results)) if p.id == name)
 
 
 def test_each_patient_has_a_page_and_a_picture(written: Path) -> None:
-    """Two files a patient, together below 250 kB; every link and picture of a page is there."""
+    """Two files a patient and a third of the explained one, together below 250 kB a patient; every link and picture of
+    a page is there."""
     names = sorted(p.name for p in written.iterdir())
-    assert names == sorted(f"{page_name(i)}{suffix}" for i in (PLAIN, ODD) for suffix in (".html", ".jpg"))
+    assert names == sorted([f"{page_name(i)}{suffix}" for i in (PLAIN, ODD) for suffix in (".html", ".jpg")]
+                           + [f"{PLAIN}-risk.jpg"])
     assert sum(p.stat().st_size for p in written.iterdir()) < 2 * 250_000
     for file in written.glob("*.html"):
         links = set(re.findall(r'(?:href|src)="([^"#]+)', file.read_text())) - {"../report.html"}
@@ -112,6 +123,14 @@ def test_geometry_is_told_in_words(results: Results) -> None:
     assert geometry_of({}) == []
 
 
+def test_masks_and_risk_are_told_where_they_are_known(results: Results) -> None:
+    """Volume and SUV parameters of both masks with their difference, and the shares of the risk; else nothing."""
+    shown, odd = page(results, PLAIN), page(results, ODD)
+    assert shown.masks == [("Volume (ml)", "12.00", "10.00", "+20.0"), ("SUVmax (g/ml)", "9.90", "9.00", "+10.0"),
+                           ("TLG, SUV 2.5 and above (g)", "44.00", "40.00", "+10.0")]
+    assert shown.shares[1] == ("within 10 mm of it", "16.7%", "16.7%") and (odd.masks, odd.shares) == ([], [])
+
+
 def test_a_patient_without_mask_or_header_has_a_page(written: Path, results: Results) -> None:
     """NIfTI says that its SUV is as given; an id that is markup and a path is shown as text and stays in the folder."""
     shown = page(results, ODD)
@@ -131,7 +150,7 @@ def test_an_older_run_without_audit_has_pages(results: Results, tmp_path: Path) 
         flat.unlink()
     old = SimpleNamespace(**vars(results) | {"prepared": dict(results.prepared) | {PLAIN: folder}})
     draw_patient(folder, results.scored[PLAIN], tmp_path / f"{PLAIN}.jpg")
-    write_pages(pages_of(old), _template("patient"), tmp_path, "t")  # type: ignore[arg-type]
+    write_pages(pages_of(old, mask_table(results)), _template("patient"), tmp_path, "t")  # type: ignore[arg-type]
     assert "kept no audit" in (tmp_path / f"{PLAIN}.html").read_text()
 
 

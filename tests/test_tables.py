@@ -36,7 +36,8 @@ def results() -> Results:
                                              "t": ["T1", "T2", "T3"]}}, "nomogram": {"months": [12, 24]}})
     table["t"] = rng.choice(["T1", "T2"], len(table))
     pet = pd.DataFrame({"suv_max": rng.gamma(5, 2, len(table))}, index=table.index)
-    return Results(study, Cohort(table, {}), {}, {}, {}, features, pet, _models(table, folds, raw, features), ())
+    return Results(study, Cohort(table, {}), {}, {}, {}, features, {"manual": pet},
+                   _models(table, folds, raw, features), ())
 
 
 def _rows(table: Table) -> dict[str, tuple[str, ...]]:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from scipy import ndimage
 
 from mtdlr.errors import FitError, StoreError
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.study import DeepmtsSettings, SingletaskSettings, Study
-from mtdlr.train import Case, Progress, learning_rate, train
+from mtdlr.train import Case, Progress, _judge, _Run, learning_rate, train
 
 TINY = DeepmtsSettings(width=0.25, epochs=3, segmentation_epochs=1, batch_size=4, learning_rate=3e-3, near_voxels=1)
 SINGLE = SingletaskSettings(width=0.25, epochs=2, batch_size=4, learning_rate=3e-3)
@@ -45,6 +46,18 @@ def ball_cases(n: int, seed: int = 0) -> list[Case]:
 
 
 CASES = ball_cases(14)
+
+
+@pytest.mark.parametrize(("scores", "error", "kept"), [
+    ((0.5, 0.9, 0.85, 0.8), 0.3, 3), ((0.5, 0.9, 0.2, 0.2), 0.05, 1), ((0.5, 0.6, 0.7, 0.7), 0.0, 3)])
+def test_the_latest_epoch_that_is_no_worse_is_kept(scores: tuple[float, ...], error: float, kept: int):
+    """Weights are those of the last epoch whose smoothed score is within a standard error of the best one's."""
+    run = _Run(torch.nn.Linear(1, 1), torch.optim.SGD([torch.zeros(1)]))  # type: ignore[arg-type]
+    for run.epoch, score in enumerate(scores):
+        with torch.no_grad():
+            run.model.weight.fill_(run.epoch)
+        _judge(run, {"val_c_index": score, "val_c_se": error}, joint=True)
+    assert run.best_epoch == kept == run.best["weight"].item()
 
 
 def test_a_training_leaves_weights_description_and_log_and_nothing_else(tmp_path: Path):

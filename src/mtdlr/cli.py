@@ -132,13 +132,15 @@ def predict(
                                                           "description; repeatable.")] = None,
     uptake_min: Annotated[float | None, typer.Option(help="Minutes from injection to scan, where the headers lack "
                                                           "them.", min=1)] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also show where in the images the risk came from: seconds "
+                                                            "on the quick grid, minutes on the full one.")] = False,
     as_json: Json = False,
 ) -> None:
     """Predict one patient with a frozen model: mask, risk, survival at the horizons, nomogram points."""
     from mtdlr.predict import Bundle, write_prediction
 
     prediction = Bundle.load(bundle).predict(patient, clinical=_pairs(clinical or []),
-                                                series=series or (), uptake_min=uptake_min)
+                                                series=series or (), uptake_min=uptake_min, explain=explain)
     write_prediction(prediction, output)
     _print(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}")
 

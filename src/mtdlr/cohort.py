@@ -80,6 +80,11 @@ class Cohort:
         """The given patients, in table order."""
         return replace(self, table=self.table[self.table.index.isin(list(ids))])
 
+    def some_of_each(self, count: int) -> list[str]:
+        """The first ids of every split, about `count` in all."""
+        share = -(-count // len(self.splits))
+        return [i for split in self.splits for i in self.of(split).ids[:share]]
+
 
 def read_cohort(settings: CohortSettings, *, tolerant: bool = False) -> Cohort:
     """Every patient that has both a clinical row and scans; those without scans are named in the problems.

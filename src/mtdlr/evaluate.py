@@ -134,11 +134,11 @@ def _evaluate_one(
     risk, stage = risks[model].to_numpy(float)[rows], risks[STAGE].to_numpy(float)[rows]
     auc, versus = _discriminate(model, risk, stage, surv, months, settings)
     compared = None if model == STAGE else compare_concordance(
-        risk, stage, surv, method=settings.comparison, seed=settings.seed).difference
+        risk, stage, surv, method=settings.comparison, resamples=settings.bootstrap, seed=settings.seed).difference
     calibration = {} if predicted is None else _calibrate(predicted[rows], surv, months, settings, split == "training")
     groups = risk_groups(risk, cutoff, surv, settings.group_hr)
     return Evaluation(model, split, int(rows.sum()), surv.n_events, concordance(risk, surv), compared, auc, versus,
-                      calibration, groups, tuple(_notes(model, split, lost, groups)))
+                      calibration, groups, tuple(_notes(model, split, lost, groups, calibration)))
 
 
 def _discriminate(
@@ -161,11 +161,16 @@ def _calibrate(
                              development=development) for month in months}
 
 
-def _notes(model: str, split: str, lost: int, groups: Groups | None) -> list[Problem]:
+def _notes(
+    model: str, split: str, lost: int, groups: Groups | None, calibration: Mapping[float, Calibration]
+) -> list[Problem]:
     where = f"{MODELS.get(model, model)} in the {split} cohort"
     notes = []
     if lost:
         notes.append(Problem("W-NOSCORE", f"{lost} patients without a score are left out", where=where))
     if groups is None:
         notes.append(Problem("W-NOGROUPS", "the training cut-off does not split this cohort", where=where))
+    for month, judged in calibration.items():
+        notes += [problem.at(f"{where}, {month:g} months") for problem in judged.warnings
+                  if problem.code != "W-HLBINARY"]  # said in the report where that test is printed
     return notes

@@ -1,8 +1,7 @@
-"""From a checkpoint and a prepared image to a risk and a tumour mask, and where in the image the risk came from."""
+"""From a checkpoint and a prepared image to a risk and a tumour mask."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +12,9 @@ from scipy import ndimage
 from mtdlr.errors import Problem, ScanError
 from mtdlr.nets.weights import Checkpoint
 
-__all__ = [
-    "Attribution", "Checkpoint", "MaskAgreement", "Score", "attribution", "mask_agreement", "score", "tumour_mask",
-]
+__all__ = ["Checkpoint", "MaskAgreement", "Score", "checked_image", "mask_agreement", "score", "tumour_mask"]
 
 FALLBACK_SUV = 2.5
-NEAR_MM = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +36,9 @@ def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> Score:
     Raises:
         ScanError: E-IMAGE for another shape, an axis under 32, or values that are not finite.
     """
+    scorer, x = checkpoint.scorer, torch.from_numpy(checked_image(image)).unsqueeze(0)
     with torch.inference_mode():
-        output = checkpoint.scorer(torch.from_numpy(_checked(image)).unsqueeze(0))
+        output = scorer(x)
     probability = output.probability
     return Score(float(output.risk[0]), None if probability is None else probability[0].float().cpu().numpy())
 
@@ -109,56 +106,12 @@ def mask_agreement(mask: NDArray[np.bool_], reference: NDArray[np.bool_],
                          int(reference.sum()) * voxel_ml)
 
 
-@dataclass(frozen=True, eq=False)
-class Attribution:
-    """Where a risk came from.
+def checked_image(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The image as float32.
 
-    Args:
-        maps: (2, z, y, x) float32, what each voxel of PET and CT adds to the risk over an image of air.
-        share: part of the absolute sum by channel and place: `pet tumour`, `pet near`, `pet elsewhere`, `ct ...`;
-            they add up to 1.
-        outside: the part of all that lies outside the tumour.
+    Raises:
+        ScanError: E-IMAGE where a network cannot read it.
     """
-
-    maps: NDArray[np.float32]
-    share: Mapping[str, float]
-
-    @property
-    def outside(self) -> float:
-        """The share from outside the tumour."""
-        return 1.0 - self.share["pet tumour"] - self.share["ct tumour"]
-
-
-def attribution(checkpoint: Checkpoint, image: NDArray[np.float32], mask: NDArray[np.bool_], *,
-                spacing_mm: tuple[float, float, float], steps: int = 16) -> Attribution:
-    """Integrated gradients of the risk, and how much of them lies in the tumour, within 10 mm of it, and elsewhere.
-
-    Args:
-        checkpoint: the network.
-        image: (2, z, y, x).
-        mask: (z, y, x), the tumour.
-        spacing_mm: voxel size (z, y, x), mm.
-        steps: points on the way from an image of air (each channel's least value) to the patient.
-
-    Reference: Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017.
-    """
-    x = torch.from_numpy(_checked(image)).unsqueeze(0)
-    air = x.amin((2, 3, 4), keepdim=True)
-    gradient = torch.zeros_like(x)
-    for k in range(steps):
-        point = (air + (x - air) * ((k + 0.5) / steps)).requires_grad_()
-        with torch.enable_grad():
-            gradient += torch.autograd.grad(checkpoint.model(point).risk.sum(), point)[0]
-    maps = (gradient * (x - air) / steps)[0].numpy()
-    distance = ndimage.distance_transform_edt(~mask, sampling=spacing_mm) if mask.any() else np.full(mask.shape, np.inf)
-    places = {"tumour": mask, "near": ~mask & (distance <= NEAR_MM), "elsewhere": ~mask & (distance > NEAR_MM)}
-    total = float(np.abs(maps).sum()) or 1.0
-    return Attribution(maps, {f"{channel} {name}": float(np.abs(maps[c][where]).sum()) / total
-                              for c, channel in enumerate(("pet", "ct")) for name, where in places.items()})
-
-
-def _checked(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The image as float32, or an error that says why a network cannot read it."""
     image = np.array(image, dtype=np.float32)  # a copy: torch warns of memory it cannot write to
     if image.ndim != 4 or image.shape[0] != 2 or min(image.shape[1:]) < 32:
         raise ScanError(Problem("E-IMAGE", "a network image has two channels and every axis at least 32",

@@ -30,6 +30,7 @@ from mtdlr.survival import Survival
 
 NetworkName = Literal["deepmts", "csn-only", "densenet121-3d"]
 if TYPE_CHECKING:
+    from mtdlr.models import Scale
     from mtdlr.results import Results
 
 
@@ -189,6 +190,36 @@ def draw(job: Draw) -> Path:
     from mtdlr.report_figures import draw_patient
 
     return job.store.make(job.recipe, lambda folder: draw_patient(job.prepared, job.scored, folder / "picture.jpg"))
+
+
+@dataclass(frozen=True)
+class Explain:
+    """Some patients as (recipe, prepared folder, scored folder, fold or None), and DeepMTS of every fold."""
+
+    store: Store
+    patients: Sequence[tuple[Recipe, Path, Path, int | None]]
+    networks: Sequence[Path]
+    scales: Sequence[Scale]
+    threads: int
+
+
+def explain(job: Explain) -> None:
+    """attribution.json and attribution.jpg of every patient of the job; the networks are loaded once."""
+    from mtdlr.explain import explain_patient
+    from mtdlr.prepare import Prepared
+    from mtdlr.report_figures import draw_attribution
+    from mtdlr.score import load_mask, load_networks
+
+    networks = load_networks({"deepmts": job.networks}, job.threads)["deepmts"]
+
+    def build(folder: Path, prepared: Path, scored: Path, fold: int | None) -> None:
+        patient, mask = Prepared.load(prepared), load_mask(scored)
+        found = explain_patient(patient.image, mask, networks, job.scales, fold)
+        (folder / "attribution.json").write_text(json.dumps(found.as_dict(), indent=1))
+        draw_attribution(patient, mask, found.maps, folder / "attribution.jpg")
+
+    for recipe, *patient in job.patients:
+        job.store.make(recipe, lambda folder, p=tuple(patient): build(folder, *p))  # type: ignore[misc]
 
 
 def report(store: Store, recipe: Recipe, results: Results) -> Path:

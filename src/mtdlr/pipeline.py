@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -170,12 +170,12 @@ class Run:
     def scored(self) -> Stored:
         """Each patient's risks from every network, and the predicted mask."""
         recipes = {id_: self._score_recipe(id_) for id_ in self.included.ids}
-        todo = [i for i, recipe in recipes.items() if self.store.find(recipe) is None]
-        work = [jobs.Score(self.store, [(recipes[i], self.prepared.folders[i], self._fold_of(i)) for i in todo[k::n]],
-                           self.networks, self.study.score, self.workers.threads)
-                for n in [min(self.workers.count, len(todo))] for k in range(n)]
-        values_of(run_jobs(jobs.score, work, self.workers, label="score"))
-        folders = {i: self.store.folder(recipe) for i, recipe in recipes.items()}
+
+        def job(patients: Sequence[str]) -> jobs.Score:
+            return jobs.Score(self.store, [(recipes[i], self.prepared.folders[i], self._fold_of(i)) for i in patients],
+                              self.networks, self.study.score, self.workers.threads)
+
+        folders = self._in_shares(jobs.score, job, recipes, "score")
         return Stored(folders, {i: r.key for i, r in recipes.items()}, _left_with(folders, "score.json"))
 
     def _score_recipe(self, patient: str) -> Recipe:
@@ -287,12 +287,28 @@ class Run:
         return dict(zip(recipes, values_of(self._do(jobs.draw, work, "pictures")), strict=True))
 
     @cached_property
+    def explained(self) -> dict[str, Path]:
+        """Where the risk of each patient that the report shows came from."""
+        scales = self.scores.scales["deepmts"]
+        recipes = {i: Recipe("explain", {"scales": [asdict(scale) for scale in scales]},
+                             {"prepared": self.prepared.keys[i], "mask": self.scored.keys[i]})  # that of its networks
+                   for i in self.included.some_of_each(self.study.report.thumbnails)}
+
+        def job(patients: Sequence[str]) -> jobs.Explain:
+            return jobs.Explain(self.store, [(recipes[i], self.prepared.folders[i], self.scored.folders[i],
+                                              self._fold_of(i)) for i in patients],
+                                self.networks["deepmts"], scales, self.workers.threads)
+
+        return self._in_shares(jobs.explain, job, recipes, "explain")
+
+    @cached_property
     def results(self) -> Results:
         """Everything that tables, figures, report and bundle are made from."""
         write_atomic(self.folder / "problems.json", json.dumps([p.as_dict() for p in self.problems], indent=1))
         return Results(self.study, self.included, self.prepared.folders, self.scored.folders, self.networks,
-                       self.feature_tables, self._table_of(self.features["manual"], "pet_parameters"), self.models,
-                       tuple(self.problems), self.pictures)
+                       self.feature_tables,
+                       {source: self._table_of(self.features[source], "pet_parameters") for source in SOURCES},
+                       self.models, tuple(self.problems), self.pictures, self.explained)
 
     @cached_property
     def report(self) -> Path:
@@ -301,7 +317,7 @@ class Run:
         recipe = Recipe("report", settings, {
             "scored": digest(self.scored.keys), "prepared": digest(self.prepared.keys),
             "features": digest({s: stored.keys for s, stored in self.features.items()}),
-            "models": self.models.digest, "problems": digest([str(p) for p in self.problems])})
+            "models": self.models.digest, "problems": digest([str(p) for p in self.problems])}, version=2)
         return self._publish(jobs.report(self.store, recipe, self.results), self.folder)
 
     @cached_property
@@ -327,6 +343,15 @@ class Run:
         todo = [job for job, folder in zip(work, found, strict=True) if folder is None]
         outcomes = iter(run_jobs(function, todo, self.workers, label=label))
         return [Outcome(folder) if folder else next(outcomes) for folder in found]
+
+    def _in_shares(
+        self, function: Any, job: Callable[[Sequence[str]], Any], recipes: Mapping[str, Recipe], label: str
+    ) -> dict[str, Path]:
+        """Each patient's folder, of jobs that take a share of the patients each, so that networks are loaded once."""
+        todo = [i for i, recipe in recipes.items() if self.store.find(recipe) is None]
+        count = min(self.workers.count, len(todo))
+        values_of(run_jobs(function, [job(todo[k::count]) for k in range(count)], self.workers, label=label))
+        return {i: self.store.folder(recipe) for i, recipe in recipes.items()}
 
     def _publish(self, folder: Path, target: Path) -> Path:
         """The stored result as plain files where the user looks for them."""

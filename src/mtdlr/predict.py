@@ -14,7 +14,8 @@ import pandas as pd
 from mtdlr.bundle import Frozen, read_bundle
 from mtdlr.errors import Problem, ScanError, TableError
 from mtdlr.estimate import Estimate
-from mtdlr.figures import nomogram_figure, save, scan_figure
+from mtdlr.explain import Attribution, explain_patient
+from mtdlr.figures import attribution_figure, nomogram_figure, save, scan_figure
 from mtdlr.imaging import nifti
 from mtdlr.imaging.layout import ScanSet, discover, given_files
 from mtdlr.models import IN_SAMPLE, combine_scores
@@ -41,6 +42,7 @@ class Prediction:
         mask: the predicted tumour on the network grid.
         prepared: the patient as the networks saw it.
         problems: warnings of every step.
+        attribution: where the DeepMTS-Score came from, if that was asked for.
     """
 
     risk: float
@@ -53,6 +55,7 @@ class Prediction:
     prepared: Prepared
     nomogram: Nomogram
     problems: tuple[Problem, ...]
+    attribution: Attribution | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; no images."""
@@ -61,6 +64,7 @@ class Prediction:
             "survival": {f"{month:g}": {"value": e.value, "low": e.low, "high": e.high}
                          for month, e in self.survival.items()},
             "clinical": dict(self.clinical), "mask_ml": float(self.mask.array.sum() * self.mask.voxel_ml),
+            **({} if self.attribution is None else {"attribution": self.attribution.as_dict()}),
             "problems": [p.as_dict() for p in self.problems], "note": RESEARCH,
         }
 
@@ -94,6 +98,7 @@ class Bundle:
     def predict(
         self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,
         clinical: Mapping[str, Any] | None = None, series: Sequence[str] = (), uptake_min: float | None = None,
+        explain: bool = False,
     ) -> Prediction:
         """The prediction for one patient.
 
@@ -102,6 +107,7 @@ class Bundle:
             clinical: the stage, under its column's name.
             series: DICOM series to take instead of those chosen (UID, key or pattern of the description).
             uptake_min: minutes from injection to scan, where the headers lack them.
+            explain: also say where in the images the DeepMTS-Score came from (minutes, on the full grid).
 
         Raises:
             ScanError: what reading and preparing raise; E-MANYPATIENTS where the folder holds several.
@@ -111,9 +117,9 @@ class Bundle:
         settings = self.frozen.study.prepare
         settings = settings.model_copy(update={"uptake_min": uptake_min or settings.uptake_min})
         scan = read_patient(_one_scan(patient, pet, ct), settings, series=series)
-        return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row)
+        return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row, explain=explain)
 
-    def predict_prepared(self, prepared: Prepared, clinical: Mapping[str, Any]) -> Prediction:
+    def predict_prepared(self, prepared: Prepared, clinical: Mapping[str, Any], *, explain: bool = False) -> Prediction:
         """The prediction for a patient that is prepared already."""
         study = self.frozen.study
         scored = score_patient(prepared, self.networks, None, study.score)
@@ -122,7 +128,10 @@ class Bundle:
         features, found = patient_features(prepared, scored.mask, study.radiomics)
         auto = self.frozen.signatures["auto"].score(pd.DataFrame([features], index=["patient"]))
         row = deep.assign(auto_radio=auto, **{name: value for name, value in clinical.items()})
-        return self._read_off(row, prepared, scored.mask, clinical, (*prepared.problems, *scored.problems, *found))
+        prediction = self._read_off(row, prepared, scored.mask, clinical,
+                                    (*prepared.problems, *scored.problems, *found))
+        return prediction if not explain else replace(prediction, attribution=explain_patient(
+            prepared.image, scored.mask, self.networks["deepmts"], self.frozen.scales["deepmts"]))
 
     def _read_off(
         self, row: pd.DataFrame, prepared: Prepared, mask: Volume, clinical: Mapping[str, Any],
@@ -161,14 +170,17 @@ class Bundle:
 
 
 def write_prediction(prediction: Prediction, folder: Path) -> None:
-    """Write prediction.json, mask.nii.gz, nomogram.svg and overview.png."""
+    """Write prediction.json, mask.nii.gz, nomogram.svg and overview.png; attribution.png where there is one."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prediction.json").write_text(json.dumps(prediction.as_dict(), indent=1))
     nifti.write(folder / "mask.nii.gz", prediction.mask)
     row = dict(prediction.clinical) | {name: prediction.scores[name] for name in ("deepmts", "auto_radio")}
     save(nomogram_figure(prediction.nomogram, patient=row), folder / "nomogram.svg")
-    save(scan_figure(prediction.prepared.pet_suv, prediction.prepared.ct_hu, {"predicted": prediction.mask}),
-         folder / "overview.png")
+    prepared, contours = prediction.prepared, {"predicted": prediction.mask}
+    save(scan_figure(prepared.pet_suv, prepared.ct_hu, contours), folder / "overview.png")
+    if prediction.attribution is not None:
+        maps = [Volume(one, prepared.affine) for one in prediction.attribution.maps]
+        save(attribution_figure(prepared.pet_suv, prepared.ct_hu, maps, contours), folder / "attribution.png")
 
 
 def _one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path | None) -> ScanSet:

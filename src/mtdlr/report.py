@@ -24,7 +24,9 @@ from mtdlr.documents import to_html, write_table
 from mtdlr.errors import Problem
 from mtdlr.evaluate import MODELS
 from mtdlr.models import IN_SAMPLE, SCORE_LABELS, nomogram_predictions
+from mtdlr.report_explained import explained_rows
 from mtdlr.report_figures import (
+    ATTRIBUTION,
     MODEL,
     make_figures,
     write_figures,
@@ -32,14 +34,23 @@ from mtdlr.report_figures import (
     write_thumbnails,
     write_training,
 )
+from mtdlr.report_masks import mask_table, overlap_rows, parameter_rows
 from mtdlr.report_patients import pages_of, write_pages
 from mtdlr.results import Results
 from mtdlr.stats.calibration import calibrate
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.kaplan_meier import median_follow_up
 from mtdlr.survival import Survival
-from mtdlr.tables import SPLIT_LABELS, estimate_text, make_tables
+from mtdlr.tables import SPLIT_LABELS, estimate_text, make_tables, p_text
 from mtdlr.versions import versions
+
+_SMALL = "With few events a large P is no evidence of good calibration."
+CALIBRATION_TESTS = {
+    "modern": ("gnd", "Greenwood-Nam-D'Agostino", _SMALL),
+    "paper": ("hl_binary", "Hosmer-Lemeshow", "The test leaves out patients censored before the horizon, which makes "
+              f"events look too frequent. {_SMALL}"),
+}
+"""By `report.mode`: field of a `Calibration`, name and footnote of the test that is printed."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +63,15 @@ class Group:
 
 
 def write_report(results: Results, folder: Path) -> None:
-    """Write report.html, patients/, tables/, figures/, nomogram.json and calculator.html into an empty folder."""
+    """Write report.html, patients/, tables/, figures/, masks.csv, scores.csv and the nomogram into an empty folder."""
     tables = make_tables(results)
     figures = make_figures(results)
     for table in tables.values():
         write_table(table, folder / "tables")
     write_figures(figures, folder / "figures")
-    pages = pages_of(results)
+    masks, splits = mask_table(results), results.cohort.splits
+    masks.to_csv(folder / "masks.csv")
+    pages = pages_of(results, masks)
     if results.study.report.pages:
         write_patients(results, folder / "patients")
         write_pages(pages, _template("patient"), folder / "patients", results.study.report.title)
@@ -74,9 +87,12 @@ def write_report(results: Results, folder: Path) -> None:
                  for name, (caption, _) in figures.items()},
         curves=[(name, _embedded(path)) for name, path in write_training(results, folder / "figures")],
         optimism=optimism(results), slopes=slopes(results),
-        months=[f"{month:g}" for month in results.study.nomogram.months], masks=mask_agreement_rows(results),
+        calibration_test=CALIBRATION_TESTS[results.study.report.mode][1:],
+        months=[f"{month:g}" for month in results.study.nomogram.months], masks=overlap_rows(masks, splits),
+        parameters=parameter_rows(masks, splits), explained=explained_rows(results),
         signatures=signature_rows(results), pages=pages, linked=results.study.report.pages,
         thumbnails=thumbnails(results),
+        risk_maps={i: _embedded(path / ATTRIBUTION) for i, path in results.explained.items()},
         settings=settings_rows(results), versions=versions(), out_of_fold=results.study.score.training == "out_of_fold")
     (folder / "report.html").write_text(page, encoding="utf-8")
 
@@ -116,8 +132,9 @@ def optimism(results: Results) -> list[tuple[str, ...]]:
 
 
 def slopes(results: Results) -> list[tuple[str, ...]]:
-    """Calibration slope of the nomogram in each cohort, fitted on out-of-fold and on in-sample scores."""
+    """Slope, O/E and a test's P, by horizon, of the nomogram in each cohort, on out-of-fold and on in-sample scores."""
     table, rows = results.cohort.table, []
+    test, groups = CALIBRATION_TESTS[results.study.report.mode][0], results.study.evaluate.calibration_groups
     data = table.join(results.models.scores)
     for name, label in ((MODEL, "out-of-fold scores"), (MODEL + IN_SAMPLE, "in-sample scores")):
         if name not in results.models.nomograms:
@@ -126,25 +143,11 @@ def slopes(results: Results) -> list[tuple[str, ...]]:
         for split in results.cohort.splits:
             known = ((table["split"] == split) & predicted.notna().all(axis=1)).to_numpy()
             surv = Survival(table["time_months"].to_numpy(float)[known], table["event"].to_numpy(bool)[known])
-            found = [calibrate(predicted[month].to_numpy(float)[known], surv, month)
-                     for month in results.study.nomogram.months]
+            found = [calibrate(predicted[month].to_numpy(float)[known], surv, month, groups=groups,
+                               development=split == "training") for month in results.study.nomogram.months]
             rows.append((f"fitted on {label}", SPLIT_LABELS[split],
-                         *(cell for c in found for cell in (estimate_text(c.slope), estimate_text(c.oe)))))
-    return rows
-
-
-def mask_agreement_rows(results: Results) -> list[tuple[str, ...]]:
-    """Dice, 95 % Hausdorff distance and volume difference of the predicted masks, by cohort."""
-    found = {i: json.loads((folder / "score.json").read_text())["agreement"] for i, folder in results.scored.items()}
-    rows: list[tuple[str, ...]] = []
-    for split in results.cohort.splits:
-        values = [found[i] for i in results.cohort.of(split).ids if found[i]]
-        if values:
-            dice = np.array([v["dice"] for v in values])
-            distance = np.array([v["hausdorff95_mm"] for v in values])
-            difference = np.array([v["volume_ml"] - v["reference_ml"] for v in values])
-            rows.append((SPLIT_LABELS[split], str(len(values)), f"{np.nanmean(dice):.3f}", _quartiles(dice, ".3f"),
-                         _quartiles(distance, ".1f"), _quartiles(difference, "+.1f")))
+                         *(cell for c in found for cell in (
+                             estimate_text(c.slope), estimate_text(c.oe), p_text(getattr(c, test).p)))))
     return rows
 
 
@@ -200,11 +203,6 @@ def _c(score: Any, table: Any, split: str) -> str:
         return "-"
     surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
     return estimate_text(concordance(score.to_numpy(float)[rows], surv).c)
-
-
-def _quartiles(values: Any, form: str) -> str:
-    low, middle, high = np.nanpercentile(values, [25, 50, 75]).tolist()
-    return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
 def _embedded(path: Path) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mtdlr.evaluate import MODELS, STAGE, Evaluation
 from mtdlr.figures import (
+    attribution_figure,
     calibration_figure,
     kaplan_meier_figure,
     nomogram_figure,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 MODEL = "mtdlr"
 STRATIFIED = (MODEL, "manual_radio_stage", "single_task_stage", STAGE)
+ATTRIBUTION = "attribution.jpg"
 FORMATS = (".svg", ".pdf", ".png")
 
 
@@ -80,17 +82,25 @@ def draw_patient(prepared_folder: Path, scored_folder: Path, path: Path) -> None
                         prepared.region), path, dpi=150)
 
 
+def draw_attribution(prepared: Prepared, mask: Volume, maps: NDArray[np.float32], path: Path) -> None:
+    """What raised and lowered a patient's risk, over PET and CT, with the predicted contour."""
+    shown = [Volume(one, prepared.affine) for one in maps]
+    save(attribution_figure(prepared.pet_suv, prepared.ct_hu, shown, {"predicted": mask}), path, dpi=110)
+
+
 def write_patients(results: Results, folder: Path) -> None:
-    """The picture of every patient beside its page: `<name>.jpg`."""
+    """The pictures of every patient beside its page: `<name>.jpg`, and `<name>-risk.jpg` of those explained."""
     folder.mkdir(parents=True, exist_ok=True)
     for patient, drawn in results.pictures.items():
         shutil.copyfile(drawn / "picture.jpg", folder / f"{page_name(patient)}.jpg")
+    for patient, explained in results.explained.items():
+        shutil.copyfile(explained / ATTRIBUTION, folder / f"{page_name(patient)}-risk.jpg")
 
 
 def write_thumbnails(results: Results, folder: Path) -> dict[str, Path]:
     """Small pictures of some patients by id, in a folder of the caller's."""
     written = {}
-    for patient in some_of_each(results):
+    for patient in results.cohort.some_of_each(results.study.report.thumbnails):
         prepared = Prepared.load(results.prepared[patient])
         figure = scan_figure(prepared.pet_suv, prepared.ct_hu, _contours(results.scored[patient], prepared))
         written[patient] = save(figure, folder / f"{page_name(patient)}.jpg", dpi=110)
@@ -111,12 +121,6 @@ def _contours(scored_folder: Path, prepared: Prepared) -> dict[str, Volume]:
     """The predicted mask, and the manual one where there is one."""
     manual = {} if prepared.manual_mask is None else {"manual": prepared.manual_mask}
     return {"predicted": load_mask(scored_folder)} | manual
-
-
-def some_of_each(results: Results) -> list[str]:
-    """The first patients of every cohort, as many as the settings ask for in all."""
-    share = -(-results.study.report.thumbnails // len(results.cohort.splits))
-    return [i for split in results.cohort.splits for i in results.cohort.of(split).ids[:share]]
 
 
 def _survival_figures(results: Results) -> dict[str, tuple[str, Figure]]:

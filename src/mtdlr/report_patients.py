@@ -1,4 +1,4 @@
-"""One quality-control page a patient: pictures, warnings, the SUV audit, series, geometry, scores."""
+"""One quality-control page a patient: pictures, warnings, the SUV audit, series, geometry, masks, scores."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Template
 
 from mtdlr.errors import Problem
+from mtdlr.report_explained import patient_shares
 from mtdlr.report_figures import MODEL, page_name
+from mtdlr.report_masks import patient_rows
 from mtdlr.results import Results
 from mtdlr.tables import SPLIT_LABELS
 
@@ -44,6 +47,8 @@ class Page:
         choice: why these files were read, a sentence each.
         suv: (tag, value) as stated; used: (fact, value); candidates: reference times and what each would change.
         geometry: (title, rows) of every group of facts.
+        masks: (parameter, predicted, manual, difference in percent).
+        shares: (place, share of the risk in PET, in CT), where the report explains the patient.
         brief: three facts for the list of patients: uptake time, PET-CT distance, trust in the region.
     """
 
@@ -60,12 +65,14 @@ class Page:
     used: Rows
     candidates: list[tuple[str, str, str]]
     geometry: list[tuple[str, Rows]]
+    masks: list[tuple[str, ...]]
+    shares: list[tuple[str, ...]]
     brief: tuple[str, str, str]
 
 
-def pages_of(results: Results) -> list[Page]:
-    """The page of every patient, in table order."""
-    return [_page(results, patient) for patient in results.cohort.ids]
+def pages_of(results: Results, masks: pd.DataFrame) -> list[Page]:
+    """The page of every patient, in table order; `masks` as `mask_table` gives it."""
+    return [_page(results, masks, patient) for patient in results.cohort.ids]
 
 
 def write_pages(pages: Iterable[Page], template: Template, folder: Path, title: str) -> None:
@@ -78,7 +85,7 @@ def write_pages(pages: Iterable[Page], template: Template, folder: Path, title: 
         (folder / f"{page.name}.html").write_text(text, encoding="utf-8")
 
 
-def _page(results: Results, patient: str) -> Page:
+def _page(results: Results, masks: pd.DataFrame, patient: str) -> Page:
     header = json.loads((results.prepared[patient] / "facts.json").read_text(encoding="utf-8"))
     score = json.loads((results.scored[patient] / "score.json").read_text(encoding="utf-8"))
     row, facts, audit = results.cohort.table.loc[patient], header["facts"], header.get("audit", {})
@@ -90,7 +97,8 @@ def _page(results: Results, patient: str) -> Page:
         dice="no manual mask" if dice is None else f"{dice:.2f}", risk=f"{results.models.risks[MODEL][patient]:.2f}",
         problems=tuple(_short(Problem(**p), patient) for p in header["problems"] + score["problems"]),
         choice=_choice(audit), suv=_stated(suv), used=_used(suv), candidates=_candidates(suv),
-        geometry=geometry_of(facts), brief=_brief(suv, facts))
+        geometry=geometry_of(facts), masks=patient_rows(masks, patient), shares=patient_shares(results, patient),
+        brief=_brief(suv, facts))
 
 
 def _short(problem: Problem, patient: str) -> Problem:

@@ -23,10 +23,11 @@ class Results:
         prepared, scored: each patient's folder.
         networks: checkpoint folders by network.
         features: (patients, features) by source of the mask, `auto` and `manual`.
-        pet_parameters: SUVmax, MTV and the like inside the manual mask, one row a patient.
+        pet_parameters: (patients, SUVmax, MTV and the like) by source of the mask.
         models: scores, nomograms, evaluations.
         problems: errors first.
         pictures: the folder of each patient's picture, where pages are asked for.
+        explained: the folder of where the risk came from, of each patient that the report shows.
     """
 
     study: Study
@@ -35,7 +36,8 @@ class Results:
     scored: Mapping[str, Path]
     networks: Mapping[str, Sequence[Path]]
     features: Mapping[str, pd.DataFrame]
-    pet_parameters: pd.DataFrame
+    pet_parameters: Mapping[str, pd.DataFrame]
     models: Models
     problems: tuple[Problem, ...]
     pictures: Mapping[str, Path] = field(default_factory=dict)
+    explained: Mapping[str, Path] = field(default_factory=dict)

@@ -19,8 +19,6 @@ from mtdlr.stats.lasso import LassoCV, cross_validate_lasso, stratified_folds
 from mtdlr.study import SignatureSettings
 from mtdlr.survival import Survival
 
-MAX_MISSING = 0.2
-
 
 @dataclass(frozen=True)
 class Signature:

@@ -211,7 +211,7 @@ class EvaluateSettings(Section):
                                              "are few", ge=2, le=20)
     known_risk: Path | None = setting(None, "CSV (patient_id, log_hazard) of a synthetic study's true risk, shown "
                                       "beside the models")
-    bootstrap: int = setting(200, "resamples where an interval needs them", ge=0)
+    bootstrap: int = setting(1000, "resamples when comparison = 'bootstrap'", ge=50)
     seed: int = setting(0, "seed of the resamples", ge=0)
 
 
@@ -219,7 +219,7 @@ class ReportSettings(Section):
     """What people see."""
 
     title: str = setting("MTDLR study", "title of the report")
-    mode: Literal["modern", "paper"] = setting("modern", "tables and footnotes as in the paper, or with the remedies")
+    mode: Literal["modern", "paper"] = setting("modern", "calibration test: GND, or the paper's Hosmer-Lemeshow")
     thumbnails: int = setting(24, "patients shown with contours in the report", ge=0)
     pages: bool = setting(True, "a page of pictures, SUV audit and geometry for every patient (0.4 s each, once)")
 
@@ -252,7 +252,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "quick": {
         "prepare": {"spacing_mm": 4.0, "size": 32},
-        "deepmts": {"width": 0.5, "epochs": 20, "segmentation_epochs": 8, "learning_rate": 3e-3, "patience": 20,
+        "deepmts": {"width": 0.5, "epochs": 14, "segmentation_epochs": 8, "learning_rate": 3e-3, "patience": 20,
                     "near_voxels": 2},
         "singletask": {"width": 0.5, "epochs": 16, "learning_rate": 3e-3, "patience": 16},
         "score": {"folds": 3},

@@ -102,9 +102,9 @@ def characteristics(results: Results) -> Table:
         rows += _factor_rows(label_of(name), [g[name] for g in groups], levels)
     for name in settings.described:
         rows.append(_flag_row(label_of(name), [g[name] for g in groups]))
-    for name, label in PET_LABELS.items():
-        if name in results.pet_parameters:
-            rows.append(_continuous_row(label, [results.pet_parameters.loc[g.index, name] for g in groups]))
+    pet = results.pet_parameters["manual"]
+    rows += [_continuous_row(label, [pet.loc[g.index, name] for g in groups])
+             for name, label in PET_LABELS.items() if name in pet]
     rows += _factor_rows("Outcome", [g["event"].map({False: "Event free", True: "Event"}) for g in groups],
                          ("Event free", "Event"))
     return Table(1, "Characteristics of the patients", header, tuple(rows), (
@@ -178,7 +178,7 @@ def _terms(results: Results) -> list[tuple[Continuous | Factor, str]]:
     settings = results.study.cohort
     terms: list[tuple[Continuous | Factor, str]] = [(Continuous(n), label_of(n)) for n in settings.continuous]
     terms += [(_factor(results, n), label_of(n)) for n in settings.factors]
-    terms += [(Continuous(n), label) for n, label in PET_LABELS.items() if n in results.pet_parameters]
+    terms += [(Continuous(n), label) for n, label in PET_LABELS.items() if n in results.pet_parameters["manual"]]
     return terms + [(Continuous(n), label) for n, label in SCORE_LABELS.items()]
 
 
@@ -190,9 +190,8 @@ def _factor(results: Results, name: str) -> Factor:
 
 def _frame(results: Results, split: str) -> pd.DataFrame:
     """Clinical columns, PET parameters and scores of one cohort."""
-    table = results.cohort.of(split).table
-    return table.join(results.pet_parameters[[n for n in PET_LABELS if n in results.pet_parameters]]).join(
-        results.models.scores[list(SCORE_LABELS)])
+    table, pet = results.cohort.of(split).table, results.pet_parameters["manual"]
+    return table.join(pet[[n for n in PET_LABELS if n in pet]]).join(results.models.scores[list(SCORE_LABELS)])
 
 
 def _cox_block(frame: pd.DataFrame, terms: Sequence[Continuous | Factor], ties: str) -> tuple[CoxFit, Design] | None:

@@ -26,6 +26,7 @@ from torch import Tensor
 from mtdlr.errors import BundleError, FitError, Problem, StoreError
 from mtdlr.nets.augment import augment, augment_paper
 from mtdlr.nets.blocks import channels_last
+from mtdlr.nets.board import board
 from mtdlr.nets.cases import (
     Case,
     Rows,
@@ -39,15 +40,18 @@ from mtdlr.nets.cases import (
 )
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.losses import cox_loss
+from mtdlr.nets.refit import solve_direct
 from mtdlr.nets.resume import load_state, save_state
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.step import Piece, RiskSet, average_statistics, backward, rank_and_world
 from mtdlr.nets.weights import MODEL, Checkpoint, Config, Network, build, replace_file, save_network, weights_of
+from mtdlr.stats.concordance import concordance
 from mtdlr.study import DeepmtsSettings, SingletaskSettings
+from mtdlr.survival import Survival
 
 __all__ = ["Case", "Checkpoint", "Progress", "folds", "train"]
 
-STATE, LOG = "resume.safetensors", "log.csv"
+STATE, LOG, BOARD = "resume.safetensors", "log.csv", "tensorboard"
 SAVE_EVERY_S = 60.0
 SMOOTHING = 0.3
 PAPER_RATES = ((50, 1.0), (100, 0.5), (200, 0.1), (math.inf, 0.01))
@@ -130,7 +134,7 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     if (done := _finished(plan)) is not None:
         return done
     events = [plan.cases[i].event for i in plan.fit]
-    with _torch_state(threads):
+    with _torch_state(threads), board(plan.folder / BOARD) as record:
         run = _start_or_resume(plan)
         saved_at = time.monotonic()
         while run.epoch < settings.epochs and run.stale < settings.patience:
@@ -150,6 +154,7 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
             row |= _validate(run, plan)
             _judge(run, row, joint=_is_joint(run.epoch, settings))
             run.log.append(row | {"seconds": round(time.monotonic() - began, 3), "memory_mb": _memory_mb()})
+            record(run.log[-1])  # before the state is saved: what a kill between them repeats, `board` hides
             run.epoch, run.step, run.tally = run.epoch + 1, 0, [0.0, 0.0]
             saved_at = _save(run, plan)
             _tell(report, run, plan, len(batches))
@@ -225,20 +230,26 @@ def _validate(run: _Run, plan: _Plan) -> dict[str, float]:
                 dices += (2 * (hard * mask).sum((1, 2, 3)) / (hard + mask).sum((1, 2, 3)))[known].tolist()
     risk = torch.cat(risks)
     time_months, event = follow_up(held)
-    figures = {"val_c_index": _concordance(risk.numpy(), time_months.numpy(), event.numpy()),
+    c_index, error = _concordance(risk, Survival(time_months.numpy(), event.numpy()))
+    figures = {"val_c_index": c_index, "val_c_se": error,
                "val_survival_loss": cox_loss(risk, time_months, event).item()}
     return figures | ({"val_dice": float(np.mean(dices))} if dices else {})
 
 
 def _judge(run: _Run, row: dict[str, float], *, joint: bool) -> None:
-    """Keep the weights when the smoothed C-index plus Dice of the inner validation set is the best so far."""
+    """Keep the weights unless the smoothed C-index plus Dice of the inner validation set fell by a standard error.
+
+    The best epoch of a few patients is mostly luck, and of equals the latest has trained most.
+    """
     if not joint:
         return
     score = row["val_c_index"] + row.get("val_dice", 0.0)
     run.smoothed = score if run.smoothed is None else SMOOTHING * score + (1.0 - SMOOTHING) * run.smoothed
     run.stale += 1
     if run.best_score is None or run.smoothed >= run.best_score:
-        run.best_score, run.best_epoch, run.stale = run.smoothed, run.epoch, 0
+        run.best_score, run.stale = run.smoothed, 0
+    if run.smoothed >= run.best_score - row["val_c_se"]:
+        run.best_epoch = run.epoch
         run.best = {name: value.clone() for name, value in weights_of(run.model).items()}
 
 
@@ -270,11 +281,13 @@ def _is_joint(epoch: int, settings: Settings) -> bool:
     return epoch >= min(alone, settings.epochs - 1)
 
 
-def _concordance(risk: NDArray, time_months: NDArray, event: NDArray) -> float:
-    """Harrell's C-index; one half when no pair can be compared."""
-    comparable = event[:, None] & (time_months[:, None] < time_months[None])
-    difference = risk[:, None] - risk[None]
-    return float(((difference > 0) + 0.5 * (difference == 0))[comparable].mean()) if comparable.any() else 0.5
+def _concordance(risk: Tensor, surv: Survival) -> tuple[float, float]:
+    """(Harrell's C-index, its standard error); both one half when no pair can be compared."""
+    try:
+        found = concordance(risk.numpy(), surv)
+    except FitError:
+        return 0.5, 0.5
+    return found.c.value, found.se
 
 
 def _start_or_resume(plan: _Plan) -> _Run:
@@ -336,7 +349,10 @@ def _finished(plan: _Plan) -> Checkpoint | None:
 
 
 def _finish(run: _Run, plan: _Plan) -> Checkpoint:
-    """Write the log, the chosen weights and, last, the model's description; then drop the resume file."""
+    """Solve the head, write the log, the weights and, last, the model's description; then drop the resume file."""
+    run.model.load_state_dict(run.best, strict=False)
+    solve_direct(run.model, plan.cases, plan.settings.survival_loss, plan.cuts_months, l2=plan.settings.head_l2,
+                 batch_size=plan.settings.batch_size)
     chosen = next(row for row in run.log if row["epoch"] == run.best_epoch)
     facts = {"epoch": run.best_epoch, "epochs_run": run.epoch,
              "validation": {key: chosen[key] for key in sorted(chosen) if key.startswith("val_")},
@@ -349,7 +365,7 @@ def _finish(run: _Run, plan: _Plan) -> Checkpoint:
         writer.writeheader()
         writer.writerows(run.log)
         replace_file(plan.folder / LOG, text.getvalue().encode())
-        save_network(run.best, plan.config, plan.folder, facts)
+        save_network(weights_of(run.model), plan.config, plan.folder, facts)
         (plan.folder / STATE).unlink(missing_ok=True)
     if world > 1:
         dist.barrier()

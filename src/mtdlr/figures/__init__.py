@@ -10,9 +10,10 @@ from mtdlr.figures.curves import (
 from mtdlr.figures.forest import forest_figure
 from mtdlr.figures.nomogram import nomogram_figure
 from mtdlr.figures.page import save
-from mtdlr.figures.scans import quality_figure, scan_figure
+from mtdlr.figures.scans import attribution_figure, quality_figure, scan_figure
 
 __all__ = [
+    "attribution_figure",
     "calibration_figure",
     "decision_figure",
     "forest_figure",

@@ -182,7 +182,7 @@ def training_figure(log: Sequence[Mapping[str, float]], *, width: Width = "doubl
         width: "single" (panels one above the other) or "double" (side by side).
     """
     names = [name for name in dict.fromkeys(key for row in log for key in row)
-             if name not in ("epoch", "joint", "seconds", "memory_mb")]
+             if name not in ("epoch", "joint", "seconds", "memory_mb", "val_c_se")]
     parts = [[name for name in names if not name.startswith("val_") or name.endswith("loss")],
              [name for name in names if name.startswith("val_") and not name.endswith("loss")]]
     across = 2 if width == "double" else 1

@@ -1,19 +1,36 @@
-"""One patient's PET/CT: the PET's projections and fused planes through the tumour, with contours."""
+"""One patient's PET/CT: the PET's projections, fused planes through the tumour and maps of the risk, with contours."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
-from scipy.ndimage import map_coordinates
+from scipy.ndimage import gaussian_filter, map_coordinates
 
-from mtdlr.figures.page import PURPLE, SKY, SMALL, VERMILLION, WIDTH_MM, YELLOW, Width, drawn, number, page, panel
+from mtdlr.figures.page import (
+    BLUE,
+    PURPLE,
+    SKY,
+    SMALL,
+    VERMILLION,
+    WIDTH_MM,
+    YELLOW,
+    Width,
+    drawn,
+    number,
+    page,
+    panel,
+)
 from mtdlr.volume import Volume
 
 _MM = 1.5  # sampling of the planes
@@ -21,6 +38,8 @@ _MIP_MM = 3.0
 _VIEW_MM = 220.0  # edge of the planes at most
 _WINDOW_HU = (-160.0, 240.0)
 _BODY_SUV = 0.3
+_BLUR_VOXELS = 0.7
+_RAISES, _LOWERS = VERMILLION, BLUE
 _EDGES = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.985), (0.5, 0.015))  # where the letters of the sides stand
 _HA, _VA = ("left", "right", "center", "center"), ("center", "center", "top", "bottom")
 _DARK = "#b8860b"  # stands for yellow on white
@@ -94,6 +113,40 @@ def quality_figure(
     return figure
 
 
+@drawn
+def attribution_figure(pet: Volume, ct: Volume, maps: Sequence[Volume], contours: Mapping[str, Volume]) -> Figure:
+    """What raises (red) and lowers (blue) a risk, over PET and CT, axial and coronal through the tumour.
+
+    The maps are smoothed over a voxel or so, and all four planes share the colours, whose full strength is what one
+    voxel in a thousand exceeds.
+
+    Args:
+        pet: SUV; ct: HU; any grid.
+        maps: what each voxel of PET and of CT adds to the risk.
+        contours: masks by label, as `scan_figure`.
+    """
+    pitch = WIDTH_MM["double"] / 4
+    side = pitch - 1.2
+    figure = page("double", side + 9.5)
+    top, center = max(_peak(pet), 1e-6), _center(pet, contours)
+    smooth = {name: volume.with_array(gaussian_filter(volume.array, _BLUR_VOXELS))
+              for name, volume in zip(("PET", "CT"), maps, strict=True)}
+    full = max(float(np.quantile(np.abs([volume.array for volume in smooth.values()]), 0.999)), 1e-12)
+    grounds = {"PET": (pet, "gray_r", (0.0, top), "black"), "CT": (ct, "gray", _WINDOW_HU, "white")}
+    for i, (name, plane) in enumerate(product(grounds, ("Axial", "Coronal"))):
+        scan, colors, window, ink = grounds[name]
+        axes = panel(figure, i * pitch + 0.6, 5.0, side, side)
+        axes.set_axis_off()
+        axes.set_title(f"{name}, {plane.lower()}", fontsize=SMALL, pad=2.0)
+        points = _plane(pet, plane, center)
+        axes.imshow(_sample(scan, points, order=1, outside=window[0]), cmap=colors, vmin=window[0], vmax=window[1],
+                    interpolation="bilinear")
+        _draw_risk(axes, _sample(smooth[name], points, order=1, outside=0.0) / full)
+        _finish(axes, plane, points, contours, ink)
+    _key(figure, contours, (Patch(color=_RAISES, label="raises the risk"), Patch(color=_LOWERS, label="lowers it")))
+    return figure
+
+
 def _peak(pet: Volume) -> float:
     """The SUV that is black: the 99.9th percentile of what is not air, at least 5."""
     uptake = np.asarray(pet.array, dtype=np.float64)
@@ -142,19 +195,37 @@ def _draw_plane(axes: Axes, name: str, images: tuple[Volume, Volume], contours: 
                 center: NDArray[np.float64], top: float) -> None:
     """CT in grey, PET over it unless `top` is 0, contours on top."""
     pet, ct = images
-    right, down, sides = _PLANES[name]
-    low, high = _extent(pet)
-    points = _grid(pet, min(_VIEW_MM, float((high - low).max())), _MM, right, down, center)
+    points = _plane(pet, name, center)
     anatomy = _sample(ct, points, order=1, outside=-1000.0)
     axes.imshow(anatomy, cmap="gray", vmin=_WINDOW_HU[0], vmax=_WINDOW_HU[1], interpolation="bilinear")
     if top > 0.0:
         uptake = _sample(pet, points, order=1, outside=0.0)
         strength = np.clip((uptake - 0.12 * top) / (0.4 * top), 0.0, 0.62)
         axes.imshow(uptake, cmap="inferno", vmin=0.0, vmax=top, alpha=strength, interpolation="bilinear")
+    _finish(axes, name, points, contours, "white")
+
+
+def _plane(pet: Volume, name: str, center: NDArray[np.float64]) -> NDArray[np.float64]:
+    """LPS points of a plane through the tumour."""
+    right, down, _ = _PLANES[name]
+    low, high = _extent(pet)
+    return _grid(pet, min(_VIEW_MM, float((high - low).max())), _MM, right, down, center)
+
+
+def _draw_risk(axes: Axes, share: NDArray[np.float64]) -> None:
+    """What raises and lowers the risk, the more the less transparent; 1 is full strength."""
+    colors = LinearSegmentedColormap.from_list("risk", [_LOWERS, "white", _RAISES])
+    axes.imshow(share, cmap=colors, vmin=-0.25, vmax=0.25, alpha=np.clip(1.2 * np.abs(share), 0.0, 0.85),
+                interpolation="bilinear")
+
+
+def _finish(axes: Axes, name: str, points: NDArray[np.float64], contours: Mapping[str, Volume], ink: str) -> None:
+    """Contours, the letters of the sides and the scale bar of a plane, on a dark ground or a white one."""
     for label, mask in contours.items():
-        _outline(axes, _sample(mask, points, order=1, outside=0.0), *_LINES.get(label, _OTHER))
-    _letters(axes, sides, points.shape[:2], "white")
-    _scale_bar(axes, points.shape[:2], _MM, "white")
+        line = _LINES.get(label, _OTHER) if ink == "white" else _on_white(label)
+        _outline(axes, _sample(mask, points, order=1, outside=0.0), *line)
+    _letters(axes, _PLANES[name][2], points.shape[:2], ink)
+    _scale_bar(axes, points.shape[:2], _MM, ink)
 
 
 def _draw_projection(axes: Axes, pet: Volume, contours: Mapping[str, Volume], top: float) -> None:
@@ -245,9 +316,9 @@ def _halo(color: str) -> list[withStroke]:
     return [withStroke(linewidth=1.2, foreground="black" if color == "white" else "white")]
 
 
-def _key(figure: Figure, contours: Mapping[str, Volume]) -> None:
-    """Which line is which, beneath the pictures."""
-    handles = []
+def _key(figure: Figure, contours: Mapping[str, Volume], more: Sequence[Artist] = ()) -> None:
+    """Which line, and which colour of `more`, is which, beneath the pictures."""
+    handles = list(more)
     for label, mask in contours.items():
         color, dash = _on_white(label)
         name = label if np.any(np.asarray(mask.array) > 0) else f"{label} (empty)"

@@ -221,6 +221,7 @@ class RiskHead(nn.Module):
         super().__init__()
         branches = [nn.Linear(n, hidden) for n in features]
         self.branches = nn.ModuleList(branches)
+        self.n_direct = direct
         self.last = nn.Linear(hidden * len(features) + clinical + direct, outputs)
         self.dropout = nn.Dropout(dropout)
         self.norms = nn.ModuleList(Standardise(n) for n in (*features, direct) if standardised and n)

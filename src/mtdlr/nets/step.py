@@ -114,7 +114,7 @@ def _losses(model: Network, piece: Piece, risk_set: RiskSet | None,
     else:
         everyone = torch.cat([risks.index_put((piece.places,), risk), risk_set.remembered])
         survival = cox_loss(everyone, risk_set.time_months, risk_set.event,
-                            "efron" if risk_set.loss == "cox-efron" else "breslow")
+                            ties_of(risk_set.loss))
     return dice, survival, risk.detach()
 
 
@@ -132,6 +132,11 @@ def _risks_beforehand(model: nn.Module, pieces: Sequence[Piece], n: int) -> Tens
         norm.momentum = momentum
     sum_over_processes([risks])
     return risks
+
+
+def ties_of(loss: SurvivalLoss) -> Literal["breslow", "efron"]:
+    """How a Cox loss treats ties."""
+    return "efron" if loss == "cox-efron" else "breslow"
 
 
 def rank_and_world() -> tuple[int, int]:

