@@ -22,6 +22,7 @@ from mtdlr.volume import Volume
 IMAGE = np.random.default_rng(0).random((2, 32, 32, 32), dtype=np.float32)
 BLOCK = np.zeros((32, 32, 32), bool)
 BLOCK[12:20, 12:20, 12:20] = True
+MEAN = np.full_like(IMAGE, 0.5)
 TUMOUR = Volume.on_grid(BLOCK, (4.0, 4.0, 4.0))
 PLAIN = SingletaskConfig(width=0.25)
 OPEN, CLOSED = (DeepmtsConfig(width=0.25, detach_probability=closed) for closed in (False, True))
@@ -36,12 +37,11 @@ def checkpoint(seed: int, config: SingletaskConfig | DeepmtsConfig = PLAIN) -> C
     return Checkpoint(model.eval(), {}, str(seed))
 
 
-def test_maps_add_up_to_the_risk_over_air() -> None:
-    """Integrated gradients are complete: their sum is the patient's risk less that of air."""
+def test_maps_add_up_to_the_risk_over_where_they_start() -> None:
+    """Integrated gradients are complete: their sum is the patient's risk less that of the image they start from."""
     network = checkpoint(0)
-    air = np.broadcast_to(IMAGE.min((1, 2, 3), keepdims=True), IMAGE.shape)
-    rise = score(network, IMAGE).risk - score(network, air).risk
-    maps = gradients(network, IMAGE, steps=48)
+    rise = score(network, IMAGE).risk - score(network, MEAN).risk
+    maps = gradients(network, IMAGE, MEAN, steps=48)
     assert maps.shape == IMAGE.shape and maps.dtype == np.float32
     assert maps.sum() == pytest.approx(rise, abs=0.02 + 0.05 * abs(rise))
     assert all(p.grad is None for p in network.model.parameters())
@@ -54,7 +54,7 @@ def test_the_path_through_the_tumour_probability_counts() -> None:
         network = checkpoint(0, config)
         with torch.no_grad():
             network.model.backbone.segment.weight.mul_(1e-4)  # neither surely tumour nor surely not
-        maps.append(gradients(network, IMAGE, steps=2))
+        maps.append(gradients(network, IMAGE, MEAN, steps=2))
     np.testing.assert_array_equal(*maps)
 
 
@@ -62,21 +62,22 @@ def test_explaining_leaves_the_network_as_it_was() -> None:
     """The same score before and after, to the bit, and the setting of training is kept."""
     network = checkpoint(0, CLOSED)
     before = score(network, IMAGE).risk
-    gradients(network, IMAGE, steps=2)
+    gradients(network, IMAGE, MEAN, steps=2)
     assert score(network, IMAGE).risk == before and network.scorer.config == CLOSED
 
 
 def test_steps_one_by_one_give_what_they_give_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a large grid the points on the way go through the network one after another; the map is the same."""
-    together = gradients(checkpoint(0), IMAGE, steps=5)
+    together = gradients(checkpoint(0), IMAGE, MEAN, steps=5)
     monkeypatch.setattr("mtdlr.explain.TOGETHER", 2 * 32**3)
-    np.testing.assert_allclose(gradients(checkpoint(0), IMAGE, steps=5), together, atol=1e-6)
+    np.testing.assert_allclose(gradients(checkpoint(0), IMAGE, MEAN, steps=5), together, atol=1e-6)
 
 
 def test_images_a_network_cannot_read_are_refused() -> None:
     """E-IMAGE, as in scoring."""
-    with pytest.raises(ScanError, match="E-IMAGE"):
-        gradients(checkpoint(0), IMAGE[:1])
+    for pair in ((IMAGE[:1], MEAN), (IMAGE, MEAN[:1])):
+        with pytest.raises(ScanError, match="E-IMAGE"):
+            gradients(checkpoint(0), *pair)
 
 
 def test_near_the_tumour_means_within_10_mm() -> None:
@@ -87,6 +88,8 @@ def test_near_the_tumour_means_within_10_mm() -> None:
     found = attribution(maps, mask, spacing_mm=(4.0, 4.0, 4.0))
     far = np.sqrt(((np.stack(np.mgrid[:32, :32, :32]) - 16) ** 2).sum(0)) * 4.0
     total = np.abs(maps).sum()
+    assert sum(found.adds.values()) == pytest.approx(float(maps.sum()), rel=1e-4)
+    assert found.adds["pet tumour"] == pytest.approx(float(maps[0, 16, 16, 16]))
     assert found.share["pet tumour"] == pytest.approx(abs(maps[0, 16, 16, 16]) / total, rel=1e-4)
     assert found.share["ct near"] == pytest.approx(np.abs(maps[1][(far > 0) & (far <= 10)]).sum() / total, rel=1e-4)
     assert sum(found.share.values()) == pytest.approx(1.0) and found.volume == 1 / 32**3
@@ -106,10 +109,10 @@ def test_without_a_tumour_all_is_elsewhere_and_without_a_gradient_nothing_is_any
 def test_a_training_patient_is_explained_by_the_network_that_never_saw_it() -> None:
     """Fold 1: network 1 alone, in units of its scale; nobody's fold: the mean of all, each in its own units."""
     networks, scales = [checkpoint(0), checkpoint(1)], [Scale(0.0, 2.0), Scale(5.0, 0.5)]
-    own = explain_patient(IMAGE, TUMOUR, networks, scales, 1)
-    np.testing.assert_allclose(own.maps, gradients(networks[1], IMAGE) / 0.5, rtol=1e-6)
-    everybody = explain_patient(IMAGE, TUMOUR, networks, scales)
-    by_hand = [gradients(n, IMAGE, steps=4) / s.sd for n, s in zip(networks, scales, strict=True)]
+    own = explain_patient(IMAGE, TUMOUR, networks, scales, MEAN, 1)
+    np.testing.assert_allclose(own.maps, gradients(networks[1], IMAGE, MEAN) / 0.5, rtol=1e-6)
+    everybody = explain_patient(IMAGE, TUMOUR, networks, scales, MEAN)
+    by_hand = [gradients(n, IMAGE, MEAN, steps=4) / s.sd for n, s in zip(networks, scales, strict=True)]
     np.testing.assert_allclose(everybody.maps, np.mean(by_hand, axis=0), rtol=1e-5, atol=1e-9)
 
 

@@ -138,6 +138,18 @@ def test_calibration_cautions_are_said() -> None:
     assert len({p.where for p in said}) == len(said)
 
 
+@pytest.mark.parametrize("test", ["gnd", "hl_binary"])
+def test_the_bias_of_hosmer_lemeshow_is_said_where_it_is_printed(test: str) -> None:
+    """W-HLBINARY is a warning exactly where evaluate.calibration_test chooses that test."""
+    table, *_ = _study_data()
+    predicted = pd.DataFrame({12.0: np.linspace(0.2, 0.9, len(table))}, index=table.index)
+    risks = pd.DataFrame({"stage": (table["tnm"] == "IVa").astype(float), "mtdlr": 1.0 - predicted[12.0]})
+    table = table.assign(event=table["event"] & (np.arange(len(table)) % 3 > 0))
+    found = evaluate(risks, {"mtdlr": predicted}, table, (12.0,),
+                     STUDY.evaluate.model_copy(update={"calibration_test": test}))["mtdlr", "training"]
+    assert ("W-HLBINARY" in {p.code for p in found.problems}) == (test == "hl_binary")
+
+
 def test_the_comparison_takes_as_many_resamples_as_it_is_told() -> None:
     """evaluate.bootstrap is the number of resamples behind a bootstrap comparison, and the seed makes it repeatable."""
     table, *_ = _study_data()

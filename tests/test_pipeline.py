@@ -21,9 +21,10 @@ import pytest
 
 from mtdlr.bundle import read_bundle
 from mtdlr.errors import BundleError, CohortError, TableError
+from mtdlr.infer import score
 from mtdlr.pipeline import Run
 from mtdlr.predict import Bundle, write_prediction
-from mtdlr.prepare import Prepared
+from mtdlr.prepared import Prepared, load_mean_image
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers
@@ -31,7 +32,7 @@ from mtdlr.workers import Workers
 pytestmark = pytest.mark.slow
 SMALL = ("deepmts.epochs=4", "deepmts.segmentation_epochs=2", "singletask.epochs=2", "deepmts.width=0.25",
          "singletask.width=0.25", "score.folds=2", "report.thumbnails=2", "signature.repeats=2", "signature.lambdas=20",
-         "prepare.size=32", "prepare.spacing_mm=5.0")
+         "prepare.size=32", "prepare.spacing_mm=5.0", "radiomics.spacing_mm=6.0")
 CANARY, BIRTHDAY = "ZZPHI^CANARY", "19410203"
 IDENTIFYING = (
     "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "PatientAddress", "PatientComments",
@@ -135,12 +136,12 @@ def test_a_changed_nomogram_setting_redoes_only_what_depends_on_it(finished: Run
 def test_only_robust_features_enter_a_signature(finished: Run, study_file: Path, tmp_path: Path) -> None:
     """With radiomics.perturbations, training patients alone are perturbed, and what changes too much takes no part."""
     folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
-    settings = (*SMALL, "radiomics.perturbations=2", "signature.min_icc=0.9")
+    settings = (*SMALL, "radiomics.perturbations=1", "signature.min_icc=0.9")
     with Run(Study.load(study_file, settings), folder, Workers(2)) as run:
         run.until("signatures")
         perturbed = {i: len(json.loads((f / "features.json").read_text())["perturbed"])
                      for i, f in run.features["manual"].folders.items()}
-        assert {i for i, n in perturbed.items() if n == 2} == set(run.training.index)
+        assert {i for i, n in perturbed.items() if n == 1} == set(run.training.index)
         for source, (signature, _) in run.signatures.items():
             assert 0 < signature.n_candidates < finished.signatures[source][0].n_candidates
 
@@ -157,6 +158,19 @@ def test_predict_gives_the_runs_own_scores(finished: Run, study_file: Path) -> N
         predicted = finished.models.predicted["mtdlr"].loc[patient]
         for month, survival in found.survival.items():
             assert survival.value == pytest.approx(predicted[month], abs=1e-6)
+
+
+def test_predict_explains_as_the_run_does(finished: Run, study_file: Path) -> None:
+    """The frozen model's explanation is the run's own, and adds up to the score less that of the mean image."""
+    model, patient = Bundle.load(finished.folder / "bundle"), finished.included.of("external").ids[0]
+    found = model.predict(study_file.parent / "centerB" / patient, clinical={"tnm_stage": "III"}, explain=True)
+    assert found.attribution is not None
+    own = json.loads((finished.explained[patient] / "attribution.json").read_text())
+    assert found.attribution.adds == pytest.approx(own["adds"], abs=1e-5)
+    mean = load_mean_image(finished.folder / "bundle")
+    rises = [(score(network, found.prepared.image).risk - score(network, mean).risk) / scale.sd
+             for network, scale in zip(model.networks["deepmts"], model.frozen.scales["deepmts"], strict=True)]
+    assert sum(found.attribution.adds.values()) == pytest.approx(sum(rises) / len(rises), abs=0.5)
 
 
 def test_predict_wants_the_stage(finished: Run) -> None:
@@ -243,7 +257,7 @@ def test_no_output_names_the_patient(finished: Run, study_file: Path, tmp_path: 
     patient = study_file.parent / "centerB" / finished.included.of("external").ids[0]
     predicted = Bundle.load(finished.folder / "bundle").predict(patient, clinical={"tnm_stage": "III"}, explain=True)
     write_prediction(predicted, tmp_path / "prediction")
-    assert predicted.as_dict()["attribution"]["outside"] > 0 and (tmp_path / "prediction" / "attribution.png").is_file()
+    assert predicted.as_dict()["attribution"]["adds"] and (tmp_path / "prediction" / "attribution.png").is_file()
     files = [p for folder in (finished.folder, tmp_path / "prediction") for p in folder.rglob("*") if p.is_file()]
     assert {".html", ".json", ".csv", ".pdf", ".png", ".jpg", ".svg", ".xlsx", ".docx", ".gz", ".npy"} <= {
         p.suffix for p in files}

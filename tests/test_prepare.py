@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mtdlr.imaging import grid, nifti
 from mtdlr.imaging.layout import discover
 from mtdlr.imaging.reading import Scan
 from mtdlr.prepare import Prepared, prepare, read_patient
+from mtdlr.prepared import load_mean_image, save_mean_image
 from mtdlr.study import PrepareSettings, Study
 from mtdlr.synthetic import SyntheticPatient, make_patient
 from mtdlr.synthetic.dicom_writer import write_dicom_patient
@@ -385,6 +387,17 @@ def test_what_is_saved_is_loaded_and_mapped(patient, tmp_path):
     assert loaded.facts == prepared.facts
     assert loaded.problems == prepared.problems == (Problem("W-TEST", "a doubt", where="patient P1: PET"),)
     assert loaded.id == "P1" and loaded.audit == audit
+
+
+def test_the_mean_image_is_the_mean_of_what_is_saved(patient, tmp_path):
+    """Every voxel of every channel, in single precision; one patient's mean is that patient."""
+    one = made(scan_of(patient))
+    for name, factor in (("a", 1.0), ("b", 3.0)):
+        replace(one, image=one.image * np.float32(factor)).save(tmp_path / name)
+    for names, factor in ((("a",), 1.0), (("a", "b"), 2.0)):
+        save_mean_image([tmp_path / name for name in names], tmp_path)
+        np.testing.assert_allclose(load_mean_image(tmp_path), one.image * factor, rtol=1e-6)
+    assert load_mean_image(tmp_path).dtype == np.float32
 
 
 def test_the_whole_pet_is_kept_as_two_projections(patient):

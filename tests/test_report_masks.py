@@ -29,7 +29,7 @@ def results(tmp_path: Path) -> Results:
         share = {f"{c} {p}": 0.0 for c in ("pet", "ct") for p in ("tumour", "near", "elsewhere")}
         (tmp_path / i / "attribution.json").write_text(json.dumps({
             "share": share | {"pet tumour": tumour, "ct elsewhere": 1.0 - tumour}, "outside": 1.0 - tumour,
-            "tumour_volume": 0.02}))
+            "adds": share | {"pet tumour": -0.25}, "tumour_volume": 0.02}))
     manual = pd.DataFrame({name: [4.0, 8.0, 16.0, np.nan, 5.0] for name in SUV_LABELS}, index=IDS)
     predicted = (manual * 1.1).assign(suv_max=manual["suv_max"])
     table = pd.DataFrame({"split": ["training"] * 4 + ["external"]}, index=IDS)
@@ -77,5 +77,5 @@ def test_shares_are_means_over_patients_with_a_tumour(results: Results) -> None:
     ((cohort, patients, *shares),) = explained_rows(results)
     assert (cohort, patients) == ("Training cohort", "3 of 4")
     assert shares == ["20.0%", "0.0%", "0.0%", "0.0%", "0.0%", "80.0%", "80.0%", "2.0%"]
-    assert patient_shares(results, "A")[0] == ("in the predicted tumour", "10.0%", "0.0%")
+    assert patient_shares(results, "A")[0] == ("in the predicted tumour", "10.0%", "0.0%", "-0.25", "+0.00")
     assert patient_shares(results, "E") == []

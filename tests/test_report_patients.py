@@ -70,6 +70,7 @@ def results(patient: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory)
     (folder / "explained").mkdir()
     (folder / "explained" / "attribution.json").write_text(json.dumps({
         "share": {f"{c} {p}": 1 / 6 for c in ("pet", "ct") for p in ("tumour", "near", "elsewhere")},
+        "adds": {f"{c} {p}": 0.5 for c in ("pet", "ct") for p in ("tumour", "near", "elsewhere")},
         "outside": 2 / 3, "tumour_volume": 0.02}))
     draw_attribution(made, made.region, np.zeros((2, 32, 32, 32), np.float32), folder / "explained" / "attribution.jpg")
     return SimpleNamespace(study=Study(), cohort=Cohort(table, scans), models=models,  # type: ignore[return-value]
@@ -128,7 +129,8 @@ def test_masks_and_risk_are_told_where_they_are_known(results: Results) -> None:
     shown, odd = page(results, PLAIN), page(results, ODD)
     assert shown.masks == [("Volume (ml)", "12.00", "10.00", "+20.0"), ("SUVmax (g/ml)", "9.90", "9.00", "+10.0"),
                            ("TLG, SUV 2.5 and above (g)", "44.00", "40.00", "+10.0")]
-    assert shown.shares[1] == ("within 10 mm of it", "16.7%", "16.7%") and (odd.masks, odd.shares) == ([], [])
+    assert shown.shares[1] == ("within 10 mm of it", "16.7%", "16.7%", "+0.50", "+0.50")
+    assert (odd.masks, odd.shares) == ([], [])
 
 
 def test_a_patient_without_mask_or_header_has_a_page(written: Path, results: Results) -> None:

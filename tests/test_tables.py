@@ -36,7 +36,7 @@ def results() -> Results:
                                              "t": ["T1", "T2", "T3"]}}, "nomogram": {"months": [12, 24]}})
     table["t"] = rng.choice(["T1", "T2"], len(table))
     pet = pd.DataFrame({"suv_max": rng.gamma(5, 2, len(table))}, index=table.index)
-    return Results(study, Cohort(table, {}), {}, {}, {}, features, {"manual": pet},
+    return Results(study, Cohort(table, {}), {}, {}, {}, Path(), features, {"manual": pet},
                    _models(table, folds, raw, features), ())
 
 

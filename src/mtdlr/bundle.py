@@ -1,6 +1,7 @@
 """A frozen model as a folder: networks, scales, signatures, nomograms, settings. No patient's row is in it.
 
-Everything is JSON or safetensors; every file's SHA-256 is in bundle.json, and loading refuses a folder that differs.
+Of images it holds the training cohort's mean, with which `predict --explain` compares a patient. Everything is JSON,
+safetensors or a plain array; every file's SHA-256 is in bundle.json, and loading refuses a folder that differs.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Any
 from mtdlr.errors import BundleError, Problem, StudyError
 from mtdlr.models import IN_SAMPLE, Scale
 from mtdlr.nomogram import Nomogram
+from mtdlr.prepared import MEAN_IMAGE
 from mtdlr.results import Results
 from mtdlr.signature import Signature
 from mtdlr.store import file_hash
 from mtdlr.study import Study
 from mtdlr.versions import versions
 
-SCHEMA = 1
+SCHEMA = 2  # 2: with the mean image
 HEADER = "bundle.json"
 KEPT_OF_COHORT = ("stage", "continuous", "factors", "references")
 README = """\
@@ -42,6 +44,7 @@ class Frozen:
         networks: folders of the checkpoints, by network and fold.
         scales: of each network's risks.
         cutoffs: risk-group cut-offs, by model.
+        mean_image: folder of the training cohort's mean image.
         facts: who trained it: numbers of patients and events, versions.
     """
 
@@ -51,6 +54,7 @@ class Frozen:
     networks: Mapping[str, tuple[Path, ...]]
     scales: Mapping[str, tuple[Scale, ...]]
     cutoffs: Mapping[str, float]
+    mean_image: Path
     facts: Mapping[str, Any]
 
 
@@ -63,6 +67,7 @@ def save_bundle(results: Results, folder: Path) -> None:
                 target = folder / "networks" / network / str(k) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(checkpoint / name, target)
+    shutil.copyfile(results.mean_image / MEAN_IMAGE, folder / MEAN_IMAGE)
     for name, nomogram in models.nomograms.items():
         if not name.endswith(IN_SAMPLE):
             (folder / f"nomogram_{name}.json").write_text(nomogram.to_json())
@@ -78,7 +83,7 @@ def read_bundle(folder: str | Path) -> Frozen:
     """The frozen model in a folder, every byte of it checked.
 
     Raises:
-        BundleError: E-NOBUNDLE, E-SCHEMA for one of a newer version, E-BUNDLEHASH for a file that is missing or was
+        BundleError: E-NOBUNDLE, E-SCHEMA for one of another version, E-BUNDLEHASH for a file that is missing or was
             changed, and what the parts raise.
     """
     folder = Path(folder)
@@ -101,7 +106,7 @@ def read_bundle(folder: str | Path) -> Frozen:
         networks={name: tuple(folder / "networks" / name / str(k) for k in range(len(scales)))
                   for name, scales in header["scales"].items()},
         scales={name: tuple(Scale(**s) for s in scales) for name, scales in header["scales"].items()},
-        cutoffs=header["cutoffs"], facts=header["facts"])
+        cutoffs=header["cutoffs"], mean_image=folder, facts=header["facts"])
 
 
 def _write_header(folder: Path, results: Results, facts: Mapping[str, Any]) -> None:
@@ -127,8 +132,9 @@ def _read_header(folder: Path) -> dict[str, Any]:
         raise BundleError(Problem("E-NOBUNDLE", "this is not a model folder", where=folder.name,
                                   expected=f"a folder with {HEADER}, as `mtdlr run` writes it")) from None
     if schema != SCHEMA:
-        raise BundleError(Problem("E-SCHEMA", "the model was written by a newer version of mtdlr", where=folder.name,
-                                  found=f"schema {schema}", expected=f"schema {SCHEMA}", remedy="Update mtdlr"))
+        raise BundleError(Problem("E-SCHEMA", "the model was written by another version of mtdlr", where=folder.name,
+                                  found=f"schema {schema}", expected=f"schema {SCHEMA}",
+                                  remedy="Update mtdlr, or write the model again with `mtdlr run`"))
     return dict(header)
 
 

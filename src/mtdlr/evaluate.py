@@ -138,7 +138,7 @@ def _evaluate_one(
     calibration = {} if predicted is None else _calibrate(predicted[rows], surv, months, settings, split == "training")
     groups = risk_groups(risk, cutoff, surv, settings.group_hr)
     return Evaluation(model, split, int(rows.sum()), surv.n_events, concordance(risk, surv), compared, auc, versus,
-                      calibration, groups, tuple(_notes(model, split, lost, groups, calibration)))
+                      calibration, groups, tuple(_notes(model, split, lost, groups, calibration, settings)))
 
 
 def _discriminate(
@@ -162,7 +162,8 @@ def _calibrate(
 
 
 def _notes(
-    model: str, split: str, lost: int, groups: Groups | None, calibration: Mapping[float, Calibration]
+    model: str, split: str, lost: int, groups: Groups | None, calibration: Mapping[float, Calibration],
+    settings: EvaluateSettings,
 ) -> list[Problem]:
     where = f"{MODELS.get(model, model)} in the {split} cohort"
     notes = []
@@ -172,5 +173,5 @@ def _notes(
         notes.append(Problem("W-NOGROUPS", "the training cut-off does not split this cohort", where=where))
     for month, judged in calibration.items():
         notes += [problem.at(f"{where}, {month:g} months") for problem in judged.warnings
-                  if problem.code != "W-HLBINARY"]  # said in the report where that test is printed
+                  if problem.code != "W-HLBINARY" or settings.calibration_test == "hl_binary"]
     return notes

@@ -2,7 +2,7 @@
 
 As with scores, a training patient of fold k is explained by network k alone, which never saw the patient; anybody else
 by all networks. Each map is divided by the SD of its network's scale before the mean, so that what is explained is the
-DeepMTS-Score itself, the number that enters the nomogram.
+DeepMTS-Score itself, the number that enters the nomogram: why it differs from that of the training cohort's mean image.
 """
 
 from __future__ import annotations
@@ -35,14 +35,16 @@ class Attribution:
     """Where a risk came from.
 
     Args:
-        maps: (2, z, y, x) float32, what each voxel of PET and CT adds to the risk over an image of air.
+        maps: (2, z, y, x) float32, what each voxel of PET and CT adds to the risk over that of the mean patient.
         share: part of the absolute sum by channel and place: `pet tumour`, `pet near`, `pet elsewhere`, `ct ...`;
             they add up to 1, or are all 0 where no voxel moves the risk. Without a tumour all is elsewhere.
+        adds: what each channel and place adds to the risk, up or down; they sum to the patient's less the mean's.
         volume: the tumour's part of the grid, to compare its share with.
     """
 
     maps: Image
     share: Mapping[str, float]
+    adds: Mapping[str, float]
     volume: float
 
     @property
@@ -51,12 +53,13 @@ class Attribution:
         return sum(value for name, value in self.share.items() if not name.endswith(PLACES[0]))
 
     def as_dict(self) -> dict[str, Any]:
-        """The shares, for JSON."""
-        return {"share": dict(self.share), "outside": self.outside, "tumour_volume": self.volume}
+        """Shares and sums, for JSON."""
+        return {"share": dict(self.share), "adds": dict(self.adds), "outside": self.outside,
+                "tumour_volume": self.volume}
 
 
 def explain_patient(image: Image, mask: Volume, networks: Sequence[Checkpoint], scales: Sequence[Scale],
-                    fold: int | None = None) -> Attribution:
+                    mean: Image, fold: int | None = None) -> Attribution:
     """Where a patient's DeepMTS-Score came from.
 
     Args:
@@ -64,33 +67,36 @@ def explain_patient(image: Image, mask: Volume, networks: Sequence[Checkpoint], 
         mask: the predicted tumour on the same grid.
         networks: DeepMTS of each fold; network k never saw fold k.
         scales: theirs.
+        mean: the mean image of the training cohort, which the patient is compared with.
         fold: the patient's fold in training; None for everybody else.
     """
     speaking = [k for k in range(len(networks)) if fold is None or k == fold]
     steps = STEPS if len(speaking) == 1 else STEPS // 2  # the mean of several needs fewer of each
-    maps = [gradients(networks[k], image, steps=steps) / np.float32(scales[k].sd) for k in speaking]
+    maps = [gradients(networks[k], image, mean, steps=steps) / np.float32(scales[k].sd) for k in speaking]
     return attribution(np.mean(maps, axis=0, dtype=np.float32), np.asarray(mask.array) > 0, spacing_mm=mask.spacing_mm)
 
 
-def gradients(checkpoint: Checkpoint, image: Image, *, steps: int = STEPS) -> Image:
-    """Integrated gradients of one network's risk, (2, z, y, x): what each voxel adds between air and the patient.
+def gradients(checkpoint: Checkpoint, image: Image, start: Image, *, steps: int = STEPS) -> Image:
+    """Integrated gradients of one network's risk, (2, z, y, x): what each voxel adds on the way from start to image.
 
-    Air is each channel's least value. The gradient is that of the risk itself, also through the tumour probability
-    where training kept that path shut (`detach_probability`).
+    The gradient is that of the risk itself, also through the tumour probability where training kept that path shut
+    (`detach_probability`).
 
     Args:
         checkpoint: the network.
         image: (2, z, y, x).
+        start: (2, z, y, x), where the way begins. An image like the patient's: the risk of air is forty SD below any
+            patient's, and a map from there shows what every head has (bench/RESULTS.md, 2026-11-26).
         steps: points on the way.
 
     Reference: Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017.
     """
-    network, x = _opened(checkpoint.scorer), torch.from_numpy(checked_image(image)).unsqueeze(0)
-    air = x.amin((2, 3, 4), keepdim=True)
+    network = _opened(checkpoint.scorer)
+    x, origin = (torch.from_numpy(checked_image(one)).unsqueeze(0) for one in (image, start))
     ways = ((torch.arange(steps) + 0.5) / steps)[:, None, None, None, None]
     pieces = ways.split(max(1, TOGETHER // x[0, 0].numel()))
-    gradient = torch.stack([_gradient(network, air + (x - air) * piece) for piece in pieces]).sum(0)
-    return (gradient * (x - air)[0] / steps).numpy()
+    gradient = torch.stack([_gradient(network, origin + (x - origin) * piece) for piece in pieces]).sum(0)
+    return (gradient * (x - origin)[0] / steps).numpy()
 
 
 def attribution(maps: Image, mask: NDArray[np.bool_], *, spacing_mm: tuple[float, float, float]) -> Attribution:
@@ -102,16 +108,17 @@ def attribution(maps: Image, mask: NDArray[np.bool_], *, spacing_mm: tuple[float
         spacing_mm: voxel size (z, y, x), mm.
 
     >>> found = attribution(np.ones((2, 1, 1, 4), np.float32), np.array([[[1, 0, 0, 0]]]) > 0, spacing_mm=(1, 1, 10))
-    >>> found.share["pet tumour"], found.share["pet near"], found.share["ct elsewhere"], found.outside
-    (0.125, 0.125, 0.25, 0.75)
+    >>> found.share["pet tumour"], found.share["ct elsewhere"], found.outside, found.adds["ct elsewhere"]
+    (0.125, 0.25, 0.75, 2.0)
     """
     distance = ndimage.distance_transform_edt(~mask, sampling=spacing_mm) if mask.any() else np.full(mask.shape, np.inf)
     places = dict(zip(PLACES, (mask, ~mask & (distance <= NEAR_MM), distance > NEAR_MM), strict=True))
-    size = np.abs(maps, dtype=np.float64)
-    total = float(size.sum()) or 1.0
-    share = {f"{channel} {name}": float(size[c][where].sum()) / total
+    parts = {f"{channel} {name}": maps[c][where].astype(np.float64)
              for c, channel in enumerate(CHANNELS) for name, where in places.items()}
-    return Attribution(maps, share, float(mask.mean()))
+    size = {name: float(np.abs(part).sum()) for name, part in parts.items()}
+    total = sum(size.values()) or 1.0
+    return Attribution(maps, {name: value / total for name, value in size.items()},
+                       {name: float(part.sum()) for name, part in parts.items()}, float(mask.mean()))
 
 
 def _opened(network: nn.Module) -> nn.Module:

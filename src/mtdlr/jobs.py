@@ -186,37 +186,46 @@ class Draw:
 
 
 def draw(job: Draw) -> Path:
-    """The folder of picture.jpg."""
-    from mtdlr.report_figures import draw_patient
+    """The folder of the picture."""
+    from mtdlr.report_figures import PICTURE, draw_patient
 
-    return job.store.make(job.recipe, lambda folder: draw_patient(job.prepared, job.scored, folder / "picture.jpg"))
+    return job.store.make(job.recipe, lambda folder: draw_patient(job.prepared, job.scored, folder / PICTURE))
+
+
+def average(store: Store, recipe: Recipe, patients: Sequence[Path]) -> Path:
+    """The folder of the mean image of some prepared patients."""
+    from mtdlr.prepared import save_mean_image
+
+    return store.make(recipe, lambda folder: save_mean_image(patients, folder))
 
 
 @dataclass(frozen=True)
 class Explain:
-    """Some patients as (recipe, prepared folder, scored folder, fold or None), and DeepMTS of every fold."""
+    """Patients as (recipe, prepared folder, scored folder, fold or None), DeepMTS by fold, the mean image."""
 
     store: Store
     patients: Sequence[tuple[Recipe, Path, Path, int | None]]
     networks: Sequence[Path]
     scales: Sequence[Scale]
+    mean: Path
     threads: int
 
 
 def explain(job: Explain) -> None:
     """attribution.json and attribution.jpg of every patient of the job; the networks are loaded once."""
     from mtdlr.explain import explain_patient
-    from mtdlr.prepare import Prepared
-    from mtdlr.report_figures import draw_attribution
+    from mtdlr.prepared import Prepared, load_mean_image
+    from mtdlr.report_figures import ATTRIBUTION, draw_attribution
     from mtdlr.score import load_mask, load_networks
 
     networks = load_networks({"deepmts": job.networks}, job.threads)["deepmts"]
+    mean = load_mean_image(job.mean)
 
     def build(folder: Path, prepared: Path, scored: Path, fold: int | None) -> None:
         patient, mask = Prepared.load(prepared), load_mask(scored)
-        found = explain_patient(patient.image, mask, networks, job.scales, fold)
+        found = explain_patient(patient.image, mask, networks, job.scales, mean, fold)
         (folder / "attribution.json").write_text(json.dumps(found.as_dict(), indent=1))
-        draw_attribution(patient, mask, found.maps, folder / "attribution.jpg")
+        draw_attribution(patient, mask, found.maps, folder / ATTRIBUTION)
 
     for recipe, *patient in job.patients:
         job.store.make(recipe, lambda folder, p=tuple(patient): build(folder, *p))  # type: ignore[misc]

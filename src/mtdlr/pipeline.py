@@ -112,7 +112,7 @@ class Run:
     def prepared(self) -> Stored:
         """Each prepared patient; those that fail are named in the problems and left out of everything below."""
         settings = self.study.recipe("prepare")
-        recipes = {id_: Recipe("prepare", settings, {"scan": scan}) for id_, scan in self.hashes.items()}
+        recipes = {id_: Recipe("prepare", settings, {"scan": scan}, version=2) for id_, scan in self.hashes.items()}
         work = [jobs.Prepare(self.store, recipes[p.id], p.id, p.scan, self.study.prepare) for p in self.cohort]
         return self._per_patient(jobs.prepare, work, recipes, "prepare")
 
@@ -159,7 +159,8 @@ class Run:
         seen = table[(self.folds != fold).to_numpy()] if self.folds.nunique() > 1 else table
         section = self._sections[network]
         recipe = Recipe("train", self.study.recipe(section) | {"network": network, "seed": seed},
-                        {i: self.prepared.keys[i] for i in seen.index} | {"outcome": _outcome(seen)}, resumable=True)
+                        {i: self.prepared.keys[i] for i in seen.index} | {"outcome": _outcome(seen)},
+                        version=2, resumable=True)
         cases = [(str(i), self.prepared.folders[str(i)], float(row["time_months"]), bool(row["event"]),
                   str(row["center"])) for i, row in seen.iterrows()]
         return jobs.Train(self.store, recipe, network, cases, getattr(self.study, section), seed, self.workers.threads)
@@ -277,27 +278,40 @@ class Run:
 
     @cached_property
     def pictures(self) -> dict[str, Path]:
-        """The picture of every patient's page; none where no pages are asked for."""
-        if not self.study.report.pages:
-            return {}
+        """The picture of every patient that has a page, or, where no pages are asked for, that the report shows."""
         recipes = {i: Recipe("picture", {}, {"prepared": self.prepared.keys[i], "mask": self.scored.keys[i]})
-                   for i in self.included.ids}
+                   for i in (self.included.ids if self.study.report.pages else self._shown)}
         work = [jobs.Draw(self.store, recipe, self.prepared.folders[i], self.scored.folders[i])
                 for i, recipe in recipes.items()]
         return dict(zip(recipes, values_of(self._do(jobs.draw, work, "pictures")), strict=True))
+
+    @property
+    def _shown(self) -> list[str]:
+        """The patients that the report shows."""
+        return self.included.some_of_each(self.study.report.thumbnails)
+
+    @property
+    def _mean_recipe(self) -> Recipe:
+        return Recipe("mean", {}, {str(i): self.prepared.keys[str(i)] for i in self.training.index})
+
+    @cached_property
+    def mean_image(self) -> Path:
+        """The folder of the training cohort's mean image, with which the explanation compares a patient."""
+        return jobs.average(self.store, self._mean_recipe, [self.prepared.folders[str(i)] for i in self.training.index])
 
     @cached_property
     def explained(self) -> dict[str, Path]:
         """Where the risk of each patient that the report shows came from."""
         scales = self.scores.scales["deepmts"]
         recipes = {i: Recipe("explain", {"scales": [asdict(scale) for scale in scales]},
-                             {"prepared": self.prepared.keys[i], "mask": self.scored.keys[i]})  # that of its networks
-                   for i in self.included.some_of_each(self.study.report.thumbnails)}
+                             {"prepared": self.prepared.keys[i], "mask": self.scored.keys[i],  # that of its networks
+                              "mean": self._mean_recipe.key}, version=2)
+                   for i in self._shown}
 
         def job(patients: Sequence[str]) -> jobs.Explain:
             return jobs.Explain(self.store, [(recipes[i], self.prepared.folders[i], self.scored.folders[i],
                                               self._fold_of(i)) for i in patients],
-                                self.networks["deepmts"], scales, self.workers.threads)
+                                self.networks["deepmts"], scales, self.mean_image, self.workers.threads)
 
         return self._in_shares(jobs.explain, job, recipes, "explain")
 
@@ -306,7 +320,7 @@ class Run:
         """Everything that tables, figures, report and bundle are made from."""
         write_atomic(self.folder / "problems.json", json.dumps([p.as_dict() for p in self.problems], indent=1))
         return Results(self.study, self.included, self.prepared.folders, self.scored.folders, self.networks,
-                       self.feature_tables,
+                       self.mean_image, self.feature_tables,
                        {source: self._table_of(self.features[source], "pet_parameters") for source in SOURCES},
                        self.models, tuple(self.problems), self.pictures, self.explained)
 
@@ -317,15 +331,16 @@ class Run:
         recipe = Recipe("report", settings, {
             "scored": digest(self.scored.keys), "prepared": digest(self.prepared.keys),
             "features": digest({s: stored.keys for s, stored in self.features.items()}),
-            "models": self.models.digest, "problems": digest([str(p) for p in self.problems])}, version=2)
+            "models": self.models.digest, "problems": digest([str(p) for p in self.problems])}, version=3)
         return self._publish(jobs.report(self.store, recipe, self.results), self.folder)
 
     @cached_property
     def bundle(self) -> Path:
         """The frozen model: what predict and validate need, and no patient's row."""
         settings = self.study.model_dump(mode="json", exclude={"run", "report", "evaluate"})
-        recipe = Recipe("bundle", settings, {"models": self.models.frozen_digest,
-                                             "networks": digest([str(f) for fs in self.networks.values() for f in fs])})
+        recipe = Recipe("bundle", settings, {
+            "models": self.models.frozen_digest, "mean": self._mean_recipe.key,
+            "networks": digest([str(f) for fs in self.networks.values() for f in fs])}, version=2)
         return self._publish(jobs.bundle(self.store, recipe, self.results), self.folder / "bundle")
 
     def _per_patient(

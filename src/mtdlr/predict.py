@@ -21,6 +21,7 @@ from mtdlr.imaging.layout import ScanSet, discover, given_files
 from mtdlr.models import IN_SAMPLE, combine_scores
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepare import Prepared, prepare, read_patient
+from mtdlr.prepared import load_mean_image
 from mtdlr.score import Networks, load_networks, patient_features, score_patient
 from mtdlr.volume import Volume
 
@@ -131,7 +132,8 @@ class Bundle:
         prediction = self._read_off(row, prepared, scored.mask, clinical,
                                     (*prepared.problems, *scored.problems, *found))
         return prediction if not explain else replace(prediction, attribution=explain_patient(
-            prepared.image, scored.mask, self.networks["deepmts"], self.frozen.scales["deepmts"]))
+            prepared.image, scored.mask, self.networks["deepmts"], self.frozen.scales["deepmts"],
+            load_mean_image(self.frozen.mean_image)))
 
     def _read_off(
         self, row: pd.DataFrame, prepared: Prepared, mask: Volume, clinical: Mapping[str, Any],

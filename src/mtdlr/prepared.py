@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from mtdlr.errors import Problem
 from mtdlr.imaging import grid
 from mtdlr.volume import Volume
 
+MEAN_IMAGE = "mean_image.npy"
 _PROJECTIONS = ("projection_coronal", "projection_sagittal")
 
 
@@ -95,3 +96,16 @@ class Prepared:
         return cls(header["id"], image, np.array(affines["image"]), mapped("mask"), pet_suv, ct_hu,
                    volume("manual_mask"), header["facts"], tuple(Problem(**p) for p in header["problems"]),
                    header.get("audit", {}), None if coronal is None or sagittal is None else (coronal, sagittal))
+
+
+def save_mean_image(patients: Sequence[Path], folder: Path) -> None:
+    """Write the mean of the patients' images, float32 (2, z, y, x), as mean_image.npy."""
+    images = (np.load(patient / "image.npy", allow_pickle=False) for patient in patients)
+    total = sum(images, start=np.zeros(()))  # in double precision
+    np.save(folder / MEAN_IMAGE, (total / len(patients)).astype(np.float32))
+
+
+def load_mean_image(folder: Path) -> NDArray[np.float32]:
+    """What `save_mean_image` wrote."""
+    mean: NDArray[np.float32] = np.load(folder / MEAN_IMAGE, allow_pickle=False)
+    return mean

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -28,29 +27,24 @@ from mtdlr.report_explained import explained_rows
 from mtdlr.report_figures import (
     ATTRIBUTION,
     MODEL,
+    PICTURE,
     make_figures,
     write_figures,
     write_patients,
-    write_thumbnails,
     write_training,
 )
 from mtdlr.report_masks import mask_table, overlap_rows, parameter_rows
 from mtdlr.report_patients import pages_of, write_pages
 from mtdlr.results import Results
-from mtdlr.stats.calibration import calibrate
+from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.kaplan_meier import median_follow_up
 from mtdlr.survival import Survival
 from mtdlr.tables import SPLIT_LABELS, estimate_text, make_tables, p_text
 from mtdlr.versions import versions
 
-_SMALL = "With few events a large P is no evidence of good calibration."
-CALIBRATION_TESTS = {
-    "modern": ("gnd", "Greenwood-Nam-D'Agostino", _SMALL),
-    "paper": ("hl_binary", "Hosmer-Lemeshow", "The test leaves out patients censored before the horizon, which makes "
-              f"events look too frequent. {_SMALL}"),
-}
-"""By `report.mode`: field of a `Calibration`, name and footnote of the test that is printed."""
+CALIBRATION_TESTS = {"gnd": "Greenwood-Nam-D'Agostino", "hl_binary": "Hosmer-Lemeshow"}
+"""What `evaluate.calibration_test` is called in print; the setting is the field of a `Calibration`."""
 
 
 @dataclass(frozen=True)
@@ -87,11 +81,12 @@ def write_report(results: Results, folder: Path) -> None:
                  for name, (caption, _) in figures.items()},
         curves=[(name, _embedded(path)) for name, path in write_training(results, folder / "figures")],
         optimism=optimism(results), slopes=slopes(results),
-        calibration_test=CALIBRATION_TESTS[results.study.report.mode][1:],
+        calibration_test=CALIBRATION_TESTS[results.study.evaluate.calibration_test],
         months=[f"{month:g}" for month in results.study.nomogram.months], masks=overlap_rows(masks, splits),
         parameters=parameter_rows(masks, splits), explained=explained_rows(results),
         signatures=signature_rows(results), pages=pages, linked=results.study.report.pages,
-        thumbnails=thumbnails(results),
+        pictures={i: _embedded(results.pictures[i] / PICTURE)
+                  for i in results.cohort.some_of_each(results.study.report.thumbnails)},
         risk_maps={i: _embedded(path / ATTRIBUTION) for i, path in results.explained.items()},
         settings=settings_rows(results), versions=versions(), out_of_fold=results.study.score.training == "out_of_fold")
     (folder / "report.html").write_text(page, encoding="utf-8")
@@ -133,8 +128,7 @@ def optimism(results: Results) -> list[tuple[str, ...]]:
 
 def slopes(results: Results) -> list[tuple[str, ...]]:
     """Slope, O/E and a test's P, by horizon, of the nomogram in each cohort, on out-of-fold and on in-sample scores."""
-    table, rows = results.cohort.table, []
-    test, groups = CALIBRATION_TESTS[results.study.report.mode][0], results.study.evaluate.calibration_groups
+    table, settings, rows = results.cohort.table, results.study.evaluate, []
     data = table.join(results.models.scores)
     for name, label in ((MODEL, "out-of-fold scores"), (MODEL + IN_SAMPLE, "in-sample scores")):
         if name not in results.models.nomograms:
@@ -143,12 +137,16 @@ def slopes(results: Results) -> list[tuple[str, ...]]:
         for split in results.cohort.splits:
             known = ((table["split"] == split) & predicted.notna().all(axis=1)).to_numpy()
             surv = Survival(table["time_months"].to_numpy(float)[known], table["event"].to_numpy(bool)[known])
-            found = [calibrate(predicted[month].to_numpy(float)[known], surv, month, groups=groups,
+            found = [calibrate(predicted[month].to_numpy(float)[known], surv, month, groups=settings.calibration_groups,
                                development=split == "training") for month in results.study.nomogram.months]
             rows.append((f"fitted on {label}", SPLIT_LABELS[split],
-                         *(cell for c in found for cell in (
-                             estimate_text(c.slope), estimate_text(c.oe), p_text(getattr(c, test).p)))))
+                         *(cell for c in found for cell in _cells(c, settings.calibration_test))))
     return rows
+
+
+def _cells(found: Calibration, test: str) -> tuple[str, str, str]:
+    """Slope, O/E and the test's P as text."""
+    return estimate_text(found.slope), estimate_text(found.oe), p_text(getattr(found, test).p)
 
 
 def signature_rows(results: Results) -> dict[str, list[tuple[str, ...]]]:
@@ -156,12 +154,6 @@ def signature_rows(results: Results) -> dict[str, list[tuple[str, ...]]]:
     return {source: [(name, f"{coef:+.4f}", f"{100 * often:.0f} %") for name, coef, often in sorted(
         zip(s.features, s.coef, s.selected_in, strict=True), key=lambda row: -abs(row[1]))]
         for source, s in results.models.signatures.items()}
-
-
-def thumbnails(results: Results) -> dict[str, str]:
-    """Small pictures, as data URLs, of the first patients of each cohort."""
-    with TemporaryDirectory() as scratch:
-        return {patient: _embedded(path) for patient, path in write_thumbnails(results, Path(scratch)).items()}
 
 
 def settings_rows(results: Results) -> list[tuple[str, str, bool]]:

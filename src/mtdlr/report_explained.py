@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 
 from mtdlr.results import Results
 from mtdlr.tables import SPLIT_LABELS
 
+CHANNELS = ("pet", "ct")
 PLACES = {"tumour": "in the predicted tumour", "near": "within 10 mm of it", "elsewhere": "elsewhere"}
 
 
@@ -17,7 +19,7 @@ def explained_rows(results: Results) -> list[tuple[str, ...]]:
 
     A patient without a predicted tumour has no place to be in or near, and takes no part.
     """
-    names = [f"{channel} {place}" for channel in ("pet", "ct") for place in PLACES]
+    names = [f"{channel} {place}" for channel in CHANNELS for place in PLACES]
     rows = []
     for split in results.cohort.splits:
         shares = [_share(results, i) for i in results.cohort.of(split).ids if i in results.explained]
@@ -29,13 +31,19 @@ def explained_rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def patient_shares(results: Results, patient: str) -> list[tuple[str, ...]]:
-    """(place, share in PET, share in CT) of one patient; none where the report does not explain the patient."""
+    """(place, share in PET, share in CT, what PET adds, what CT adds) of one patient; none where not explained."""
     if patient not in results.explained:
         return []
-    share = _share(results, patient)
-    return [(label, f"{share[f'pet {place}']:.1%}", f"{share[f'ct {place}']:.1%}") for place, label in PLACES.items()]
+    found = _found(results, patient)
+    share, adds = found["share"], found["adds"]
+    return [(label, *(f"{share[f'{channel} {place}']:.1%}" for channel in CHANNELS),
+             *(f"{adds[f'{channel} {place}']:+.2f}" for channel in CHANNELS)) for place, label in PLACES.items()]
+
+
+def _found(results: Results, patient: str) -> dict[str, Any]:
+    return dict(json.loads((results.explained[patient] / "attribution.json").read_text()))
 
 
 def _share(results: Results, patient: str) -> dict[str, float]:
-    found = json.loads((results.explained[patient] / "attribution.json").read_text())
+    found = _found(results, patient)
     return {**found["share"], "outside": found["outside"], "tumour_volume": found["tumour_volume"]}

@@ -21,7 +21,6 @@ from mtdlr.figures import (
     quality_figure,
     roc_figure,
     save,
-    scan_figure,
     training_figure,
 )
 from mtdlr.prepare import Prepared
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
 MODEL = "mtdlr"
 STRATIFIED = (MODEL, "manual_radio_stage", "single_task_stage", STAGE)
-ATTRIBUTION = "attribution.jpg"
+PICTURE, ATTRIBUTION = "picture.jpg", "attribution.jpg"
 FORMATS = (".svg", ".pdf", ".png")
 
 
@@ -92,19 +91,9 @@ def write_patients(results: Results, folder: Path) -> None:
     """The pictures of every patient beside its page: `<name>.jpg`, and `<name>-risk.jpg` of those explained."""
     folder.mkdir(parents=True, exist_ok=True)
     for patient, drawn in results.pictures.items():
-        shutil.copyfile(drawn / "picture.jpg", folder / f"{page_name(patient)}.jpg")
+        shutil.copyfile(drawn / PICTURE, folder / f"{page_name(patient)}.jpg")
     for patient, explained in results.explained.items():
         shutil.copyfile(explained / ATTRIBUTION, folder / f"{page_name(patient)}-risk.jpg")
-
-
-def write_thumbnails(results: Results, folder: Path) -> dict[str, Path]:
-    """Small pictures of some patients by id, in a folder of the caller's."""
-    written = {}
-    for patient in results.cohort.some_of_each(results.study.report.thumbnails):
-        prepared = Prepared.load(results.prepared[patient])
-        figure = scan_figure(prepared.pet_suv, prepared.ct_hu, _contours(results.scored[patient], prepared))
-        written[patient] = save(figure, folder / f"{page_name(patient)}.jpg", dpi=110)
-    return written
 
 
 def page_name(patient: str) -> str:

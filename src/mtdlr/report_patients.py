@@ -48,7 +48,7 @@ class Page:
         suv: (tag, value) as stated; used: (fact, value); candidates: reference times and what each would change.
         geometry: (title, rows) of every group of facts.
         masks: (parameter, predicted, manual, difference in percent).
-        shares: (place, share of the risk in PET, in CT), where the report explains the patient.
+        shares: (place, shares of the risk in PET and CT, what they add to it), where the report explains the patient.
         brief: three facts for the list of patients: uptake time, PET-CT distance, trust in the region.
     """
 

@@ -22,11 +22,12 @@ class Results:
         cohort: the patients that are in.
         prepared, scored: each patient's folder.
         networks: checkpoint folders by network.
+        mean_image: the folder of the training cohort's mean image.
         features: (patients, features) by source of the mask, `auto` and `manual`.
         pet_parameters: (patients, SUVmax, MTV and the like) by source of the mask.
         models: scores, nomograms, evaluations.
         problems: errors first.
-        pictures: the folder of each patient's picture, where pages are asked for.
+        pictures: the folder of the picture of each patient that has a page or that the report shows.
         explained: the folder of where the risk came from, of each patient that the report shows.
     """
 
@@ -35,6 +36,7 @@ class Results:
     prepared: Mapping[str, Path]
     scored: Mapping[str, Path]
     networks: Mapping[str, Sequence[Path]]
+    mean_image: Path
     features: Mapping[str, pd.DataFrame]
     pet_parameters: Mapping[str, pd.DataFrame]
     models: Models

@@ -209,6 +209,7 @@ class EvaluateSettings(Section):
     group_hr: Literal["cox", "logrank_oe"] = setting("cox", "hazard ratio of the risk groups (the paper: logrank_oe)")
     calibration_groups: int | None = setting(None, "groups of the calibration curve; by default 10, fewer when events "
                                              "are few", ge=2, le=20)
+    calibration_test: Literal["gnd", "hl_binary"] = setting("gnd", "GND, or the paper's Hosmer-Lemeshow")
     known_risk: Path | None = setting(None, "CSV (patient_id, log_hazard) of a synthetic study's true risk, shown "
                                       "beside the models")
     bootstrap: int = setting(1000, "resamples when comparison = 'bootstrap'", ge=50)
@@ -219,7 +220,6 @@ class ReportSettings(Section):
     """What people see."""
 
     title: str = setting("MTDLR study", "title of the report")
-    mode: Literal["modern", "paper"] = setting("modern", "calibration test: GND, or the paper's Hosmer-Lemeshow")
     thumbnails: int = setting(24, "patients shown with contours in the report", ge=0)
     pages: bool = setting(True, "a page of pictures, SUV audit and geometry for every patient (0.4 s each, once)")
 
@@ -247,8 +247,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "score": {"training": "in_sample"},
         "signature": {"repeats": 1, "max_correlation": None},
         "nomogram": {"ties": "breslow"},
-        "evaluate": {"roc": "status", "group_hr": "logrank_oe", "calibration_groups": 5},
-        "report": {"mode": "paper"},
+        "evaluate": {"roc": "status", "group_hr": "logrank_oe", "calibration_groups": 5,
+                     "calibration_test": "hl_binary"},
     },
     "quick": {
         "prepare": {"spacing_mm": 4.0, "size": 32},

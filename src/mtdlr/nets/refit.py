@@ -1,8 +1,7 @@
 """The direct weights of the last layer, solved exactly once everything below them is trained.
 
-Steps of a few patients leave these weights far from the least of the loss they follow: on synthetic patients the score
-came 66 % of the way to the true risk outside, and 75 % with the same network and the weights solved. With the rest as
-it is the penalised partial likelihood is convex in them, and the risk set can be everybody.
+Steps of a few patients leave these weights far from the least of the loss they follow (bench/RESULTS.md, 2026-11-26).
+With the rest as it is the penalised partial likelihood is convex in them, and the risk set can be everybody.
 """
 
 from __future__ import annotations
