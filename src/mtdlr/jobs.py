@@ -98,7 +98,7 @@ class Score:
 
 def score(job: Score) -> None:
     """Score every patient of the job; the networks are loaded once."""
-    from mtdlr.prepare import Prepared
+    from mtdlr.prepared import Prepared
     from mtdlr.score import load_networks, score_patient
 
     networks = load_networks(job.networks, job.threads)
@@ -121,9 +121,10 @@ class Extract:
 
 def extract(job: Extract) -> Path:
     """The folder of features.json."""
-    from mtdlr.prepare import Prepared
+    from mtdlr.prepared import Prepared
+    from mtdlr.radiomics import patient_features, patient_pet_parameters
     from mtdlr.robustness import perturbed_features
-    from mtdlr.score import load_mask, patient_features, patient_pet_parameters
+    from mtdlr.scored import load_mask
 
     def build(folder: Path) -> None:
         patient = Prepared.load(job.prepared)
@@ -216,7 +217,8 @@ def explain(job: Explain) -> None:
     from mtdlr.explain import explain_patient
     from mtdlr.prepared import Prepared, load_mean_image
     from mtdlr.report_figures import ATTRIBUTION, draw_attribution
-    from mtdlr.score import load_mask, load_networks
+    from mtdlr.score import load_networks
+    from mtdlr.scored import load_mask
 
     networks = load_networks({"deepmts": job.networks}, job.threads)["deepmts"]
     mean = load_mean_image(job.mean)

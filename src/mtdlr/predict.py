@@ -22,7 +22,8 @@ from mtdlr.models import IN_SAMPLE, combine_scores
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.prepared import load_mean_image
-from mtdlr.score import Networks, load_networks, patient_features, score_patient
+from mtdlr.radiomics import patient_features
+from mtdlr.score import Networks, load_networks, score_patient
 from mtdlr.volume import Volume
 
 MODEL = "mtdlr"

@@ -19,6 +19,7 @@ from scipy import ndimage
 from mtdlr import texture
 from mtdlr.errors import Problem, StudyError
 from mtdlr.imaging import grid
+from mtdlr.prepared import Prepared
 from mtdlr.study import RadiomicsSettings
 from mtdlr.volume import Volume
 
@@ -56,6 +57,21 @@ def extract(pet: Volume | None, ct: Volume | None, mask: Volume, settings: Radio
             else:
                 named[f"{modality}_{name}"] = value
     return named | shape
+
+
+def patient_features(
+    patient: Prepared, mask: Volume | None, settings: RadiomicsSettings
+) -> tuple[dict[str, float], tuple[Problem, ...]]:
+    """The radiomics features inside a mask, and warnings about those that are not defined; none without a mask."""
+    if mask is None:
+        return {}, (Problem("W-NOMASK", "no mask: no features"),)
+    features = extract(patient.pet_suv, patient.ct_hu, mask, settings)
+    return features, problems(features)
+
+
+def patient_pet_parameters(patient: Prepared, mask: Volume | None) -> dict[str, float]:
+    """SUVmax, MTV and the like inside a mask; none without one."""
+    return {} if mask is None else pet_parameters(patient.pet_suv, mask)
 
 
 def profile(settings: RadiomicsSettings, modality: str) -> texture.Profile:

@@ -23,9 +23,9 @@ from mtdlr.figures import (
     save,
     training_figure,
 )
-from mtdlr.prepare import Prepared
+from mtdlr.prepared import Prepared
 from mtdlr.results import Results
-from mtdlr.score import load_mask
+from mtdlr.scored import load_mask
 from mtdlr.tables import SPLIT_LABELS
 from mtdlr.volume import Volume
 
