@@ -5,7 +5,8 @@
 
 Writes one study a seed into FOLDER (a second run goes on from what is there), runs it, and prints Dice out of fold and
 outside, the C-index of every model beside that of the true log-hazard and of its partial sums, and the MTDLR nomogram's
-calibration slope with cross-fitted and with in-sample scores. After the seeds: their means, and the slopes over all
+calibration slope with cross-fitted and with in-sample scores, beside that of the true log-hazard fitted in the same
+training patients: so far the sample itself is from 1. After the seeds: their means, and the slopes over all
 external patients together, which `--figure` also draws.
 """
 
@@ -22,15 +23,18 @@ import pandas as pd
 
 from mtdlr.figures import calibration_figure, save
 from mtdlr.models import nomogram_predictions
+from mtdlr.nomogram import Nomogram
 from mtdlr.pipeline import Run
 from mtdlr.stats.calibration import calibrate
 from mtdlr.stats.concordance import concordance
+from mtdlr.stats.terms import Continuous
 from mtdlr.study import Study
 from mtdlr.survival import Survival
 from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers
 
 NOMOGRAMS = {"mtdlr": "cross-fitted scores", "mtdlr_in_sample": "in-sample scores"}
+TRUTH = "log_hazard"
 MONTH = 60.0
 
 
@@ -76,23 +80,26 @@ def show_masks(run: Run) -> dict[tuple[str, str], float]:
     return means
 
 
-def external_predictions(run: Run) -> pd.DataFrame:
-    """Follow-up of the external patients and their predicted survival from either nomogram."""
-    table = run.included.table
-    rows = table[table["split"] == "external"].join(run.models.scores, rsuffix="_score")
-    predicted = {name: nomogram_predictions(run.models.nomograms[name], rows)[1][MONTH] for name in NOMOGRAMS}
+def external_predictions(run: Run, truth: pd.Series) -> pd.DataFrame:
+    """Follow-up of the external patients and their predicted survival from either nomogram, and from the truth."""
+    table = run.included.table.join(run.models.scores, rsuffix="_score").join(truth)
+    rows, training = (table[table["split"] == split] for split in ("external", "training"))
+    nomograms = {name: run.models.nomograms[name] for name in NOMOGRAMS} | {
+        TRUTH: Nomogram.fit(training, follow_up(training), [Continuous(TRUTH)], (MONTH,))}
+    predicted = {name: nomogram_predictions(nomogram, rows)[1][MONTH] for name, nomogram in nomograms.items()}
     return rows[["time_months", "event"]].assign(**predicted).dropna()
 
 
 def show_slopes(predictions: pd.DataFrame, figure: Path | None = None) -> dict[tuple[str, str], float]:
     """Calibration slope outside of the nomogram fitted on cross-fitted and on in-sample scores."""
     found = {label: calibrate(predictions[name].to_numpy(), follow_up(predictions), month=MONTH)
-             for name, label in NOMOGRAMS.items()}
+             for name, label in (NOMOGRAMS | {TRUTH: "the true risk"}).items()}
     for label, calibration in found.items():
         print(f"calibration slope outside at {MONTH:.0f} months, {label}: {calibration.slope} "
               f"(observed/expected {calibration.oe})")
     if figure is not None:
-        save(calibration_figure({MONTH: found}, endpoint="PFS", width="single"), figure)
+        drawn = {label: found[label] for label in NOMOGRAMS.values()}
+        save(calibration_figure({MONTH: drawn}, endpoint="PFS", width="single"), figure)
     return {("slope", label): calibration.slope.value for label, calibration in found.items()}
 
 
@@ -109,7 +116,7 @@ def learn(folder: Path, seed: int, asked: argparse.Namespace) -> tuple[dict[tupl
         figures = show_concordance(run, folder)
         print(f"run in {time.perf_counter() - began:.0f} s")
         figures |= show_masks(run)
-        predictions = external_predictions(run)
+        predictions = external_predictions(run, pd.read_csv(folder / "truth.csv").set_index("patient_id")[TRUTH])
         return figures | show_slopes(predictions), predictions
 
 

@@ -17,6 +17,7 @@ from mtdlr.stats import (
     selection_frequency,
     stratified_folds,
 )
+from mtdlr.stats.lasso_likelihood import Outcome, log_likelihoods
 from mtdlr.survival import Survival
 
 steady = settings(deadline=None, derandomize=True, max_examples=15)
@@ -142,6 +143,24 @@ def test_cross_validation_finds_the_signal():
     assert cv.cvm[cv.index_1se] <= cv.cvm[cv.index_min] + cv.cvsd[cv.index_min]
     again = cross_validate_lasso(x, surv, n_lambdas=40, seed=3)
     assert np.array_equal(cv.cvm, again.cvm)
+
+
+def test_a_held_out_patient_far_from_all_others_makes_no_model_perfect():
+    """A feature that one patient has a billion times over: the fold that never saw it has a finite, large deviance."""
+    x, surv = _cohort(seed=3, n=120)
+    x[np.argmin(surv.time_months), 0] = 1e9  # in no risk set but the first
+    cv = cross_validate_lasso(x, surv, n_folds=5, seed=0)
+    assert np.isfinite(cv.cvm).all() and np.isfinite(cv.cvsd).all()
+    assert cv.index_min == 0, "a model of that feature is the worse, the larger its coefficient"
+
+
+def test_log_likelihoods_hold_where_exponentials_do_not():
+    """Linear predictors thousands apart: the sum over events of eta less the log of the summed risk set."""
+    random = np.random.default_rng(0)
+    eta = random.normal(size=(3, 40)) * np.array([[1.0], [800.0], [1e5]])
+    outcome = Outcome(np.ones(40), random.random(40) < 0.5, np.arange(41))
+    later = np.logaddexp.accumulate(eta, axis=1)
+    np.testing.assert_allclose(log_likelihoods(eta, outcome), (eta - later)[:, outcome.event].sum(axis=1), rtol=1e-12)
 
 
 def test_repeats_choose_the_median_penalty():

@@ -254,7 +254,7 @@ class Run:
         keys = self.features[source].keys
         return Recipe("signature", self.study.recipe("signature"), {
             "features": digest({i: keys.get(i) for i in self.training.index}), "outcome": _outcome(self.training),
-            "folds": digest(self.folds.tolist())})
+            "folds": digest(self.folds.tolist())}, version=2)
 
     @cached_property
     def models(self) -> Models:

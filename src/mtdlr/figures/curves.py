@@ -292,7 +292,7 @@ def _draw_calibrations(axes: Axes, cohorts: Mapping[str, Calibration]) -> None:
         axes.text(0.03, 0.98, _note("", cohorts[""]), transform=axes.transAxes, va="top", fontsize=SMALL, zorder=6,
                   bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0})
     else:
-        axes.legend(loc="upper left", borderaxespad=0.6)
+        axes.legend(loc="lower right", borderaxespad=0.6)  # curves run from the lower left to the upper right
 
 
 def _note(label: str, calibration: Calibration) -> str:

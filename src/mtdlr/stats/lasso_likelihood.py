@@ -82,18 +82,22 @@ def working(eta, outcome, residual):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def log_likelihoods(eta, outcome):  # type: ignore[no-untyped-def]
-    """(L,) log partial likelihoods of linear predictors eta (L, n)."""
+    """(L,) log partial likelihoods of linear predictors eta (L, n), however far apart: those of patients whom no fit
+    has seen, some a thousand SD out, included."""
     values = np.zeros(eta.shape[0])
     for k in range(eta.shape[0]):
-        shift = eta[k].max()
+        shift = eta[k, 0]  # the largest so far; one for all would round earlier risk sets to nothing
         s0 = 0.0
         for g in range(outcome.start.size - 1):
-            mass = 0.0
+            mass, events = 0.0, 0.0
             for i in range(outcome.start[g], outcome.start[g + 1]):
+                if eta[k, i] > shift:
+                    s0 *= np.exp(shift - eta[k, i])
+                    shift = eta[k, i]
                 s0 += outcome.weight[i] * np.exp(eta[k, i] - shift)
                 if outcome.event[i]:
                     mass += outcome.weight[i]
-                    values[k] += outcome.weight[i] * (eta[k, i] - shift)
+                    events += outcome.weight[i] * eta[k, i]
             if mass > 0.0:
-                values[k] -= mass * np.log(s0)
+                values[k] += events - mass * (shift + np.log(s0))
     return values
