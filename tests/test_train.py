@@ -63,6 +63,16 @@ def test_the_latest_epoch_that_is_no_worse_is_kept(scores: tuple[float, ...], er
     assert run.best_epoch == kept == run.best["weight"].item()
 
 
+@pytest.mark.parametrize("survival_loss", ["cox-breslow", "discrete"])
+def test_the_other_single_task_network_trains(survival_loss: str, tmp_path: Path):
+    """densenet121-3d goes through the same loop, with either loss, and is read back as it was."""
+    settings = SINGLE.model_copy(update={"network": "densenet121-3d", "epochs": 1, "survival_loss": survival_loss})
+    trained = train(CASES[:8], "densenet121-3d", settings, tmp_path, seed=0)
+    log = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
+    assert trained.model.config.network == "densenet121-3d" and np.isfinite(float(log[0]["survival_loss"]))
+    assert Checkpoint.load(tmp_path).digest == trained.digest
+
+
 def test_a_training_leaves_weights_description_and_log_and_nothing_else(tmp_path: Path):
     """Three files at the end; the log has a row an epoch; the description says what was chosen from whom."""
     seen: list[Progress] = []

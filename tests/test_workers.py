@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -47,3 +50,13 @@ def test_values_of_raises_the_first_failure() -> None:
     assert values_of(run_jobs(_square, [1, 2], Workers(), label="")) == [1, 4]
     with pytest.raises(MtdlrError, match="E-EMPTY patient 3"):
         values_of(run_jobs(_square, [1, 3], Workers(), label=""))
+
+
+def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
+    """Workers start from a plain script, and its lines are not run again in them."""
+    script = tmp_path / "script.py"
+    script.write_text("import math\nfrom mtdlr.workers import Workers, run_jobs\nprint('began')\n"
+                      "found = run_jobs(math.sqrt, [4.0, 9.0, 16.0], Workers(2), label='roots')\n"
+                      "print([one.value for one in found], __file__ == __import__('sys').argv[0])\n")
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("began\n[2.0, 3.0, 4.0] True\n", "")

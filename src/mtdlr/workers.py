@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -95,8 +97,8 @@ def _run_on(
     outcomes: list[Outcome[Result] | None] = [None] * len(jobs)
     places: dict[Future[Outcome[Result]], int] = {}
     try:
-        for place, job in enumerate(jobs):
-            places[executor.submit(_attempt, function, job)] = place
+        with _script_left_out():
+            places |= {executor.submit(_attempt, function, job): place for place, job in enumerate(jobs)}
         for done, future in enumerate(as_completed(places), start=1):
             outcomes[places[future]] = future.result()
             _tell(workers, label, done, len(jobs))
@@ -111,7 +113,9 @@ def _run_alone(function: Callable[[Job], Result], job: Job, workers: Workers) ->
     """One job in a process of its own; if that dies too, the job is what kills it."""
     with _pool(1, workers.threads) as pool:
         try:
-            return pool.submit(_attempt, function, job).result()
+            with _script_left_out():
+                future = pool.submit(_attempt, function, job)
+            return future.result()
         except BrokenProcessPool:
             return Outcome(None, (Problem("E-WORKERDIED", "the worker process was killed while doing this job",
                                           remedy="Most often memory ran out: fewer run.workers, or a smaller grid"),))
@@ -134,6 +138,19 @@ def _attempt(function: Callable[[Job], Result], job: Job) -> Outcome[Result]:
 def _pool(count: int, threads: int) -> ProcessPoolExecutor:
     # Spawned, not forked: a fork would copy the locks of torch's and numba's thread pools.
     return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _start_worker, (threads, os.getpid()))
+
+
+@contextmanager
+def _script_left_out() -> Iterator[None]:
+    """Processes started here (a job that is handed in starts one) do not run the user's script again, which a script
+    without a main guard would not survive; jobs live in modules."""
+    main = vars(sys.modules["__main__"])
+    kept: dict[str, object] = {name: main[name] for name in ("__spec__", "__file__") if name in main}
+    try:
+        main.update(dict.fromkeys(kept))
+        yield
+    finally:
+        main.update(kept)
 
 
 def _start_worker(threads: int, parent: int) -> None:

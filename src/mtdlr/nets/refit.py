@@ -36,10 +36,9 @@ def solve_direct(
         batch_size: patients that go through the network at a time.
     """
     model.eval()
-    assert isinstance(model.head, RiskHead)
-    last, n = model.head.last, model.head.n_direct
-    if not n:
+    if not isinstance(model.head, RiskHead) or not model.head.n_direct:
         return
+    last, n = model.head.last, model.head.n_direct
     inputs = _inputs_of(last, model, cases, batch_size)
     with torch.no_grad():
         rest = F.linear(inputs[:, :-n], last.weight[:, :-n].double().cpu(), last.bias.double().cpu())
