@@ -185,6 +185,16 @@ def test_bad_risk_is_refused(risk, code):
     assert caught.value.code == code
 
 
+def test_one_event_is_no_evidence_of_a_difference():
+    """With a single event the unbiased variance is 0 but for rounding: no interval and no p, not p = 0."""
+    surv = Survival(np.array([55.0, 52, 35, 56, 45, 51, 48, 46]), np.arange(8) == 2)
+    stage = np.array([0.0, 0, 0, 0, 0, 1, 0, 1])
+    found = compare_concordance(np.zeros(8), stage, surv)
+    assert found.difference.value == pytest.approx(1 / 7) and np.isnan([found.difference.p, found.difference.low]).all()
+    same = compare_concordance(stage, stage, surv).difference
+    assert same.value == 0.0 and np.isnan(same.p)
+
+
 def test_bootstrap_repeats_and_agrees():
     """The bootstrap comparison repeats with its seed and comes close to the jackknife's interval."""
     generator = np.random.default_rng(2)

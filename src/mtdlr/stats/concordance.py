@@ -109,7 +109,8 @@ def compare_concordance(
         risk_a: (n,), higher is worse.
         risk_b: (n,), higher is worse.
         surv: follow-up of the same n patients.
-        method: "compareC" is Kang's one-shot U-statistic variance (unbiased, slightly smaller; R's compareC);
+        method: "compareC" is Kang's one-shot U-statistic variance (unbiased, slightly smaller; R's compareC), which
+            may not be positive with a handful of events: then there is no interval and no p;
             "jackknife" is survival::concordance's; "bootstrap" resamples patients (percentile interval, p from the
             share of resamples on the far side of 0).
         level: coverage of the interval.
@@ -194,6 +195,7 @@ def _one_shot_variance(a: Vector, b: Vector, surv: Survival, first: _Shares, sec
     With x = 1 for a comparable pair, y = +-1 (or 0) for a pair that a orders rightly or wrongly and z the same for b,
     C_a = (sum y / sum x + 1) / 2, and the delta method needs the six covariances of the three sums. Kang's last term,
     in the products of the sums, drops out of the delta method: C does not change when all three sums grow together.
+    What is left by rounding is 0, as with a single event; an unbiased variance may also be negative.
     """
     n = len(surv)
     if n < 4:
@@ -206,10 +208,10 @@ def _one_shot_variance(a: Vector, b: Vector, surv: Survival, first: _Shares, sec
                         [second.net.sum(), product, strict_b]])
     sums = rows.sum(axis=1)
     pairs = n * (n - 1.0)
-    covariance = (4.0 * rows @ rows.T - 2.0 * squares) / (pairs * (n - 2) * (n - 3))
     x, y, z = sums / pairs
     gradient = np.array([-(y - z) / x**2, 1.0 / x, -1.0 / x]) / 2.0
-    return float(gradient @ covariance @ gradient)
+    plus, minus = (float(gradient @ part @ gradient) for part in (4.0 * rows @ rows.T, 2.0 * squares))
+    return (plus - minus) / (pairs * (n - 2) * (n - 3)) if abs(plus - minus) > 1e-9 * abs(plus) else 0.0
 
 
 def _agreement(a: Vector, b: Vector, surv: Survival) -> float:
