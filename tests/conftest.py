@@ -149,6 +149,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--agreement", metavar="PAGE", help="write the agreement with R between the marks of this page")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest file first, so that two workers end together."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write the record when it was asked for."""
     if session.config.getoption("--conformance"):

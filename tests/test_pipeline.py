@@ -13,18 +13,21 @@ import sys
 import time
 import zipfile
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pydicom
 import pytest
 
-from mtdlr.bundle import read_bundle
+from mtdlr.bundle import read_bundle, save_bundle
 from mtdlr.errors import BundleError, CohortError, TableError
 from mtdlr.infer import score
 from mtdlr.pipeline import Run
 from mtdlr.predict import Bundle, write_prediction
 from mtdlr.prepared import Prepared, load_mean_image
+from mtdlr.scored import load_mask
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers
@@ -153,11 +156,14 @@ def test_predict_gives_the_runs_own_scores(finished: Run, study_file: Path) -> N
         row = finished.included.table.loc[patient]
         found = model.predict(study_file.parent / "centerB" / patient, clinical={"tnm_stage": row["tnm_stage"]})
         assert found.scores["deepmts"] == pytest.approx(finished.models.scores.at[patient, "deepmts"], abs=1e-6)
-        assert found.scores["auto_radio"] == pytest.approx(finished.models.scores.at[patient, "auto_radio"], abs=1e-6)
+        assert found.scores["auto_radio"] == pytest.approx(finished.models.scores.at[patient, "auto_radio"], abs=1e-9)
         assert found.risk == pytest.approx(finished.models.risks.at[patient, "mtdlr"], abs=1e-6)
         predicted = finished.models.predicted["mtdlr"].loc[patient]
         for month, survival in found.survival.items():
             assert survival.value == pytest.approx(predicted[month], abs=1e-6)
+        kept = load_mask(finished.scored.folders[patient])
+        np.testing.assert_array_equal(found.mask.array, kept.array)
+        np.testing.assert_array_equal(found.mask.affine, kept.affine)
 
 
 def test_predict_explains_as_the_run_does(finished: Run, study_file: Path) -> None:
@@ -187,6 +193,18 @@ def test_the_bundle_holds_no_patient(finished: Run) -> None:
         if path.suffix in (".json", ".md", ".html"):
             text = path.read_text()
             assert not [i for i in finished.included.ids if re.search(rf"\b{i}\b", text)], path.name
+
+
+def test_a_parameter_file_travels_with_the_model(finished: Run, tmp_path: Path) -> None:
+    """The frozen model holds a copy of a radiomics parameter file, and no path of the machine that made it."""
+    own, made, moved = (tmp_path / name for name in ("own.yaml", "made", "moved"))
+    own.write_text("imageType:\n  Original: {}\n")
+    made.mkdir()
+    radiomics = finished.study.radiomics.model_copy(update={"profile": str(own)})
+    save_bundle(replace(finished.results, study=finished.study.model_copy(update={"radiomics": radiomics})), made)
+    own.unlink()
+    assert str(tmp_path) not in (made.rename(moved) / "bundle.json").read_text()
+    assert Path(read_bundle(moved).study.radiomics.profile).read_text() == "imageType:\n  Original: {}\n"
 
 
 @pytest.mark.parametrize(("damage", "code"), [("flip", "E-BUNDLEHASH"), ("schema", "E-SCHEMA"), ("none", "E-NOBUNDLE"),
@@ -269,6 +287,10 @@ def test_no_message_names_the_patient(study_file: Path, tmp_path: Path) -> None:
     """FAULTS 66: check, its table, a run that leaves out a patient and a prediction that fails say nothing either."""
     copy = tmp_path / "study"
     shutil.copytree(study_file.parent, copy)
+    clinical = pd.read_csv(copy / "clinical.csv", index_col=0)
+    few = clinical.index[clinical["event"].astype(bool) | (clinical["split"] == "external")]
+    for name in ("clinical.csv", "manifest.csv"):
+        pd.read_csv(copy / name, index_col=0).loc[few].to_csv(copy / name)
     for file in (copy / "centerB" / "B001" / "PET").iterdir():
         dataset = pydicom.dcmread(file)
         del dataset.PatientWeight

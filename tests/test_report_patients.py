@@ -22,6 +22,7 @@ from mtdlr.report_figures import draw_attribution, draw_patient, page_name, writ
 from mtdlr.report_masks import mask_table
 from mtdlr.report_patients import Page, geometry_of, pages_of, write_pages
 from mtdlr.results import Results
+from mtdlr.scored import PatientScore
 from mtdlr.study import PrepareSettings, Study
 from mtdlr.synthetic import SyntheticPatient, make_patient
 from mtdlr.synthetic.dicom_writer import write_dicom_patient
@@ -55,10 +56,9 @@ def results(patient: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory)
         made = prepare(read_patient(scan, SETTINGS), SETTINGS, patient_id=name)
         made.save(folder / f"prepared{number}")
         agreement = {"dice": 0.8, "hausdorff95_mm": 4.0, "volume_ml": 12.0, "reference_ml": 10.0}
-        score = {"agreement": agreement if made.mask is not None else {}, "problems": []}
         (folder / f"scored{number}").mkdir()
-        (folder / f"scored{number}" / "score.json").write_text(json.dumps(score))
-        nifti.write(folder / f"scored{number}" / "mask.nii.gz", grid.mask_onto(patient.manual_mask, made.region))
+        PatientScore({}, grid.mask_onto(patient.manual_mask, made.region), agreement if made.mask is not None else {},
+                     ()).save(folder / f"scored{number}")
     table = pd.DataFrame({"split": ["training", "external"], "center": ["A", "all"], "event": [True, False],
                           "time_months": [12.0, 60.0]}, index=[PLAIN, ODD])
     models = SimpleNamespace(risks={"mtdlr": pd.Series([0.5, -1.0], index=[PLAIN, ODD])})

@@ -76,7 +76,7 @@ def save_bundle(results: Results, folder: Path) -> None:
     facts = {"n": len(training), "events": int(training["event"].sum()), "versions": versions()}
     (folder / "README.md").write_text(README.format(
         stage=results.study.cohort.stage, months=", ".join(f"{m:g}" for m in results.study.nomogram.months), **facts))
-    _write_header(folder, results, facts)
+    _write_header(folder, results, facts, _copy_parameters(results.study.radiomics.profile, folder))
 
 
 def read_bundle(folder: str | Path) -> Frozen:
@@ -94,7 +94,7 @@ def read_bundle(folder: str | Path) -> Frozen:
             raise BundleError(Problem("E-BUNDLEHASH", "a file of the model is missing or was changed", where=name,
                                       remedy="Ask the sender for the whole folder again"))
     try:
-        study = Study.of(header["study"])
+        study = _with_parameters(Study.of(header["study"]), folder, header["files"])
     except StudyError as error:
         raise BundleError(error.problems) from None
     names = sorted(header["files"])
@@ -109,9 +109,25 @@ def read_bundle(folder: str | Path) -> Frozen:
         cutoffs=header["cutoffs"], mean_image=folder, facts=header["facts"])
 
 
-def _write_header(folder: Path, results: Results, facts: Mapping[str, Any]) -> None:
+def _copy_parameters(profile: str, folder: Path) -> str:
+    """The radiomics profile by the name it has in the frozen model: a parameter file is copied there."""
+    if not Path(profile).is_file():
+        return profile
+    return shutil.copyfile(profile, folder / f"parameters{Path(profile).suffix}").name
+
+
+def _with_parameters(study: Study, folder: Path, files: Mapping[str, str]) -> Study:
+    """The study with its parameter file where the frozen model lies now."""
+    if study.radiomics.profile not in files:
+        return study
+    place = {"profile": str(folder / study.radiomics.profile)}
+    return study.model_copy(update={"radiomics": study.radiomics.model_copy(update=place)})
+
+
+def _write_header(folder: Path, results: Results, facts: Mapping[str, Any], profile: str) -> None:
     models = results.models
     settings = results.study.model_dump(mode="json", exclude={"run", "cohort", "report", "evaluate"})
+    settings["radiomics"]["profile"] = profile
     cohort = results.study.recipe("cohort")
     cutoffs = {e.model: e.groups.cutoff for (_, split), e in models.evaluations.items()
                if split == "training" and e.groups}

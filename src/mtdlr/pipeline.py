@@ -183,7 +183,7 @@ class Run:
         networks = {f"{name}/{k}": folder.name for name, folders in self.networks.items()
                     for k, folder in enumerate(folders)}
         return Recipe("score", self.study.recipe("score") | {"fold": self._fold_of(patient)},
-                      networks | {"prepared": self.prepared.keys[patient]})
+                      networks | {"prepared": self.prepared.keys[patient]}, version=2)
 
     def _fold_of(self, patient: str) -> int | None:
         """The fold whose networks never saw the patient; None for those that no network (or every one) saw."""

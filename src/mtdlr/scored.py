@@ -31,14 +31,14 @@ class PatientScore:
     problems: tuple[Problem, ...]
 
     def save(self, folder: Path) -> None:
-        """Write score.json and mask.nii.gz."""
+        """Write score.json and mask.nii.gz, and its affine also there: NIfTI keeps no more than single precision."""
         nifti.write(folder / MASK, self.mask)
-        header = {"risks": dict(self.risks), "agreement": dict(self.agreement),
+        header = {"risks": dict(self.risks), "agreement": dict(self.agreement), "affine": self.mask.affine.tolist(),
                   "problems": [p.as_dict() for p in self.problems]}
         (folder / "score.json").write_text(json.dumps(header, indent=1))
 
 
 def load_mask(folder: Path) -> Volume:
-    """The predicted mask that `PatientScore.save` wrote."""
+    """The predicted mask that `PatientScore.save` wrote, as it was to the last bit."""
     volume, _ = nifti.read(folder / MASK)
-    return volume.with_array(volume.array > 0)
+    return Volume(volume.array > 0, json.loads((folder / "score.json").read_text())["affine"])

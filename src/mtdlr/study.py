@@ -376,7 +376,7 @@ def _anchor(values: dict[str, Any], folder: Path) -> dict[str, Any]:
         if isinstance(table, dict):
             anchored[section] = table | {k: str(folder / table[k]) for k in keys if isinstance(table.get(k), str)}
     profile = anchored.get("radiomics", {}).get("profile", "")
-    if isinstance(profile, str) and profile.endswith((".yaml", ".yml")):
+    if isinstance(profile, str) and profile.endswith((".yaml", ".yml", ".json")):
         anchored["radiomics"]["profile"] = str(folder / profile)
     return anchored
 
