@@ -37,6 +37,7 @@ def test_init_writes_a_study_that_check_understands(tmp_path: Path) -> None:
     assert _mtdlr("init", str(tmp_path)).returncode == 2
 
 
+@pytest.mark.slow  # five processes
 @pytest.mark.parametrize(("arguments", "code"), [
     (("run", "nowhere.toml"), "E-NOSTUDY"), (("check", "nowhere.toml"), "E-NOSTUDY"),
     (("predict", "nowhere", "nobody"), "E-NOBUNDLE"), (("run", "nowhere.toml", "--until", "lunch"), "E-STAGENAME"),

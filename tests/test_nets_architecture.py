@@ -146,6 +146,7 @@ def _bench():
     return module
 
 
+@pytest.mark.slow
 def test_fast_network_gives_the_plain_statements_numbers_and_gradients():
     """Risk, probability and every gradient equal those of the layers written plainly (in double precision, where
     batch norms of two voxels do not blow rounding up)."""

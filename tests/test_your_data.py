@@ -167,8 +167,9 @@ def command(folder: Path, options: list[str], shown: slice) -> str:
     return "\n".join(done.stdout.rstrip().splitlines()[shown]) + "\n"
 
 
-@pytest.mark.parametrize("name", ["hecktor-2022", "hecktor-2025", "bids", "patient-folders", "manifest",
-                                  *(pytest.param(n, marks=pytest.mark.slow) for n in ("dicom", "dicom-end", "messy"))])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hecktor-2022", "hecktor-2025", "bids", "patient-folders", "manifest", "dicom",
+                                  "dicom-end", "messy"])
 def test_the_page_shows_the_real_output(name: str, tmp_path: Path) -> None:
     """Under each layout of the page stands what `mtdlr check` prints for it, word for word."""
     shown = {match[2]: match[3] for match in BLOCK.finditer(PAGE.read_text(encoding="utf-8"))}
