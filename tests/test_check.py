@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mtdlr.check import Checked, check_study, place_of
+from mtdlr.check import Checked, check_study, few_steps, place_of
 from mtdlr.check_table import as_csv, as_text, rows_of, scans_text
 from mtdlr.errors import Problem, ScanError, TableError
 from mtdlr.pipeline import Run
@@ -51,7 +51,7 @@ def test_everything_wrong_comes_at_once(checked: Checked) -> None:
     """Eleven faults of eleven patients, the copied patient and the scan without a row: each under its own code."""
     assert {patient: of(checked, patient) for patient in EXPECTED} == {p: {code} for p, code in EXPECTED.items()}
     assert of(checked, "P01") == of(checked, "P11") == {"E-SAMEIMAGE"}
-    assert {p.code for p in checked.problems if not place_of(p)[0]} == {"W-NOROW", "W-EPV", "E-FEWEVENTS"}
+    assert {p.code for p in checked.problems if not place_of(p)[0]} == {"W-NOROW", "W-EPV", "W-FEWSTEPS", "E-FEWEVENTS"}
     assert checked.usable == ("P04", "P15", "P16", "P17", "P18")
 
 
@@ -166,3 +166,16 @@ def test_folders_that_name_patients_stop_a_run(named: Path, tmp_path: Path) -> N
     assert NAME not in str(caught.value)
     kept = check_study(named, ["cohort.keep_ids=true"])
     assert "E-IDFOLDER" not in {p.code for p in kept.problems} and NAME in as_text(kept)
+
+
+@pytest.mark.parametrize(("settings", "n", "found"), [
+    ({}, 29, "14 epochs of 2"), ({}, 120, None), ({"steps_per_epoch": 8}, 29, None),
+    ({"epochs": 40, "steps_per_epoch": 2}, 29, "40 epochs of 2")])
+def test_a_training_of_few_steps_is_said_beforehand(settings: dict[str, int], n: int, found: str | None) -> None:
+    """W-FEWSTEPS names epochs and steps, and the setting that would give a hundred steps."""
+    study = Study.of({"preset": "quick", "deepmts": settings})
+    problems = few_steps(study, n)
+    assert [p.found for p in problems] == ([found] if found else [])
+    for problem in problems:
+        healed = settings | {"steps_per_epoch": int(problem.remedy.split(" = ")[1])}
+        assert not few_steps(Study.of({"preset": "quick", "deepmts": healed}), n)

@@ -109,6 +109,7 @@ def test_every_patient_is_scored_and_evaluated(finished: Run) -> None:
     assert len(scores) == 54 and scores[["deepmts", "single_task", "manual_radio"]].notna().all().all()
     assert {split for _, split in finished.evaluations} == {"training", "internal", "external"}
     assert finished.evaluations["truth", "training"].c.value > 0.7
+    assert "W-FEWSTEPS" in {p.code for p in finished.problems}  # four epochs of two
 
 
 def test_a_second_run_does_nothing(finished: Run, study_file: Path) -> None:

@@ -14,6 +14,7 @@ from mtdlr.imaging.reading import survey_scan
 from mtdlr.study import PrepareSettings, Study
 
 MODEL_VARIABLES = 3
+STEPS = 100  # below it masks are poor: 36 real patients, Dice 0.36 after 42 steps (bench/RESULTS.md, 2026-11-26)
 T = TypeVar("T")
 _PATIENT = re.compile(r"patients? ([^:]+)(?:: (.*))?", re.DOTALL)
 
@@ -48,7 +49,7 @@ def check_study(path: str | Path, overrides: Sequence[str] = ()) -> Checked:
             audits[patient.id] = _inspect(patient, study.prepare, problems)
         problems += leakage(cohort)[1]
         _collect(problems, lambda: require_events(cohort))
-        problems += sparse(cohort)
+        problems += sparse(cohort) + few_steps(study, len(cohort.of("training").table))
     known = sorted(dict.fromkeys(problems), key=lambda problem: not problem.is_error)
     wrong = {patient for p in known if p.is_error for patient in place_of(p)[0]}
     usable = [] if cohort is None else [i for i in cohort.ids if i not in wrong]
@@ -70,6 +71,23 @@ def sparse(cohort: Cohort) -> list[Problem]:
                                 where="training cohort", found=", ".join(unmasked[:8]),
                                 remedy="They train the survival task only and have no ManualRadio-Score"))
     return problems
+
+
+def few_steps(study: Study, n: int) -> list[Problem]:
+    """A warning where DeepMTS of each fold learns from too few steps, as in a small cohort with few epochs.
+
+    Args:
+        study: the settings.
+        n: training patients.
+    """
+    settings, folds = study.deepmts, study.score.folds if study.score.training == "out_of_fold" else 1
+    seen = n * (1.0 - 1.0 / folds if folds > 1 else 1.0) * (1.0 - settings.validation_fraction)
+    an_epoch = settings.steps_per_epoch or max(1, round(seen / settings.batch_size))
+    steps = settings.epochs * an_epoch
+    return [] if steps >= STEPS else [Problem(
+        "W-FEWSTEPS", "too few training steps for good masks", where="deepmts",
+        found=f"{settings.epochs} epochs of {an_epoch}", expected=f"{STEPS} steps or more",
+        remedy=f"Set deepmts.steps_per_epoch = {-(-STEPS // settings.epochs)}")]
 
 
 def place_of(problem: Problem) -> tuple[tuple[str, ...], str]:

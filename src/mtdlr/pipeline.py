@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from mtdlr import jobs
+from mtdlr.check import few_steps
 from mtdlr.cohort import Cohort, leakage, read_cohort, require_events
 from mtdlr.errors import CohortError, Problem
 from mtdlr.evaluate import Evaluation
@@ -270,8 +271,8 @@ class Run:
     def problems(self) -> list[Problem]:
         """Everything that was wrong or noticed on the way, errors first."""
         sources: Sequence[Sequence[Problem]] = (
-            self.cohort.problems, self.prepared.problems, self.scored.problems,
-            *(stored.problems for stored in self.features.values()), self.models.problems)
+            self.cohort.problems, few_steps(self.study, len(self.training)), self.prepared.problems,
+            self.scored.problems, *(stored.problems for stored in self.features.values()), self.models.problems)
         return sorted(dict.fromkeys(p for problems in sources for p in problems), key=lambda p: not p.is_error)
 
     # ---- 9, 10 report, bundle -------------------------------------------------------------------------------------
