@@ -332,7 +332,7 @@ class Run:
         recipe = Recipe("report", settings, {
             "scored": digest(self.scored.keys), "prepared": digest(self.prepared.keys),
             "features": digest({s: stored.keys for s, stored in self.features.items()}),
-            "models": self.models.digest, "problems": digest([str(p) for p in self.problems])}, version=3)
+            "models": self.models.digest, "problems": digest([str(p) for p in self.problems])}, version=4)
         return self._publish(jobs.report(self.store, recipe, self.results), self.folder)
 
     @cached_property

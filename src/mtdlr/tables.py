@@ -65,10 +65,13 @@ def p_text(p: float) -> str:
 
 
 def estimate_text(estimate: Estimate) -> str:
-    """Value and interval; words where the data cannot give one.
+    """Value and interval; words where the data cannot give one. A ratio all of whose interval is within 0.01 of 1 (that
+    of a variable with large values, per unit) has five decimals.
 
     >>> estimate_text(Estimate(1.464, 0.986, 2.174)), estimate_text(Estimate(3.027, 0.0, 1e15))
     ('1.464 (0.986-2.174)', '3.027 (0.000 to >1000)')
+    >>> estimate_text(Estimate(1.00042, 1.00012, 1.00072))
+    '1.00042 (1.00012-1.00072)'
     >>> estimate_text(Estimate(float("nan")))
     'not estimable'
     """
@@ -77,12 +80,13 @@ def estimate_text(estimate: Estimate) -> str:
     if isnan(estimate.low):
         return _decimal(estimate.value)
     plain = estimate.low >= 0 and estimate.high <= LARGEST
-    return (f"{_decimal(estimate.value)} ({_decimal(estimate.low)}{'-' if plain else ' to '}"
-            f"{_decimal(estimate.high)})")
+    digits = 5 if max(abs(estimate.low - 1.0), abs(estimate.high - 1.0)) < 0.01 else 3
+    value, low, high = (_decimal(number, digits) for number in (estimate.value, estimate.low, estimate.high))
+    return f"{value} ({low}{'-' if plain else ' to '}{high})"
 
 
-def _decimal(value: float) -> str:
-    return f">{LARGEST:g}" if value > LARGEST else f"{value:.3f}"
+def _decimal(value: float, digits: int = 3) -> str:
+    return f">{LARGEST:g}" if value > LARGEST else f"{value:.{digits}f}"
 
 
 # ---- Table 1 --------------------------------------------------------------------------------------------------------
