@@ -139,7 +139,7 @@ def slopes(results: Results) -> list[tuple[str, ...]]:
             surv = Survival(table["time_months"].to_numpy(float)[known], table["event"].to_numpy(bool)[known])
             found = [calibrate(predicted[month].to_numpy(float)[known], surv, month, groups=settings.calibration_groups,
                                development=split == "training") for month in results.study.nomogram.months]
-            rows.append((label, SPLIT_LABELS[split],
+            rows.append((label, SPLIT_LABELS[split].split()[0],
                          *(cell for c in found for cell in _cells(c, settings.calibration_test))))
     return rows
 
