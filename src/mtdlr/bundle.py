@@ -30,7 +30,8 @@ README = """\
 # A frozen mtdlr model
 For research only; not a medical device.
 `mtdlr predict THIS_FOLDER PATIENT --clinical {stage}=...` predicts one patient's PET/CT.
-Trained on {n} patients with {events} events; horizons {months} months.
+Trained on {n} patients with {events} events; horizons {months} months. Of their images only the mean is here
+(mean_image.npy, for `--explain`); no row and no id of any patient is.
 """
 
 

@@ -341,7 +341,7 @@ class Run:
         settings = self.study.model_dump(mode="json", exclude={"run", "report", "evaluate"})
         recipe = Recipe("bundle", settings, {
             "models": self.models.frozen_digest, "mean": self._mean_recipe.key,
-            "networks": digest([str(f) for fs in self.networks.values() for f in fs])}, version=2)
+            "networks": digest([str(f) for fs in self.networks.values() for f in fs])}, version=3)
         return self._publish(jobs.bundle(self.store, recipe, self.results), self.folder / "bundle")
 
     def _per_patient(
