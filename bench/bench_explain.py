@@ -4,7 +4,7 @@
 
 RUN: the folder of a finished run, such as demo/runs/study. Against 48 points of each network: the largest difference of
 any share, and how far the map's sum misses the risk less that of the mean image, in SD of the risks. CPU seconds of one
-thread.
+thread. Last, why the way does not begin in air: its risk, and the patients', over that of the mean image.
 """
 
 from __future__ import annotations
@@ -69,7 +69,6 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--patients", type=int, default=8)
     asked = parser.parse_args()
-    torch.set_num_threads(1)
     bundle = Bundle.load(asked.run / "bundle")
     networks, scales = list(bundle.networks["deepmts"]), bundle.frozen.scales["deepmts"]
     torch.set_num_threads(1)
@@ -78,6 +77,13 @@ def main() -> None:
     start = load_mean_image(bundle.frozen.mean_image)
     for count, steps in ((1, 8), (len(networks), 4)):
         print(line(Ways(networks[:count], [scale.sd for scale in scales[:count]], start), steps, patients), flush=True)
+    images = [np.asarray(patient.image) for patient in patients]
+    air = np.ascontiguousarray(np.broadcast_to(images[0].min((1, 2, 3), keepdims=True), start.shape))
+    for k, (network, scale) in enumerate(zip(networks, scales, strict=True)):
+        one = Ways([network], [scale.sd], start)
+        risks = [one.rise(image) for image in images]
+        print(f"network {k}, risk over that of the mean image, SD: air {one.rise(air):+.1f}, "
+              f"patients {min(risks):+.1f} to {max(risks):+.1f}")
 
 
 if __name__ == "__main__":

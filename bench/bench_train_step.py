@@ -4,7 +4,8 @@
 
 The plain statement is what one writes first: contiguous batches, concatenate the upsampled map, convolve. It has our
 parameters under our names, so weights load from one into the other and the numbers can be compared. Plain and ours take
-turns, and the least time of each counts. `--memory` measures the peak of one 128^3 step in a process of its own each.
+turns, and the least time of each counts. `--memory` measures the peak of one 128^3 step in a process of its own each,
+and of scoring one patient, with its time.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtdlr.infer import score
 from mtdlr.nets.deepmts import CSN_BLOCKS, DECODER, ENCODER, DeepMTS, DeepmtsConfig
 from mtdlr.nets.fold import folded
 from mtdlr.nets.losses import cox_loss, dice_loss
-from mtdlr.nets.weights import build
+from mtdlr.nets.weights import Checkpoint, build
 
 
 class PlainUnit(nn.Module):
@@ -226,6 +228,18 @@ def peak_mb(kind: str, grid: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0
 
 
+def scoring(grid: int) -> str:
+    """Time of scoring one patient with two threads, the network loaded, and the peak memory of this process."""
+    torch.set_num_threads(2)
+    checkpoint = Checkpoint(pair()[1].eval(), {}, "")
+    image = batch_of(grid, 1)[0][0].numpy()
+    score(checkpoint, image)
+    began = time.perf_counter()
+    score(checkpoint, image)
+    seconds = time.perf_counter() - began
+    return f"{seconds:.2f} s, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0:.0f}"
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -233,18 +247,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, nargs="?", const=128)
-    parser.add_argument("--peak", choices=["plain", "ours"], help=argparse.SUPPRESS)
+    parser.add_argument("--peak", choices=["plain", "ours", "score"], help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.peak:
-        print(f"{peak_mb(asked.peak, asked.memory):.0f}")
+        print(scoring(asked.memory) if asked.peak == "score" else f"{peak_mb(asked.peak, asked.memory):.0f}")
         return
     for threads in asked.threads:
         for grid in asked.grids:
             compare(grid, threads, asked.rounds)
     if asked.memory:
-        for kind in ("plain", "ours"):
+        for kind in ("plain", "ours", "score"):
             command = [sys.executable, __file__, "--peak", kind, "--memory", str(asked.memory)]
-            print(f"peak memory of a training step, {asked.memory}^3, one patient, {kind}: "
+            what = "ours, scoring" if kind == "score" else f"{kind}, peak memory of a training step"
+            print(f"{what}, {asked.memory}^3, one patient: "
                   f"{subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()} MB")
 
 

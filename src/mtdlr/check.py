@@ -14,7 +14,7 @@ from mtdlr.imaging.reading import survey_scan
 from mtdlr.study import PrepareSettings, Study
 
 MODEL_VARIABLES = 3
-STEPS = 100  # below it masks are poor: 36 real patients, Dice 0.36 after 42 steps (bench/RESULTS.md, 2026-11-26)
+STEPS = 100  # below it masks are poor: 36 real patients, Dice 0.36 after 28 steps (bench/RESULTS.md, 2026-11-26)
 T = TypeVar("T")
 _PATIENT = re.compile(r"patients? ([^:]+)(?:: (.*))?", re.DOTALL)
 
@@ -80,8 +80,8 @@ def few_steps(study: Study, n: int) -> list[Problem]:
         study: the settings.
         n: training patients.
     """
-    settings, folds = study.deepmts, study.score.folds if study.score.training == "out_of_fold" else 1
-    seen = n * (1.0 - 1.0 / folds if folds > 1 else 1.0) * (1.0 - settings.validation_fraction)
+    settings, left_out = study.deepmts, 1.0 / study.score.folds if study.score.training == "out_of_fold" else 0.0
+    seen = n * (1.0 - left_out) * (1.0 - settings.validation_fraction)
     an_epoch = settings.steps_per_epoch or max(1, round(seen / settings.batch_size))
     steps = settings.epochs * an_epoch
     return [] if steps >= STEPS else [Problem(

@@ -85,7 +85,7 @@ def gradients(checkpoint: Checkpoint, image: Image, start: Image, *, steps: int 
     Args:
         checkpoint: the network.
         image: (2, z, y, x).
-        start: (2, z, y, x), where the way begins. An image like the patient's: the risk of air is forty SD below any
+        start: (2, z, y, x), where the way begins. An image like the patient's: the risk of air is tens of SD from any
             patient's, and a map from there shows what every head has (bench/RESULTS.md, 2026-11-26).
         steps: points on the way.
 

@@ -98,7 +98,8 @@ def _run_on(
     places: dict[Future[Outcome[Result]], int] = {}
     try:
         with _script_left_out():
-            places |= {executor.submit(_attempt, function, job): place for place, job in enumerate(jobs)}
+            for place, job in enumerate(jobs):
+                places[executor.submit(_attempt, function, job)] = place
         for done, future in enumerate(as_completed(places), start=1):
             outcomes[places[future]] = future.result()
             _tell(workers, label, done, len(jobs))
