@@ -113,6 +113,8 @@ def _stream(path: Path, opened: zipfile.ZipFile | None, archive: Path | None) ->
     """The file, or the archive's member, bounded in size and compression ratio."""
     if opened is None or archive is None:
         try:
+            if path.exists() and not path.is_file():  # a device or a pipe never ends
+                raise OSError
             return path.open("rb")
         except OSError:
             unread = Problem("E-NOFILE", "a file is missing or cannot be read", remedy="Check the folder")

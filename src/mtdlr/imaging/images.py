@@ -48,14 +48,19 @@ def read_pet(
             raise ScanError(Problem("E-NOPET", "there is no PET", remedy="Add it"))
         if isinstance(files, Path) and nifti.is_nifti(files):
             return _nifti_pet(files, pet_units, uptake_min, assume_geometry)
-        stack = read_stack(_several(files), "PT")
-        scale = suv_scale(_header(stack), [p.acquisition for p in stack.planes], units=pet_units, uptake_min=uptake_min)
-        volume, _ = assemble(stack, scale.factors)
-        audit = {"source": "DICOM", **grid_facts(volume), "suv": scale.audit, "suv_max": float(volume.array.max())}
-        problems = (*stack.problems, *scale.problems, *range_warning(float(volume.array.max())))
-        return Image(volume, audit, stack.frame, tuple(p.at("PET") for p in problems))
+        return stacked_pet(read_stack(_several(files), "PT"), pet_units=pet_units, uptake_min=uptake_min)
     except ScanError as error:
         raise error.at("PET") from None
+
+
+def stacked_pet(stack: Stack, *, pet_units: str, uptake_min: float | None) -> Image:
+    """The PET in SUVbw of a DICOM series that was read with its numbers; arguments as `read_pet`."""
+    scale = suv_scale(_header(stack), [p.acquisition for p in stack.planes], units=pet_units, uptake_min=uptake_min)
+    volume, _ = assemble(stack, scale.factors)
+    high = float(volume.array.max())
+    audit = {"source": "DICOM", **grid_facts(volume), "suv": scale.audit, "suv_max": high}
+    problems = (*stack.problems, *scale.problems, *range_warning(high))
+    return Image(volume, audit, stack.frame, tuple(p.at("PET") for p in problems))
 
 
 def read_ct(files: Files | None, *, assume_geometry: bool = False) -> Image:
@@ -115,7 +120,7 @@ def _nifti_pet(path: Path, pet_units: str, uptake_min: float | None, assume_geom
     high = float(volume.array.max())
     if sidecar is None and (pet_units == "bqml" or (pet_units == "auto" and high > _SUV_LIMIT)):
         raise ScanError(Problem("E-PETUNITS", "the image holds activity, not SUV, and NIfTI has no dose and weight",
-                                where=path.name, found=f"maximum {high:.4g}", expected=f"at most {_SUV_LIMIT:g}",
+                                found=f"maximum {high:.4g}", expected=f"at most {_SUV_LIMIT:g}",
                                 remedy="Use the DICOM series, add a BIDS sidecar, or set pet_units to suv"))
     audit = {"source": "NIfTI", **grid_facts(volume), "suv": suv, "suv_max": high}
     return Image(volume, audit, "", tuple(p.at("PET") for p in (*problems, *range_warning(high))))

@@ -9,9 +9,11 @@ import gzip
 import math
 import os
 import zlib
-from dataclasses import dataclass, replace
-from io import BytesIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import nibabel
 import numpy as np
@@ -21,10 +23,13 @@ from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
 from mtdlr.volume import Volume
 
-_MAX_VOXELS = 2**31
+_MAX_VOXELS = 2**29  # 512 x 512 x 2048
 _GZIP_RATIO = 1100  # deflate cannot compress more than 1032:1
+_LARGE_BYTES = 2**30
+_LARGE_RATIO = 100  # of more than _LARGE_BYTES; scans reach 10, small masks several hundred
 _SLACK_BYTES = 1 << 20
 _HEAD_BYTES = 1 << 16
+_HEADER_BYTES = 348
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _FORM_TOLERANCE_MM = 0.1
 _SHEAR_TOLERANCE = 1e-3
@@ -59,13 +64,9 @@ def read(path: str | Path, *, assume_geometry: bool = False) -> tuple[Volume, tu
         ScanError: E-NOFILE, E-TRUNCATED, E-GZIP, E-NOTNIFTI, E-DIMS, E-TOOBIG, E-4D, E-DTYPE, E-SCLSLOPE, E-NOFORM,
             E-AFFINE, E-TILT, E-NONFINITE.
     """
-    path = Path(path)
-    try:
-        raw = _contents(path)
-        header = _parse(raw, len(raw), assume_geometry=assume_geometry)
-        return Volume(_voxels(raw, header), header.affine), tuple(p.at(path.name) for p in header.problems)
-    except ScanError as error:
-        raise error.at(path.name) from None
+    with _opened(Path(path)) as (head, size, stream):
+        header = _checked_header(head, size, packed=_is_packed(stream), assume_geometry=assume_geometry)
+        return Volume(_voxels(stream, header), header.affine), header.problems
 
 
 def read_header(path: str | Path, *, assume_geometry: bool = False) -> Header:
@@ -74,15 +75,8 @@ def read_header(path: str | Path, *, assume_geometry: bool = False) -> Header:
     Raises:
         ScanError: as `read`, save E-NONFINITE and, in compressed files, E-TRUNCATED and E-GZIP.
     """
-    path = Path(path)
-    try:
-        head, size = _head(path)
-        if head[:2] == b"\x1f\x8b":
-            head, size = _gunzip_head(head), size * _GZIP_RATIO
-        header = _parse(head, size, assume_geometry=assume_geometry)
-    except ScanError as error:
-        raise error.at(path.name) from None
-    return replace(header, problems=tuple(p.at(path.name) for p in header.problems))
+    with _opened(Path(path)) as (head, size, stream):
+        return _checked_header(head, size, packed=_is_packed(stream), assume_geometry=assume_geometry)
 
 
 def write(path: str | Path, volume: Volume) -> None:
@@ -118,41 +112,29 @@ def _storable(array: NDArray) -> NDArray:
     return array
 
 
-def _contents(path: Path) -> bytes:
-    """All bytes, decompressed up to what the header announces; the gzip trailer (length, CRC) is verified."""
-    data = _whole(path)
-    if data[:2] != b"\x1f\x8b":
-        return data
-    announced = _parse(_gunzip_head(data[:_HEAD_BYTES]), len(data) * _GZIP_RATIO, assume_geometry=True)
-    limit = announced.offset + math.prod(announced.shape) * announced.dtype.itemsize
-    try:
-        with gzip.GzipFile(fileobj=BytesIO(data)) as stream:
-            raw = stream.read(limit)
-            rest = stream.read(_SLACK_BYTES)
-    except EOFError:
-        raise ScanError(Problem("E-TRUNCATED", "the compressed file ends too early", found=f"{len(data)} bytes",
-                                remedy="Copy it again")) from None
-    except (OSError, zlib.error):
-        raise ScanError(Problem("E-GZIP", "the compressed data are damaged", expected="a matching CRC and length",
-                                remedy="Copy it again")) from None
-    if len(rest) == _SLACK_BYTES:
-        raise ScanError(Problem("E-DIMS", "the file holds far more data than its header announces",
-                                expected=f"{limit} bytes", remedy="Export the image again"))
-    return raw
-
-
-def _whole(path: Path) -> bytes:
-    """The file's bytes, or the zip member's."""
-    for _, data in archive.read_all([path]):
-        return _not_empty(data)
-    raise AssertionError(path)
-
-
-def _head(path: Path) -> tuple[bytes, int]:
-    """The file's first bytes, and how long it is."""
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[bytes, int, BinaryIO]]:
+    """(first bytes, size in bytes, stream at the start) of the file or zip member, decompressed as it is read."""
     for _, stream in archive.open_all([path]):
-        head = _not_empty(stream.read(_HEAD_BYTES))
-        return head, stream.seek(0, os.SEEK_END)
+        try:
+            head = _not_empty(stream.read(_HEAD_BYTES))
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(0)
+            if head[:2] != b"\x1f\x8b":
+                yield head, size, stream
+                return
+            with gzip.GzipFile(fileobj=stream) as unpacked:
+                yield _gunzip_head(head), size, cast(BinaryIO, unpacked)
+            return
+        except EOFError:
+            raise ScanError(Problem("E-TRUNCATED", "the compressed file ends too early", remedy="Copy it again")
+                            ) from None
+        except (gzip.BadGzipFile, zlib.error):
+            raise ScanError(Problem("E-GZIP", "the compressed data are damaged", expected="a matching CRC and length",
+                                    remedy="Copy it again")) from None
+        except archive.BROKEN:
+            code = "E-NOFILE" if archive.archive_of(path) is None else "E-ZIP"
+            raise ScanError(Problem(code, "the file cannot be read to its end", remedy="Copy it again")) from None
     raise AssertionError(path)
 
 
@@ -164,23 +146,35 @@ def _not_empty(data: bytes) -> bytes:
 
 def _gunzip_head(head: bytes) -> bytes:
     """The first bytes behind a gzip header, as many as the piece yields."""
+    unpacker = zlib.decompressobj(wbits=31)
     try:
-        return zlib.decompressobj(wbits=31).decompress(head, 4096)
+        found = unpacker.decompress(head, 4096)
     except zlib.error:
         raise ScanError(Problem("E-GZIP", "the compressed data are damaged", remedy="Copy it again")) from None
+    if len(found) < _HEADER_BYTES and not unpacker.eof:
+        raise EOFError
+    return found
 
 
-def _parse(head: bytes, size: int, *, assume_geometry: bool) -> Header:
-    """The header in `head`, checked against the `size` bytes that can be there."""
+def _is_packed(stream: BinaryIO) -> bool:
+    return isinstance(stream, gzip.GzipFile)
+
+
+def _checked_header(head: bytes, size: int, *, packed: bool, assume_geometry: bool) -> Header:
+    """The header in `head`, checked against the bytes that a file of `size` bytes can hold."""
     raw = _header_struct(head)
     shape, problems = _shape(raw)
     dtype = _dtype(raw)
     offset = _offset(raw, len(head))
     wanted = offset + math.prod(shape) * dtype.itemsize
+    if packed and wanted > max(_LARGE_BYTES, size * _LARGE_RATIO):
+        raise ScanError(Problem("E-TOOBIG", "the compressed file expands further than any scan does",
+                                found=f"{size / 2**20:.0f} MiB to {wanted / 2**20:.0f} MiB",
+                                expected=f"a ratio of at most {_LARGE_RATIO} above {_LARGE_BYTES // 2**20} MiB"))
     if math.prod(shape) > _MAX_VOXELS:
         raise ScanError(Problem("E-TOOBIG", "the header announces more voxels than any scan has",
                                 found=" x ".join(map(str, shape)), expected=f"at most {_MAX_VOXELS}"))
-    if wanted > size:
+    if wanted > (size * _GZIP_RATIO if packed else size):
         raise ScanError(Problem("E-TRUNCATED", "the file is shorter than its header says", found=f"{size} bytes",
                                 expected=f"{wanted} bytes", remedy="Copy it again"))
     slope, inter = _scaling(raw)
@@ -324,16 +318,38 @@ def _corner_distance_mm(a: NDArray[np.float64], b: NDArray[np.float64], shape: t
     return float(np.linalg.norm(corners @ (a - b).T, axis=1).max())
 
 
-def _voxels(raw: bytes, header: Header) -> NDArray:
-    """The voxels (z, y, x), scaled, all finite."""
-    flat = np.frombuffer(raw, header.dtype, count=math.prod(header.shape), offset=header.offset)
-    array = flat.reshape(header.shape).astype(header.dtype.newbyteorder("="), copy=False)
-    if header.slope != 1.0 or header.inter != 0.0:
-        with np.errstate(over="ignore"):
-            array = (array.astype(np.float64) * header.slope + header.inter).astype(np.float32)
-    if array.dtype.kind == "f":
-        bad = int(array.size - np.count_nonzero(np.isfinite(array)))
-        if bad:
-            raise ScanError(Problem("E-NONFINITE", "voxels are not numbers", found=f"{bad} NaN or infinite voxels",
-                                    expected="none", remedy="Export the image again"))
+def _voxels(stream: BinaryIO, header: Header) -> NDArray:
+    """The voxels (z, y, x), scaled, all finite, read slice by slice; a compressed file is read to its trailer."""
+    scaled = header.slope != 1.0 or header.inter != 0.0
+    array = np.empty(header.shape, np.float32 if scaled else header.dtype.newbyteorder("="))
+    buffer = bytearray(header.dtype.itemsize * header.shape[1] * header.shape[2])
+    _fill(stream, bytearray(header.offset))
+    bad = 0
+    for plane in array:
+        _fill(stream, buffer)
+        values = np.frombuffer(buffer, header.dtype).reshape(header.shape[1:])
+        if scaled:
+            with np.errstate(over="ignore", invalid="ignore"):
+                plane[...] = values.astype(np.float64) * header.slope + header.inter
+        else:
+            plane[...] = values
+        if plane.dtype.kind == "f":
+            bad += int(plane.size - np.count_nonzero(np.isfinite(plane)))
+    if len(stream.read(_SLACK_BYTES)) == _SLACK_BYTES:  # reading on also verifies length and CRC of a compressed file
+        raise ScanError(Problem("E-DIMS", "the file holds far more data than its header announces",
+                                expected=f"{header.offset + array.size * header.dtype.itemsize} bytes",
+                                remedy="Export the image again"))
+    if bad:
+        raise ScanError(Problem("E-NONFINITE", "voxels are not numbers", found=f"{bad} NaN or infinite voxels",
+                                expected="none", remedy="Export the image again"))
     return array
+
+
+def _fill(stream: BinaryIO, buffer: bytearray) -> None:
+    """Read as many bytes as the buffer holds."""
+    at, view = 0, memoryview(buffer)
+    while at < len(buffer):
+        count = stream.readinto(view[at:])  # type: ignore[attr-defined]
+        if not count:
+            raise ScanError(Problem("E-TRUNCATED", "the file is shorter than its header says", remedy="Copy it again"))
+        at += count

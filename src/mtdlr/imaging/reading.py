@@ -63,7 +63,7 @@ def read_scan(
             E-NOCT, E-PETUNITS, E-FRAME, E-NOOVERLAP, E-MASKVALUES, E-MASKLABEL.
     """
     try:
-        scan = with_series(_expanded(scan), _names(series))
+        scan = with_series(expanded(scan), _names(series))
         errors = [p for p in scan.problems if p.is_error]
         if errors:
             raise ScanError(errors)
@@ -102,7 +102,7 @@ def survey_scan(
 
     Args: as `read_scan`.
     """
-    scan = with_series(_expanded(scan), _names(series))
+    scan = with_series(expanded(scan), _names(series))
     problems = list(scan.problems)
     audit: dict[str, object] = {"layout": scan.kind, "choice": scan.why, "mask": scan.mask is not None}
     images: list[Image] = []
@@ -131,7 +131,7 @@ def survey_scan(
     return audit, tuple(sorted(dict.fromkeys(problems), key=lambda p: not p.is_error))
 
 
-def _expanded(scan: ScanSet) -> ScanSet:
+def expanded(scan: ScanSet) -> ScanSet:
     """A scan whose PET or CT was given as a folder or zip, with the series in it chosen."""
     heaps = [f for f in (scan.pet, scan.ct) if isinstance(f, Path) and not nifti.is_nifti(f)]
     if not any(f.is_dir() or is_archive(f) for f in heaps):
