@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mtdlr.check import Checked, check_study, few_steps, place_of
-from mtdlr.check_table import as_csv, as_text, rows_of, scans_text
+from mtdlr.cohort.check import Checked, check_study, few_steps, place_of
+from mtdlr.cohort.check_table import as_csv, as_text, rows_of, scans_text
 from mtdlr.errors import Problem, ScanError, TableError
 from mtdlr.pipeline import Run
 from mtdlr.predict import _one_scan

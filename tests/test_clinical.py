@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtdlr.clinical import read_clinical
+from mtdlr.cohort.clinical import read_clinical
 from mtdlr.errors import Problem, TableError
 from mtdlr.study import CohortSettings
 

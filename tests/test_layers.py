@@ -9,14 +9,14 @@ import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "mtdlr"
 ROWS = [
-    {"errors", "estimate", "volume", "survival", "versions"},
+    {"errors", "estimate", "volume", "survival", "versions", "spreadsheet"},
     {"study", "store", "workers"},
     {"imaging", "nets", "texture", "stats"},
-    {"clinical", "cohort", "prepared", "prepare", "train", "infer", "explain", "radiomics", "robustness",
+    {"cohort", "prepared", "prepare", "train", "infer", "explain", "radiomics", "robustness",
      "diagnostics", "score", "scored", "signature", "nomogram", "nomogram_axes", "nomogram_published", "evaluate",
      "models", "results"},
     {"tables", "documents", "figures", "calculator", "report_figures", "report_masks", "report_explained",
-     "report_patients", "report", "bundle", "predict", "check", "check_table", "feature_table", "feature_frame",
+     "report_patients", "report", "bundle", "predict", "feature_table", "feature_frame",
      "template", "status"},
     {"jobs", "pipeline"},
     {"cli", "synthetic", "__main__", "__init__"},

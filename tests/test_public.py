@@ -31,7 +31,7 @@ def test_public_names_are_these() -> None:
 @pytest.mark.parametrize(("statement", "absent"), [
     ("import mtdlr", ("numpy", "torch", "pandas")),
     ("import mtdlr.cli", ("numpy", "torch", "SimpleITK", "pydantic", "matplotlib")),
-    ("import mtdlr.check", ("torch", "SimpleITK", "matplotlib")),
+    ("import mtdlr.cohort.check", ("torch", "SimpleITK", "matplotlib")),
     ("import mtdlr.status", ("torch", "SimpleITK", "matplotlib", "numpy")),
     ("import mtdlr.stats", ("torch", "SimpleITK", "matplotlib", "pandas")),
     ("import mtdlr.texture", ("scipy.special", "scipy.ndimage", "pandas", "pydantic", "nibabel")),

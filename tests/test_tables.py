@@ -12,9 +12,10 @@ import pytest
 from test_models import STUDY, _models, _study_data
 
 from mtdlr.cohort import Cohort
-from mtdlr.documents import plain_cell, to_csv, to_html, to_latex, write_table
+from mtdlr.documents import to_csv, to_html, to_latex, write_table
 from mtdlr.evaluate import evaluate
 from mtdlr.results import Results
+from mtdlr.spreadsheet import plain_cell
 from mtdlr.stats.cox import fit_cox
 from mtdlr.study import Study
 from mtdlr.tables import Table, make_tables

@@ -76,8 +76,8 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Tell everything that is wrong with a study's settings, table and scans. Computes nothing."""
-    from mtdlr.check import check_study
-    from mtdlr.check_table import as_csv, as_text, scans_text
+    from mtdlr.cohort.check import check_study
+    from mtdlr.cohort.check_table import as_csv, as_text, scans_text
 
     checked = check_study(study, overrides or ())
     width = shutil.get_terminal_size((120, 24)).columns

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
+from mtdlr.spreadsheet import plain_cell
 from mtdlr.tables import Table
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-NUMBER = re.compile(r"[+-]?[\d.]*( \([-\d. to>]+\))?")
 TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "<": r"$<$", ">": r"$>$"}
 
 
@@ -37,15 +35,6 @@ def to_csv(table: Table) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerows([[plain_cell(cell) for cell in row] for row in (table.header, *table.rows)])
     return out.getvalue()
-
-
-def plain_cell(cell: str) -> str:
-    """The cell, or with an apostrophe in front where a spreadsheet would take it for a formula.
-
-    >>> plain_cell("=cmd"), plain_cell("-"), plain_cell("1.5 (1.2-1.9)")
-    ("'=cmd", '-', '1.5 (1.2-1.9)')
-    """
-    return f"'{cell}" if cell.startswith(FORMULA) and not NUMBER.fullmatch(cell) else cell
 
 
 def to_html(table: Table) -> str:

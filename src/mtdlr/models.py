@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtdlr.clinical import label_of, read_csv_text
 from mtdlr.cohort import impute
+from mtdlr.cohort.clinical import label_of, read_csv_text
 from mtdlr.errors import FitError, Problem, TableError
 from mtdlr.evaluate import MODELS, NOMOGRAMS, STAGE, Evaluation, evaluate
 from mtdlr.nomogram import Nomogram

@@ -15,8 +15,8 @@ from typing import Any
 import pandas as pd
 
 from mtdlr import jobs
-from mtdlr.check import few_steps
 from mtdlr.cohort import Cohort, leakage, read_cohort, require_events
+from mtdlr.cohort.check import few_steps
 from mtdlr.errors import CohortError, Problem
 from mtdlr.evaluate import Evaluation
 from mtdlr.models import Models, Scores, combine_scores, fit_models

@@ -13,7 +13,7 @@ from math import isfinite, isnan
 import numpy as np
 import pandas as pd
 
-from mtdlr.clinical import label_of
+from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import FitError
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import MODELS, NOMOGRAMS, Evaluation

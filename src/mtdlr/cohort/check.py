@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from mtdlr.cohort import Cohort, Patient, leakage, read_cohort, require_events
+from mtdlr.cohort.patients import Cohort, Patient, leakage, read_cohort, require_events
 from mtdlr.errors import MtdlrError, Problem
 from mtdlr.imaging.reading import survey_scan
 from mtdlr.study import PrepareSettings, Study

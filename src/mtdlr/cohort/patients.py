@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtdlr.clinical import read_clinical
+from mtdlr.cohort.clinical import read_clinical
 from mtdlr.errors import CohortError, Problem, StudyError, TableError
 from mtdlr.imaging.layout import ScanSet, content_hashes, discover, names_the_patient, take_series
 from mtdlr.study import CohortSettings

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from mtdlr.check import Checked, place_of
-from mtdlr.documents import plain_cell
+from mtdlr.cohort.check import Checked, place_of
 from mtdlr.errors import Problem
+from mtdlr.spreadsheet import plain_cell
 
 _SHOWN = 6  # ids named in one row
 _CODE, _WHO = 14, 24

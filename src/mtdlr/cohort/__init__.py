@@ -1,0 +1,16 @@
+"""Clinical table + scans -> patients (`patients`, `clinical`), and what is wrong with them (`check`, `check_table`)."""
+
+from mtdlr.cohort.patients import (
+    Cohort,
+    Patient,
+    find_scans,
+    impute,
+    leakage,
+    raise_errors,
+    read_cohort,
+    require_events,
+    split_patients,
+)
+
+__all__ = ["Cohort", "Patient", "find_scans", "impute", "leakage", "raise_errors", "read_cohort", "require_events",
+           "split_patients"]
