@@ -5,8 +5,10 @@ frozen value that holds its interval and p value.
 """
 
 from mtdlr.stats.calibration import Calibration, calibrate
+from mtdlr.stats.combat import Combat, fit_combat
 from mtdlr.stats.competing import CumulativeIncidence, GrayTest, cumulative_incidence, gray_test
 from mtdlr.stats.concordance import Concordance, compare_concordance, concordance
+from mtdlr.stats.conformal import LowerBound, fit_lower_bound
 from mtdlr.stats.cox import CoxFit, fit_cox
 from mtdlr.stats.cox_firth import firth_cox, profile_interval
 from mtdlr.stats.cox_residuals import CoxResiduals, cox_residuals, proportional_hazards_test
@@ -45,9 +47,21 @@ from mtdlr.stats.kaplan_meier import (
 from mtdlr.stats.lasso import LassoCV, LassoPath, cross_validate_lasso, lasso_path, relaxed_fit, stratified_folds
 from mtdlr.stats.lasso_stability import RepeatedLassoCV, repeat_cross_validation, selection_frequency
 from mtdlr.stats.log_rank import LogRank, group_hazard_ratio, log_rank, log_rank_trend
+from mtdlr.stats.pooling import Pooled, pool
 from mtdlr.stats.roc import CutOff, Roc, at_threshold, delong, roc, youden
 from mtdlr.stats.terms import Continuous, Design, Factor, Interaction, Spline, harrell_knots, spline_basis
 from mtdlr.stats.time_roc import TimeAuc, auc_at, compare_auc_at, known_status_roc
+from mtdlr.stats.updating import (
+    ClosedTest,
+    Performance,
+    Update,
+    UpdateOptimism,
+    closed_test,
+    effective_sample_size,
+    performance,
+    update_cox,
+    update_optimism,
+)
 from mtdlr.stats.validation import (
     BootstrapCalibration,
     OptimismCorrected,
@@ -60,6 +74,8 @@ __all__ = [
     "BootstrapCalibration",
     "Brier",
     "Calibration",
+    "ClosedTest",
+    "Combat",
     "Comparison",
     "Concordance",
     "Continuous",
@@ -78,13 +94,18 @@ __all__ = [
     "LassoCV",
     "LassoPath",
     "LogRank",
+    "LowerBound",
     "OptimismCorrected",
+    "Performance",
+    "Pooled",
     "Reclassification",
     "RepeatedLassoCV",
     "Roc",
     "Spline",
     "Test",
     "TimeAuc",
+    "Update",
+    "UpdateOptimism",
     "Validation",
     "anova",
     "at_threshold",
@@ -93,6 +114,7 @@ __all__ = [
     "calibrate",
     "calibrate_bootstrap",
     "chi_square",
+    "closed_test",
     "compare_auc_at",
     "compare_brier",
     "compare_concordance",
@@ -103,9 +125,12 @@ __all__ = [
     "cumulative_incidence",
     "decision_curve",
     "delong",
+    "effective_sample_size",
     "firth_cox",
     "fisher",
+    "fit_combat",
     "fit_cox",
+    "fit_lower_bound",
     "gray_test",
     "group_hazard_ratio",
     "harrell_knots",
@@ -119,6 +144,8 @@ __all__ = [
     "log_rank_trend",
     "mann_whitney",
     "median_follow_up",
+    "performance",
+    "pool",
     "profile_interval",
     "proportional_hazards_test",
     "reclassification",
@@ -133,6 +160,8 @@ __all__ = [
     "standardised_difference_levels",
     "stratified_folds",
     "t_test",
+    "update_cox",
+    "update_optimism",
     "validate_bootstrap",
     "youden",
 ]
