@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -277,3 +278,18 @@ def test_deepmts_learns_masks_and_risk_that_hold_on_new_patients(tmp_path: Path)
     concordance = (risk[:, None] > risk[None])[pairs].mean()
     assert np.mean(dice) > 0.6
     assert concordance > 0.65
+
+
+def test_trainings_in_threads_of_one_process_do_not_disturb_one_another(tmp_path: Path):
+    """Two networks trained side by side in threads (as on a Dask worker) are those that each gives alone, to the byte;
+    torch's threads and random numbers are the caller's again afterwards."""
+    def work(name: str) -> str:
+        return train(CASES[:8], "csn-only", SINGLE, tmp_path / name, seed=int(name[-1])).digest
+
+    alone = [work("alone0"), work("alone1")]
+    torch.manual_seed(7)
+    expected, threads = torch.rand(3), torch.get_num_threads()
+    torch.manual_seed(7)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, ["beside0", "beside1"])) == alone
+    assert torch.equal(torch.rand(3), expected) and torch.get_num_threads() == threads

@@ -98,13 +98,15 @@ class Score:
 
 def score(job: Score) -> None:
     """Score every patient of the job; the networks are loaded once."""
+    from mtdlr.nets.session import torch_session
     from mtdlr.prepared import Prepared
     from mtdlr.score import load_networks, score_patient
 
-    networks = load_networks(job.networks, job.threads)
-    for recipe, prepared, fold in job.patients:
-        job.store.make(recipe, lambda folder, p=prepared, f=fold: score_patient(  # type: ignore[misc]
-            Prepared.load(p), networks, f, job.settings).save(folder))
+    networks = load_networks(job.networks)
+    with torch_session(job.threads):
+        for recipe, prepared, fold in job.patients:
+            job.store.make(recipe, lambda folder, p=prepared, f=fold: score_patient(  # type: ignore[misc]
+                Prepared.load(p), networks, f, job.settings).save(folder))
 
 
 @dataclass(frozen=True)
@@ -215,12 +217,13 @@ class Explain:
 def explain(job: Explain) -> None:
     """attribution.json and attribution.jpg of every patient of the job; the networks are loaded once."""
     from mtdlr.explain import explain_patient
+    from mtdlr.nets.session import torch_session
     from mtdlr.prepared import Prepared, load_mean_image
     from mtdlr.report_figures import ATTRIBUTION, draw_attribution
     from mtdlr.score import load_networks
     from mtdlr.scored import load_mask
 
-    networks = load_networks({"deepmts": job.networks}, job.threads)["deepmts"]
+    networks = load_networks({"deepmts": job.networks})["deepmts"]
     mean = load_mean_image(job.mean)
 
     def build(folder: Path, prepared: Path, scored: Path, fold: int | None) -> None:
@@ -229,8 +232,9 @@ def explain(job: Explain) -> None:
         (folder / "attribution.json").write_text(json.dumps(found.as_dict(), indent=1))
         draw_attribution(patient, mask, found.maps, folder / ATTRIBUTION)
 
-    for recipe, *patient in job.patients:
-        job.store.make(recipe, lambda folder, p=tuple(patient): build(folder, *p))  # type: ignore[misc]
+    with torch_session(job.threads):
+        for recipe, *patient in job.patients:
+            job.store.make(recipe, lambda folder, p=tuple(patient): build(folder, *p))  # type: ignore[misc]
 
 
 def report(store: Store, recipe: Recipe, results: Results) -> Path:

@@ -95,7 +95,7 @@ class Bundle:
     @cached_property
     def networks(self) -> Networks:
         """The networks, loaded once."""
-        return load_networks(self.frozen.networks, threads=2)
+        return load_networks(self.frozen.networks)
 
     def predict(
         self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from mtdlr.imaging import grid
@@ -25,13 +24,12 @@ Networks = Mapping[str, Sequence[Checkpoint]]
 """Trained networks by name, one a fold."""
 
 
-def load_networks(folders: Mapping[str, Sequence[Path]], threads: int) -> Networks:
+def load_networks(folders: Mapping[str, Sequence[Path]]) -> Networks:
     """The networks of the given checkpoint folders.
 
     Raises:
         BundleError: as `Checkpoint.load`.
     """
-    torch.set_num_threads(threads)
     return {name: [Checkpoint.load(folder) for folder in places] for name, places in folders.items()}
 
 

@@ -11,8 +11,7 @@ import io
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +41,7 @@ from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.losses import cox_loss
 from mtdlr.nets.refit import solve_direct
 from mtdlr.nets.resume import load_state, save_state
+from mtdlr.nets.session import torch_session
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.step import Piece, RiskSet, average_statistics, backward, rank_and_world
 from mtdlr.nets.weights import MODEL, Checkpoint, Config, Network, build, replace_file, save_network, weights_of
@@ -134,7 +134,7 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     if (done := _finished(plan)) is not None:
         return done
     events = [plan.cases[i].event for i in plan.fit]
-    with _torch_state(threads), board(plan.folder / BOARD) as record:
+    with torch_session(threads), board(plan.folder / BOARD) as record:
         run = _start_or_resume(plan)
         saved_at = time.monotonic()
         while run.epoch < settings.epochs and run.stale < settings.patience:
@@ -371,18 +371,6 @@ def _finish(run: _Run, plan: _Plan) -> Checkpoint:
     if world > 1:
         dist.barrier()
     return Checkpoint.load(plan.folder)
-
-
-@contextmanager
-def _torch_state(threads: int) -> Iterator[None]:
-    """Threads and random state for the training alone; the caller's come back."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _mix(*parts: int) -> int:
