@@ -9,6 +9,7 @@ from scipy.ndimage import affine_transform, binary_erosion, label
 from scipy.stats import spearmanr
 
 from mtdlr.synthetic import Disease, SyntheticPatient, make_patient
+from mtdlr.synthetic.layout import Layout
 from mtdlr.synthetic.patient import SCANNERS
 from mtdlr.synthetic.study import patient_of, simulate_study
 from mtdlr.volume import Volume
@@ -225,3 +226,28 @@ def test_whole_body() -> None:
     assert tumour_z > 0.8 * 300
     assert peaks.argmax() < 0.4 * 300
     assert patient.pet.array[:, 0].max() < 0.5
+
+
+PLAIN = Layout(side=1, height_mm=0.0, breakout=0, breakout_side=1, pattern=0, elongation=0.0, flatness=0.0,
+               lobulation=0.0, reach=0.0, slope=0.0, rim=0.0, node_uptake=0.0, marrow=0.0)
+
+
+def _drawn(**changes: float) -> SyntheticPatient:
+    """One patient in coarse voxels whose layout differs from the plain one in the given fields."""
+    return make_patient(Disease(layout=replace(PLAIN, **changes)), voxel_scale=2, seed=4)  # type: ignore[arg-type]
+
+
+def test_the_layout_is_drawn() -> None:
+    """Side, height, elongation, slope, node uptake and marrow of the layout show in the scans; nothing else moves."""
+    plain, high, long = _drawn(), _drawn(height_mm=10.0), _drawn(elongation=2.0)
+    middle = [p.true_mask.points_mm(np.argwhere(p.true_mask.array)) for p in (plain, high, long)]
+    assert middle[0][:, 0].mean() > _drawn(side=-1).true_mask.points_mm(
+        np.argwhere(_drawn(side=-1).true_mask.array))[:, 0].mean() + 8
+    assert middle[1][:, 2].mean() - middle[0][:, 2].mean() == pytest.approx(10, abs=2.5)
+    assert middle[2][:, 2].std() > 1.25 * middle[0][:, 2].std()
+    assert _ml(long.true_mask) == pytest.approx(_ml(plain.true_mask), rel=0.05)
+    for field, mask in (("node_uptake", plain.node_mask), ("marrow", None)):
+        ratio = _drawn(**{field: 2.0}).pet.array / np.maximum(plain.pet.array, 0.3)
+        where = plain.pet.indices(mask.points_mm(np.argwhere(mask.array))) if mask else None
+        hot = ratio[tuple(np.rint(where).astype(int).T)].mean() if where is not None else ratio.max()
+        assert hot > 1.2

@@ -2,6 +2,6 @@
 
 from mtdlr.synthetic.patient import SyntheticPatient, make_patient
 from mtdlr.synthetic.study import simulate_study, write_study
-from mtdlr.synthetic.truth import Disease
+from mtdlr.synthetic.truth import TRUTHS, Disease
 
-__all__ = ["Disease", "SyntheticPatient", "make_patient", "simulate_study", "write_study"]
+__all__ = ["TRUTHS", "Disease", "SyntheticPatient", "make_patient", "simulate_study", "write_study"]

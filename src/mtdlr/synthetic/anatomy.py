@@ -44,9 +44,9 @@ def shoulders() -> tuple[Shape, ...]:
     )
 
 
-def head_and_neck() -> tuple[Shape, ...]:
-    """Skin to brain, airway to the root of the neck."""
-    return (*_outline(), *_cranium(), *_face(), *_neck(), *_airway())
+def head_and_neck(marrow: float = 1.0) -> tuple[Shape, ...]:
+    """Skin to brain, airway to the root of the neck; `marrow` is a factor on the uptake of the neck's vertebrae."""
+    return (*_outline(), *_cranium(), *_face(), *_neck(Tissue(SPONGY_BONE.hu, marrow * SPONGY_BONE.suv)), *_airway())
 
 
 def trunk() -> tuple[Shape, ...]:
@@ -140,14 +140,14 @@ def _face() -> tuple[Shape, ...]:
     )
 
 
-def _neck() -> tuple[Shape, ...]:
+def _neck(vertebra: Tissue) -> tuple[Shape, ...]:
     """Spine with cord, strap muscles between fat planes, vessels, thyroid."""
     return (
         *_pair(Capsule(FAT, (40, 12, -40), (34, 20, -150), 13)),
         *_pair(Capsule(MUSCLE, (54, 32, -20), (18, -8, -150), 9)),
         *_pair(Capsule(VESSEL, (25, 14, -5), (24, 12, -180), 5)),
         Capsule(BONE, (0, 50, -6), (0, 62, -190), 13),
-        *(Capsule(SPONGY_BONE, (0, 31 + 0.07 * depth, -8 - depth), (0, 31.5 + 0.07 * depth, -19 - depth), 11)
+        *(Capsule(vertebra, (0, 31 + 0.07 * depth, -8 - depth), (0, 31.5 + 0.07 * depth, -19 - depth), 11)
           for depth in range(0, 180, 17)),
         Capsule(CORD, (0, 47, 0), (0, 58, -190), 7),
         *_pair(Ellipsoid(THYROID, (15, 2, -122), (8, 9, 20))),

@@ -15,7 +15,7 @@ from mtdlr.imaging import nifti
 from mtdlr.synthetic.dicom_writer import ContourKind, write_dicom_patient
 from mtdlr.synthetic.nifti_writer import write_nifti_patient
 from mtdlr.synthetic.patient import SyntheticPatient, make_patient
-from mtdlr.synthetic.truth import PARTS, disease_of, simulate_cohort
+from mtdlr.synthetic.truth import BURDEN, TRUTHS, disease_of, simulate_cohort
 from mtdlr.workers import Workers, run_jobs, values_of
 
 CENTER_OF = {"training": "A", "internal": "A", "external": "B"}
@@ -23,12 +23,10 @@ CLINICAL_COLUMNS = (
     "patient_id", "center", "split", "age", "gender", "ebv", "histology", "bmi", "ldh", "t_stage", "n_stage",
     "tnm_stage", "ic", "ccrt", "ac", "targeted", "time_months", "event",
 )
-TRUTH_COLUMNS = ("patient_id", "split", "log_hazard", *PARTS, "volume_ml", "heterogeneity_latent", "invasion_ml",
-                 "node_ml", "n_stage", "uptake_suv", "image_seed")
-
 
 def simulate_study(
-    *, n_training: int = 522, n_internal: int = 130, n_external: int = 234, seed: int = 0
+    *, n_training: int = 522, n_internal: int = 130, n_external: int = 234, seed: int = 0,
+    truth: str = BURDEN,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(clinical table, truth table) of both centres; no images are made.
 
@@ -36,9 +34,10 @@ def simulate_study(
         n_training, n_internal: patients of centre A.
         n_external: patients of centre B.
         seed: source of everything.
+        truth: what drives the hazard, one of `mtdlr.synthetic.TRUTHS`. All but `burden` have the same patients.
 
     Raises:
-        StudyError: E-SYNTHETIC for a negative number of patients, or none at all.
+        StudyError: E-SYNTHETIC for a negative number of patients, or none at all, or a truth of another name.
 
     >>> clinical, truth = simulate_study(n_training=20, n_internal=5, n_external=8, seed=3)
     >>> clinical.patient_id.iloc[[0, -1]].tolist(), bool((clinical.patient_id == truth.patient_id).all())
@@ -48,19 +47,23 @@ def simulate_study(
     if min(sizes) < 0 or sum(sizes) == 0:
         raise StudyError(Problem("E-SYNTHETIC", "a synthetic study needs patients", where="cohort sizes",
                                  found=str(sizes), expected="numbers >= 0, not all 0"))
+    if truth not in TRUTHS:
+        raise StudyError(Problem("E-SYNTHETIC", "there is no such truth", where="truth", found=truth,
+                                 expected=", ".join(TRUTHS)))
     tables = []
     for number, (split, n) in enumerate(zip(CENTER_OF, sizes, strict=True)):
         if n > 0:
-            clinical, truth = simulate_cohort(split, n, np.random.default_rng([seed, number]))
+            clinical, hidden = simulate_cohort(split, n, np.random.default_rng([seed, number]), truth)
             seeds = np.arange(n) + 100_000 * (3 * seed + number)
             tables.append((clinical.assign(split=split, center=CENTER_OF[split]),
-                           truth.assign(split=split, image_seed=seeds)))
+                           hidden.assign(split=split, image_seed=seeds)))
     clinical = pd.concat([pair[0] for pair in tables], ignore_index=True)
-    truth = pd.concat([pair[1] for pair in tables], ignore_index=True)
+    hidden = pd.concat([pair[1] for pair in tables], ignore_index=True)
     number_in_center = clinical.groupby("center").cumcount() + 1
     names = [f"{center}{k:03d}" for center, k in zip(clinical["center"], number_in_center, strict=True)]
-    clinical, truth = clinical.assign(patient_id=names), truth.assign(patient_id=names)
-    return clinical[list(CLINICAL_COLUMNS)], truth[list(TRUTH_COLUMNS)].round(6)
+    clinical, hidden = clinical.assign(patient_id=names), hidden.assign(patient_id=names)
+    first = ["patient_id", "split", "log_hazard"]
+    return clinical[list(CLINICAL_COLUMNS)], hidden[[*first, *hidden.columns.difference(first, sort=False)]].round(6)
 
 
 def patient_of(row: Mapping[str, Any], truth: Mapping[str, Any], *, voxel_scale: float = 1.0) -> SyntheticPatient:
@@ -72,7 +75,7 @@ def patient_of(row: Mapping[str, Any], truth: Mapping[str, Any], *, voxel_scale:
 
 def write_study(
     folder: str | Path, *, n_training: int = 72, n_internal: int = 24, n_external: int = 36, voxel_scale: float = 1.0,
-    seed: int = 0, workers: Workers | None = None
+    seed: int = 0, truth: str = BURDEN, workers: Workers | None = None
 ) -> Path:
     """The path of the study.toml of a synthetic study, after writing it.
 
@@ -82,20 +85,22 @@ def write_study(
         n_training, n_internal, n_external: patients of each cohort; the last are centre B.
         voxel_scale: factor on the voxel sizes; 0.5 is near clinical.
         seed: the same seed writes the same bytes.
+        truth: as in `simulate_study`.
         workers: where the patients are made; by default here, one after the other.
 
     Raises:
-        StudyError: E-SYNTHETIC for a negative number of patients, or none at all.
+        StudyError: as `simulate_study`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    clinical, truth = simulate_study(n_training=n_training, n_internal=n_internal, n_external=n_external, seed=seed)
-    rows = zip(clinical.to_dict("records"), truth.to_dict("records"), strict=True)
+    clinical, known = simulate_study(n_training=n_training, n_internal=n_internal, n_external=n_external, seed=seed,
+                                     truth=truth)
+    rows = zip(clinical.to_dict("records"), known.to_dict("records"), strict=True)
     jobs = [_Job(folder, _plain(row), _plain(hidden), voxel_scale) for row, hidden in rows]
     scans = values_of(run_jobs(_write_patient, jobs, workers or Workers(), label="synthetic patients"))
     pd.DataFrame(scans).to_csv(folder / "manifest.csv", index=False)
     clinical.to_csv(folder / "clinical.csv", index=False)
-    truth.to_csv(folder / "truth.csv", index=False)
+    known.to_csv(folder / "truth.csv", index=False)
     (folder / "README.txt").write_text(README, encoding="utf-8")
     path = folder / "study.toml"
     path.write_text(STUDY_TOML, encoding="utf-8")

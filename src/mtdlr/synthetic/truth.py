@@ -1,6 +1,7 @@
 """The truth: what drives the hazard, in parts that a stage, a mask, or only the whole image can show.
 
-log-hazard = sum of weight x standardised part. Parts, and who can see them:
+log-hazard = sum of weight x standardised part. `TRUTHS` holds several by name; docs/synthetic.md has their shares.
+Parts of `burden`, the first, and who can see them:
 
 | part | what it is | where it shows | share of the variance | its C-index alone |
 |---|---|---|---|---|
@@ -27,20 +28,34 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mtdlr.synthetic.clinic import TABLE_1, clinical_table
+from mtdlr.synthetic.layout import COLUMNS, Layout, draw_layouts, layout_of, raw_parts
 
 PARTS = ("stage", "volume", "heterogeneity", "invasion", "nodes")
 WEIGHTS = {"stage": 0.172, "volume": 0.604, "heterogeneity": 1.035, "invasion": 0.862, "nodes": 0.604}
+BURDEN, CHANCE = "burden", "chance"
+TRUTHS: dict[str, dict[str, float]] = {
+    BURDEN: WEIGHTS,
+    "places": {"side": 0.80, "height": 0.80, "direction": 0.85, "crossing": 0.80, "level": 0.60},
+    "shapes": {"elongation": 1.00, "flatness": 0.85, "lobulation": 0.90, "reach": 0.75},
+    "uptake": {"slope": 0.95, "rim": 0.85, "node_uptake": 0.90, "marrow": 0.80},
+    "mixed": {"volume": 0.60, "heterogeneity": 0.60, "side": 0.70, "direction": 0.70, "elongation": 0.70,
+              "node_uptake": 0.70, "level": 0.50},
+    "noise": {CHANCE: 1.75},
+}
+"""Weight of each standardised part, by the truth's name. Nothing anywhere shows `chance`."""
 
 # Mean and standard deviation of each raw part in the training cohort's population.
 STANDARDS = {
     "stage": (0.203, 0.402), "volume": (3.159, 0.764), "heterogeneity": (0.0, 1.0), "invasion": (0.0, 1.0),
-    "nodes": (2.014, 0.843),
+    "nodes": (2.014, 0.843), "direction": (0.0, 1.0), "crossing": (0.241, 0.175), "level": (53.8, 19.0),
 }
 VOLUME_ML = {"T1": 10.0, "T2": 16.0, "T3": 32.0, "T4": 60.0}
 VOLUME_LIMITS_ML = (3.0, 200.0)
 NODE_ML = {"N0": (0.0, 0.0), "N1": (3.5, 0.7), "N2": (8.0, 0.7), "N3": (18.0, 0.6)}
 INVASION_ML, INVASION_SIGMA = 5.0, 0.9
 UPTAKE_SUV, UPTAKE_SIGMA = 7.0, 0.28
+
+PART = "_part"  # behind a part's name where a column of the disease has that name
 
 HAZARD_SHAPE = 1.2
 FIRST_EVENT_MONTHS = 2.0
@@ -60,6 +75,7 @@ class Disease:
         node_ml: total volume of the neck nodes, 0 for none.
         n_stage: N0 to N3; says on which sides and levels the nodes lie.
         uptake_suv: mean SUV of the primary tumour before the centre's scale; no part of the risk.
+        layout: where it lies and how it looks; None leaves that to the image seed.
     """
 
     volume_ml: float = 30.0
@@ -68,29 +84,36 @@ class Disease:
     node_ml: float = 9.0
     n_stage: str = "N2"
     uptake_suv: float = 7.0
+    layout: Layout | None = None
 
 
-def simulate_cohort(split: str, n: int, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
+def simulate_cohort(
+    split: str, n: int, rng: np.random.Generator, truth: str = BURDEN
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """(clinical table with follow-up, truth table) of one cohort, row by row the same patients.
 
-    The truth holds the disease (`Disease` fields), each part's contribution to the log-hazard (`PARTS`), and their sum
-    `log_hazard`. Hazards are proportional (Weibull, shape 1.2, from month 2 on); its scale is set so that exactly the
-    paper's share of the cohort has the event before its administrative censoring.
+    The truth holds the disease (`Disease` fields), each part's contribution to the log-hazard (the parts of
+    `TRUTHS[truth]`), and their sum `log_hazard`. All truths but `burden` give the same patients another follow-up.
+    Hazards are proportional (Weibull, shape 1.2, from month 2 on); their scale is set so that exactly the paper's share
+    of the cohort has the event before its administrative censoring.
     """
     clinical = clinical_table(split, n, rng)
-    truth = _draw_disease(clinical, rng)
-    parts = _standardised(clinical, truth) * pd.Series(WEIGHTS)
-    truth[list(PARTS)] = parts
-    truth["log_hazard"] = parts.sum(axis=1)
+    hidden = _draw_disease(clinical, rng)
+    if truth != BURDEN:
+        hidden = hidden.join(draw_layouts(n, rng))
+    weights = TRUTHS[truth]
+    parts = _standardised(clinical, hidden, rng)[list(weights)] * pd.Series(weights)
+    contributions = {f"{name}{PART}" if name in hidden else name: parts[name] for name in weights}
+    hidden = hidden.assign(**contributions, log_hazard=parts.sum(axis=1))
     margins = TABLE_1[split]
-    months, event = _follow_up(truth["log_hazard"].to_numpy(), split, round(n * margins.events / margins.n), rng)
-    return clinical.assign(time_months=months, event=event.astype(int)), truth
+    months, event = _follow_up(hidden["log_hazard"].to_numpy(), split, round(n * margins.events / margins.n), rng)
+    return clinical.assign(time_months=months, event=event.astype(int)), hidden
 
 
 def disease_of(row: Mapping[str, Any]) -> Disease:
     """The disease of one row of the truth table."""
     return Disease(float(row["volume_ml"]), float(row["heterogeneity_latent"]), float(row["invasion_ml"]),
-                   float(row["node_ml"]), str(row["n_stage"]), float(row["uptake_suv"]))
+                   float(row["node_ml"]), str(row["n_stage"]), float(row["uptake_suv"]), layout_of(row))
 
 
 def _draw_disease(clinical: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -108,16 +131,19 @@ def _draw_disease(clinical: pd.DataFrame, rng: np.random.Generator) -> pd.DataFr
     })
 
 
-def _standardised(clinical: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+def _standardised(clinical: pd.DataFrame, hidden: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """Each part with mean 0 and standard deviation 1 in the training population."""
     raw = pd.DataFrame({
         "stage": (clinical["tnm_stage"] == "IVa").astype(float),
-        "volume": np.log(truth["volume_ml"]),
-        "heterogeneity": truth["heterogeneity_latent"],
-        "invasion": np.log(truth["invasion_ml"] / INVASION_ML) / INVASION_SIGMA,
-        "nodes": np.log1p(truth["node_ml"]),
+        "volume": np.log(hidden["volume_ml"]),
+        "heterogeneity": hidden["heterogeneity_latent"],
+        "invasion": np.log(hidden["invasion_ml"] / INVASION_ML) / INVASION_SIGMA,
+        "nodes": np.log1p(hidden["node_ml"]),
     })
-    means, sds = np.array([STANDARDS[part] for part in PARTS]).T
+    if set(COLUMNS) <= set(hidden):
+        raw = raw.join(raw_parts(hidden[list(COLUMNS)], hidden["n_stage"]))
+        raw[CHANCE] = rng.standard_normal(len(raw))
+    means, sds = np.array([STANDARDS.get(str(part), (0.0, 1.0)) for part in raw]).T
     return (raw - means) / sds
 
 

@@ -10,30 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.synthetic.canvas import Canvas, Grid, Point, Pose, Window, scaled_radius, smooth_noise
+from mtdlr.synthetic.canvas import Canvas, Grid, Pose, Window, scaled_radius, smooth_noise
+from mtdlr.synthetic.layout import BREAKOUTS, LEVELS, SPREAD, Layout, nodes_of
 from mtdlr.synthetic.truth import Disease
 
 TUMOUR_HU, INVASION_HU, NODE_HU = 66.0, 62.0, 58.0
 INVASION_UPTAKE = 0.6
 NODE_UPTAKE = 0.75
 TEXTURE_FWHM_MM = 13.0
-
-# Ways out of the primary, as (x, y, z): clivus, parapharyngeal and retrostyloid space, pterygopalatine fossa, nose.
-BREAKOUTS: tuple[Point, ...] = ((0.1, 0.6, 0.8), (0.95, 0.1, -0.2), (0.75, 0.6, 0.0), (0.75, -0.6, 0.2),
-                                (0.25, -0.95, 0.1))
-# Neck levels on the left; the right side mirrors them.
-LEVELS: dict[str, Point] = {
-    "RP": (17, 16, -16), "IIa": (38, 10, -44), "IIb": (45, 28, -36), "III": (34, 6, -66), "IV": (31, 8, -86),
-    "Va": (47, 42, -60),
-}
-SPREAD: dict[str, tuple[tuple[tuple[str, int, float], ...], ...]] = {  # (level, side, share of the nodal volume)
-    "N0": ((),),
-    "N1": ((("IIa", 1, 1.0),), (("IIb", 1, 0.6), ("IIa", 1, 0.4)), (("IIa", 1, 0.8), ("RP", 1, 0.2))),
-    "N2": ((("IIa", 1, 0.6), ("IIa", -1, 0.4)), (("IIa", 1, 0.5), ("IIb", -1, 0.3), ("III", 1, 0.2)),
-           (("IIb", 1, 0.45), ("IIa", -1, 0.25), ("Va", 1, 0.15), ("RP", -1, 0.15))),
-    "N3": ((("IIa", 1, 0.6), ("III", 1, 0.2), ("IV", 1, 0.1), ("IIa", -1, 0.1)),
-           (("IIb", 1, 0.45), ("IIa", -1, 0.25), ("III", -1, 0.15), ("IV", 1, 0.15))),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,18 +55,21 @@ def grow(canvas: Canvas, disease: Disease, pose: Pose, rng: np.random.Generator)
         rng: source of shape, side and texture.
     """
     grid, softness = canvas.grid, float(np.mean(canvas.grid.spacing_mm))
-    side = rng.choice((-1.0, 1.0))
+    side, layout = rng.choice((-1.0, 1.0)), disease.layout
+    side = side if layout is None else float(layout.side)
     taken = np.zeros(grid.shape, dtype=bool)
-    center = pose((side * 6.0, 2.0, -5.0)) + rng.normal(0, 2.0, 3)
-    primary = _lobule(grid, center, disease.volume_ml, taken, irregularity=0.14, rng=rng)
+    center = pose((side * 6.0, 2.0, -5.0 + (layout.height_mm if layout else 0.0))) + rng.normal(0, 2.0, 3)
+    primary = _lobule(grid, center, disease.volume_ml, taken, rng=rng, stretch=_stretch(layout, pose),
+                      irregularity=0.14 * (np.exp(0.4 * layout.lobulation) if layout else 1.0))
     _mark(taken, primary)
     invasion = _breakout(primary, disease, pose, taken, grid, rng)
     nodes = _nodes(disease, side, pose, taken, grid, rng)
     canvas.blend(invasion.window, invasion.share(softness), INVASION_HU, INVASION_UPTAKE * disease.uptake_suv)
+    activity = NODE_UPTAKE * disease.uptake_suv * (np.exp(0.3 * layout.node_uptake) if layout else 1.0)
     for node in nodes:
-        uptake = NODE_UPTAKE * disease.uptake_suv * rng.uniform(0.85, 1.15)
+        uptake = activity * rng.uniform(0.85, 1.15)
         canvas.blend(node.window, node.share(softness), NODE_HU, uptake)
-    _paint_primary(canvas, primary, disease, rng)
+    _paint_primary(canvas, primary, disease, pose, rng)
     outside = [_full(grid, [invasion]), _full(grid, nodes)]
     manual = _observed(primary, grid, rng) & ~(outside[0] | outside[1])
     return Lesions(_full(grid, [primary]), manual, *outside)
@@ -90,13 +77,16 @@ def grow(canvas: Canvas, disease: Disease, pose: Pose, rng: np.random.Generator)
 
 def _lobule(
     grid: Grid, center_mm: NDArray[np.float64], volume_ml: float, taken: NDArray[np.bool_], *,
-    irregularity: float, rng: np.random.Generator
+    irregularity: float, rng: np.random.Generator, stretch: NDArray[np.float64] | None = None
 ) -> Lobule:
-    """A lump of the given volume in voxels not yet taken: an ellipsoid with bumps."""
+    """A lump of the given volume in voxels not yet taken: an ellipsoid with bumps, stretched if that is asked for."""
     radius = (volume_ml * 750 / np.pi) ** (1 / 3)
     axes = rng.uniform(0.8, 1.25, 3)
     frame = np.linalg.qr(rng.standard_normal((3, 3)))[0] * (axes / np.cbrt(axes.prod()))
-    reach = 1.7 * radius + 2 * max(grid.spacing_mm) + (6.0 if taken.any() else 0.0)
+    widest = 1.0
+    if stretch is not None:
+        frame, widest = stretch @ frame, float(np.linalg.norm(stretch, 2))
+    reach = 1.7 * widest * radius + 2 * max(grid.spacing_mm) + (6.0 if taken.any() else 0.0)
     window = grid.window(center_mm - reach, center_mm + reach)
     score = scaled_radius(grid, window, center_mm, np.linalg.inv(frame))
     score = score / (1 + irregularity * np.clip(_bumps(grid, window, center_mm, rng), -2.5, 2.5))
@@ -104,6 +94,15 @@ def _lobule(
     count = min(max(1, round(volume_ml / grid.voxel_ml)), int(np.isfinite(free).sum()))
     level = np.partition(free, count - 1, axis=None)[count - 1]
     return Lobule(window, center_mm, score, free <= level, level)
+
+
+def _stretch(layout: Layout | None, pose: Pose) -> NDArray[np.float64] | None:
+    """How the primary is stretched along the body and from left to right; its volume stays."""
+    if layout is None:
+        return None
+    along, across = np.exp(0.22 * layout.elongation), np.exp(0.2 * layout.flatness)
+    axes = np.diag([across / np.sqrt(along), 1 / (across * np.sqrt(along)), along])
+    return np.asarray(pose.matrix @ axes @ np.linalg.inv(pose.matrix))
 
 
 def _bumps(
@@ -122,10 +121,14 @@ def _breakout(
     primary: Lobule, disease: Disease, pose: Pose, taken: NDArray[np.bool_], grid: Grid, rng: np.random.Generator
 ) -> Lobule:
     """The extension: a lump on the primary's surface, in the tissue around it."""
-    direction = np.array(BREAKOUTS[rng.integers(len(BREAKOUTS))]) * (rng.choice((-1.0, 1.0)), 1.0, 1.0)
+    way, side, layout = int(rng.integers(len(BREAKOUTS))), rng.choice((-1.0, 1.0)), disease.layout
+    if layout is not None:
+        way, side = layout.breakout, float(layout.breakout_side)
+    direction = np.array(BREAKOUTS[way]) * (side, 1.0, 1.0)
     direction = pose.matrix @ direction / np.linalg.norm(pose.matrix @ direction)
     surface = primary.center_mm + direction * _radius_along(primary, direction, grid)
-    lump = _lobule(grid, surface, disease.invasion_ml, taken, irregularity=0.12, rng=rng)
+    along = None if layout is None else np.eye(3) + np.outer(direction, direction) * (np.exp(0.3 * layout.reach) - 1)
+    lump = _lobule(grid, surface, disease.invasion_ml, taken, irregularity=0.12, rng=rng, stretch=along)
     _mark(taken, lump)
     return lump
 
@@ -145,7 +148,10 @@ def _nodes(
     """Neck nodes of the N stage, on the primary's side first, marked as taken."""
     nodes: list[Lobule] = []
     patterns = SPREAD[disease.n_stage] if disease.node_ml > 0 else ((),)
-    for level, same_side, share in patterns[rng.integers(len(patterns))]:
+    drawn = patterns[rng.integers(len(patterns))]
+    if disease.layout is not None and disease.node_ml > 0:
+        drawn = nodes_of(disease.n_stage, disease.layout.pattern)
+    for level, same_side, share in drawn:
         x, y, z = LEVELS[level]
         center = pose((x * side * same_side, y, z)) + rng.normal(0, 2.5, 3)
         nodes.append(_lobule(grid, center, share * disease.node_ml, taken, irregularity=0.07, rng=rng))
@@ -153,7 +159,9 @@ def _nodes(
     return nodes
 
 
-def _paint_primary(canvas: Canvas, primary: Lobule, disease: Disease, rng: np.random.Generator) -> None:
+def _paint_primary(
+    canvas: Canvas, primary: Lobule, disease: Disease, pose: Pose, rng: np.random.Generator
+) -> None:
     """Texture and a necrotic core whose strength grows with the latent heterogeneity; mean uptake as wanted."""
     grid, strength = canvas.grid, 1 / (1 + np.exp(-1.3 * disease.heterogeneity))
     texture = smooth_noise(primary.mask.shape, grid.spacing_mm, TEXTURE_FWHM_MM, rng)
@@ -161,9 +169,21 @@ def _paint_primary(canvas: Canvas, primary: Lobule, disease: Disease, rng: np.ra
     uptake = np.clip(1 + (0.03 + 0.5 * strength) * texture, 0.15, None)
     core = _core_share(primary, grid, volume_share=0.03 + 0.35 * strength, rng=rng)
     uptake *= 1 - 0.85 * strength * core
+    if disease.layout is not None:
+        uptake *= _pattern(primary, disease.layout, pose, grid)
     uptake *= disease.uptake_suv / uptake[primary.mask].mean()
     hu = TUMOUR_HU + 6 * strength * texture - 38 * strength * core
     canvas.blend(primary.window, primary.share(float(np.mean(grid.spacing_mm))), hu, uptake)
+
+
+def _pattern(primary: Lobule, layout: Layout, pose: Pose, grid: Grid) -> NDArray[np.float32]:
+    """Factor on the primary's uptake: up or down towards the head, and in its shell over its middle."""
+    dx, dy, dz = grid.offsets(primary.window, primary.center_mm)
+    head = pose.matrix[:, 2] / np.linalg.norm(pose.matrix[:, 2])
+    height = np.clip((head[0] * dx + head[1] * dy + head[2] * dz) / float(primary.level), -1.5, 1.5)
+    depth = np.clip(primary.score / primary.level, 0, 1.2)
+    factor = np.exp(0.3 * layout.slope * height + 0.3 * layout.rim * (2 * np.square(depth) - 1))
+    return np.asarray(factor, np.float32)
 
 
 def _core_share(

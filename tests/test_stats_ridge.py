@@ -1,0 +1,69 @@
+"""The ridge Cox model: at its optimum, as others fit it, and no better than chance where there is nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mtdlr.errors import FitError
+from mtdlr.stats.ridge import PENALTIES, cross_validate_ridge, ridge_path
+from mtdlr.survival import Survival
+
+
+def _sample(n: int = 120, p: int = 30, seed: int = 0, strength: float = 1.0) -> tuple[np.ndarray, Survival]:
+    """Features of which the first two drive the hazard, with tied times."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((n, p))
+    time = rng.exponential(size=n) * np.exp(-strength * (x[:, 0] - x[:, 1])) * 30
+    return x, Survival(np.ceil(np.minimum(time, 40.0)) + 0.5, time < 40.0)
+
+
+def test_the_optimum_is_scikit_survivals() -> None:
+    """Coefficients agree with scikit-survival's penalised Cox model (Breslow ties) to 1e-5, with more features than
+    patients too."""
+    linear_model = pytest.importorskip("sksurv.linear_model")
+    for p in (5, 150):
+        x, surv = _sample(p=p)
+        outcome = np.array(list(zip(surv.event, surv.time_months, strict=True)), dtype=[("e", bool), ("t", float)])
+        for penalty, ours in zip((20.0, 2.0), ridge_path(x, surv, (20.0, 2.0)), strict=True):
+            theirs = linear_model.CoxPHSurvivalAnalysis(alpha=penalty, ties="breslow", tol=1e-12).fit(x, outcome)
+            np.testing.assert_allclose(ours, theirs.coef_, atol=1e-5)
+
+
+def test_the_left_out_log_hazards_come_from_models_that_never_saw_the_patient() -> None:
+    """A patient's own follow-up does not move the patient's left-out log-hazard against the others of the fold."""
+    x, surv = _sample()
+    folds = np.arange(len(surv)) % 4
+    first = cross_validate_ridge(x, surv, folds=folds)
+    changed = surv.event.copy()
+    changed[folds == 0] = ~changed[folds == 0]
+    second = cross_validate_ridge(x, Survival(surv.time_months, changed), folds=folds)
+    np.testing.assert_allclose(first.left_out[:, folds == 0], second.left_out[:, folds == 0], atol=1e-10)
+    assert not np.allclose(first.left_out[:, folds == 1], second.left_out[:, folds == 1])
+
+
+def test_noise_is_told_from_signal() -> None:
+    """Features that drive the hazard help on patients left out at a small penalty; features of noise alone choose the
+    largest."""
+    x, surv = _sample(strength=1.5)
+    assert cross_validate_ridge(x, surv).helps
+    noise = cross_validate_ridge(np.random.default_rng(5).standard_normal((120, 30)), surv)
+    assert noise.best == 0
+
+
+def test_constant_features_do_no_harm() -> None:
+    """Features that do not vary get the coefficient 0."""
+    x, surv = _sample(p=3)
+    wide = np.column_stack([x, np.full(len(x), 7.0)])
+    np.testing.assert_allclose(ridge_path(wide, surv, [1.0])[0], [*ridge_path(x, surv, [1.0])[0], 0.0], atol=1e-9)
+    assert not ridge_path(np.ones((len(x), 2)), surv).any()
+
+
+@pytest.mark.parametrize(("x", "penalties", "code"), [
+    (np.ones((3, 2)), PENALTIES, "E-LENGTH"), (np.full((120, 2), np.nan), PENALTIES, "E-MISSING"),
+    (np.ones((120, 2)), [0.0], "E-PENALTY")])
+def test_what_cannot_be_fitted_is_refused(x: np.ndarray, penalties: object, code: str) -> None:
+    """Features of another length, values that are missing and penalties of 0 are typed errors."""
+    with pytest.raises(FitError) as caught:
+        ridge_path(x, _sample()[1], penalties)  # type: ignore[arg-type]
+    assert caught.value.code == code
