@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from mtdlr.cohort.check import Checked, check_study, few_steps, place_of
+from mtdlr.cohort.check import Checked, check_study, few_steps
 from mtdlr.cohort.check_table import as_csv, as_text, rows_of, scans_text
 from mtdlr.errors import Problem, ScanError, TableError
 from mtdlr.pipeline import Run
@@ -44,14 +46,14 @@ def checked(study_file: Path) -> Checked:
 
 
 def of(checked: Checked, patient: str) -> set[str]:
-    return {p.code for p in checked.problems if patient in place_of(p)[0]}
+    return {p.code for p in checked.problems if patient in p.patients}
 
 
 def test_everything_wrong_comes_at_once(checked: Checked) -> None:
     """Eleven faults of eleven patients, the copied patient and the scan without a row: each under its own code."""
     assert {patient: of(checked, patient) for patient in EXPECTED} == {p: {code} for p, code in EXPECTED.items()}
     assert of(checked, "P01") == of(checked, "P11") == {"E-SAMEIMAGE"}
-    assert {p.code for p in checked.problems if not place_of(p)[0]} == {"W-NOROW", "W-EPV", "W-FEWSTEPS", "E-FEWEVENTS"}
+    assert {p.code for p in checked.problems if not p.patients} == {"W-NOROW", "W-EPV", "W-FEWSTEPS", "E-FEWEVENTS"}
     assert checked.usable == ("P04", "P15", "P16", "P17", "P18")
 
 
@@ -75,15 +77,30 @@ def test_the_table_fits_the_screen(checked: Checked, width: int) -> None:
 
 def test_the_same_fault_of_many_is_one_row() -> None:
     """Seventy patients with one fault are one row that names six; the CSV has a line for each."""
-    problems = tuple(Problem("W-DOSEMBQ", "taken as MBq", where=f"patient P{n:02d}: PET: Dose") for n in range(70))
+    problems = tuple(Problem("W-DOSEMBQ", "taken as MBq", where="PET: Dose").of_patient(f"P{n:02d}") for n in range(70))
     (row,) = rows_of(problems)
     assert len(row.patients) == 70 and "and 64 more" in as_text(Checked(problems))
     assert len(list(csv.DictReader(StringIO(as_csv(Checked(problems)))))) == 70
 
 
+@pytest.mark.parametrize("id_", ["a:b", "patient 1", "1, 2", "P1: PET", "x"])
+def test_a_problem_knows_its_patients(id_: str) -> None:
+    """Ids with colons, commas and the word patient stay whole; a patient is put in front once; JSON brings it back."""
+    problem = Problem("E-WEIGHT", "no weight", where="PET").of_patient(id_)
+    assert problem.patients == (id_,) and problem.place == "PET" and problem.of_patient("other") is problem
+    assert str(problem) == f"E-WEIGHT patient {id_}: PET: no weight."
+    again = Problem(**json.loads(json.dumps(problem.as_dict())))
+    assert again == problem and replace(again, found="nothing").where == problem.where
+    assert problem.at("line 3").where == f"patient {id_}: line 3: PET"
+    older = Problem("E-WEIGHT", "no weight", where=f"patient {id_}: PET").of_patient(id_)
+    assert older == problem
+    assert "patients" not in Problem("E-WEIGHT", "no weight").as_dict()
+    assert Problem("E-SAMEIMAGE", "twice", patients=("a:b", "c")).where == "patients a:b, c"
+
+
 def test_the_csv_starts_no_formula() -> None:
     """FAULTS 59: a cell that a spreadsheet would run is quoted."""
-    checked = Checked((Problem("E-LEVEL", "=cmd()", where="patient P1: stage", found="@x"),))
+    checked = Checked((Problem("E-LEVEL", "=cmd()", where="stage", found="@x", patients=("P1",)),))
     (row,) = csv.DictReader(StringIO(as_csv(checked)))
     assert row["what"] == "'=cmd()" and row["found"] == "'@x" and row["patient"] == "P1"
 
@@ -122,7 +139,7 @@ def test_run_works_from_the_messy_export(study_file: Path, tmp_path: Path) -> No
     with Run(Study.load(study_file, settings), tmp_path / "run", Workers(1)) as run:
         stored = run.until("prepared").prepared
         assert sorted(stored.folders) == [f"P{n:02d}" for n in (1, 3, 4, 7, 8, 9, 13, 15, 16, 17, 18)]
-        assert {(p.code, place_of(p)[0][0]) for p in stored.problems if p.is_error} == {
+        assert {(p.code, p.patients[0]) for p in stored.problems if p.is_error} == {
             ("E-WEIGHT", "P02"), ("E-GAP", "P06")}
         audit = Prepared.load(stored.folders["P09"]).audit
     assert "asked for" in str(audit["choice"]) and audit["pet"]["suv"]["dose_bq"] > 1e8  # type: ignore[index]

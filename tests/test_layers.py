@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,14 @@ def test_no_import_inside_a_function(path: Path) -> None:
         if isinstance(node, ast.FunctionDef):
             inside = [n for child in ast.walk(node) for n in _imports(child)]
             assert not inside, f"{path.name}:{node.name} imports {inside}"
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SRC)))
+def test_patients_are_a_field(path: Path) -> None:
+    """A patient on a problem is `Problem.patients`, never written into or parsed out of `where`."""
+    text = path.read_text()
+    if path.name != "errors.py":
+        assert not re.search(r"""where=f?"patients? |\.at\(f?"patients? |where\.(startswith|split|partition)\(""", text)
 
 
 def test_every_module_has_a_row() -> None:

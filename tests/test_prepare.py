@@ -385,7 +385,7 @@ def test_what_is_saved_is_loaded_and_mapped(patient, tmp_path):
         np.testing.assert_array_equal(one.affine, other.affine)
         assert one.array.dtype == other.array.dtype
     assert loaded.facts == prepared.facts
-    assert loaded.problems == prepared.problems == (Problem("W-TEST", "a doubt", where="patient P1: PET"),)
+    assert loaded.problems == prepared.problems == (Problem("W-TEST", "a doubt", where="PET", patients=("P1",)),)
     assert loaded.id == "P1" and loaded.audit == audit
 
 

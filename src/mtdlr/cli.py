@@ -175,7 +175,7 @@ def features(
     problems = write_features(images, output, settings, workers=Workers(workers, 1, _progress(as_json)))
     for problem in problems:
         typer.echo(str(problem), err=True)
-    failed = {p.where.partition(": ")[0] for p in problems if p.is_error}
+    failed = {patient for p in problems if p.is_error for patient in p.patients}
     _print({"table": str(output), "problems": [p.as_dict() for p in problems]}, as_json,
            f"wrote {output}" + (f"; rows without features: {len(failed)}" if failed else ""))
     raise typer.Exit(1 if failed else 0)

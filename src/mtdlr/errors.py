@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,13 @@ class Problem:
         found: what was there.
         expected: what should have been there.
         remedy: what the reader can do about it.
+        patients: ids of the patients whom it concerns; `where` begins with them, whether or not they were put there.
 
-    >>> print(Problem("E-WEIGHT", "no patient weight", where="patient P017", remedy="Add (0010,1030)"))
-    E-WEIGHT patient P017: no patient weight. Add (0010,1030).
+    >>> problem = Problem("E-WEIGHT", "no patient weight", where="PET", remedy="Add (0010,1030)", patients=("P017",))
+    >>> print(problem)
+    E-WEIGHT patient P017: PET: no patient weight. Add (0010,1030).
+    >>> problem.where, problem.place
+    ('patient P017: PET', 'PET')
     """
 
     code: str
@@ -43,9 +48,23 @@ class Problem:
     found: str = ""
     expected: str = ""
     remedy: str = ""
+    patients: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert self.code[:2] in ("E-", "W-"), self.code
+        object.__setattr__(self, "patients", tuple(self.patients))  # JSON has lists
+        if self._who and self.where != self._who and not self.where.startswith(f"{self._who}: "):
+            object.__setattr__(self, "where", f"{self._who}: {self.where}" if self.where else self._who)
+
+    @property
+    def _who(self) -> str:
+        """How `where` begins: `patient P1`, `patients P1, P2`, or nothing."""
+        return f"patient{'s' * (len(self.patients) > 1)} {', '.join(self.patients)}" if self.patients else ""
+
+    @property
+    def place(self) -> str:
+        """`where` without the patients: the file, field or key."""
+        return self.where.removeprefix(self._who).removeprefix(": ")
 
     @property
     def is_error(self) -> bool:
@@ -53,12 +72,16 @@ class Problem:
         return self.code.startswith("E-")
 
     def at(self, where: str) -> Problem:
-        """The same problem with its place put in front: `patient P017` before `PET`."""
-        return replace(self, where=f"{where}: {self.where}" if self.where else where)
+        """The same problem with its place put in front: `line 3` before `PET`, both behind the patient."""
+        return replace(self, where=f"{where}: {self.place}" if self.place else where)
 
-    def as_dict(self) -> dict[str, str]:
-        """Plain strings, for JSON and tables."""
-        return asdict(self)
+    def of_patient(self, patient: str) -> Problem:
+        """The same problem of a patient; one that names its patients already is as it was."""
+        return self if self.patients else replace(self, patients=(patient,))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain strings, for JSON and tables; `patients` is there where it concerns any."""
+        return {name: value for name, value in asdict(self).items() if name != "patients" or value}
 
     def __str__(self) -> str:
         line = f"{self.code} {self.where}: {self.what}" if self.where else f"{self.code} {self.what}"
@@ -90,6 +113,10 @@ class MtdlrError(Exception):
     def at(self, where: str) -> MtdlrError:
         """The same error with its place put in front of every problem."""
         return type(self)(problem.at(where) for problem in self.problems)
+
+    def of_patient(self, patient: str) -> MtdlrError:
+        """The same error with every problem given to a patient."""
+        return type(self)(problem.of_patient(patient) for problem in self.problems)
 
 
 class StudyError(MtdlrError):

@@ -159,14 +159,13 @@ def extract_rows(cases: Sequence[Case], settings: RadiomicsSettings, *, store: S
     rows: dict[str, dict[str, str | float]] = {}
     problems: list[Problem] = []
     for case, outcome in zip(cases, outcomes, strict=True):
-        where = f"patient {case.id}"
         rows[case.id] = {}
         if outcome.value is None:
-            problems += [p if p.where.startswith(where) else p.at(where) for p in outcome.problems]
+            problems += [p.of_patient(case.id) for p in outcome.problems]
             continue
         stored = json.loads((outcome.value / "features.json").read_text(encoding="utf-8"))
         rows[case.id] = stored["features"]
-        problems += [Problem(**p).at(where) for p in stored["problems"]]
+        problems += [Problem(**p).of_patient(case.id) for p in stored["problems"]]
     return FeatureTable(rows, tuple(problems))
 
 
@@ -240,7 +239,7 @@ def _features(case: Case, settings: RadiomicsSettings) -> tuple[Facts, tuple[Pro
         return _image_features(case, settings)
     scan = read_scan(case.scan)
     if scan.mask is None:
-        raise ScanError(Problem("E-NOMASK", "there is no mask to extract features in", where=f"patient {case.id}",
+        raise ScanError(Problem("E-NOMASK", "there is no mask to extract features in", patients=(case.id,),
                                 remedy="Give one in the manifest's column mask"))
     features, facts = radiomics.extract(scan.pet, scan.ct, scan.mask, settings), Facts()
     for modality, volume in (("PET", scan.pet), ("CT", scan.ct)):

@@ -350,7 +350,7 @@ class Run:
         """Run one job a patient; a patient that fails is left out, by name."""
         outcomes = dict(zip(recipes, self._do(function, work, label), strict=True))
         folders = {i: outcome.value for i, outcome in outcomes.items() if outcome.value is not None}
-        failed = tuple(_named(p, i) for i, outcome in outcomes.items() for p in outcome.problems)
+        failed = tuple(p.of_patient(i) for i, outcome in outcomes.items() for p in outcome.problems)
         return Stored(folders, {i: recipes[i].key for i in folders}, failed + _left_with(folders, facts))
 
     def _do(self, function: Any, work: Sequence[Any], label: str) -> list[Outcome[Path]]:
@@ -377,14 +377,8 @@ class Run:
 
 def _left_with(folders: Mapping[str, Path], name: str) -> tuple[Problem, ...]:
     """Warnings that a stage left with each patient's result."""
-    return tuple(_named(Problem(**problem), i) for i, folder in folders.items()
+    return tuple(Problem(**problem).of_patient(i) for i, folder in folders.items()
                  for problem in json.loads((folder / name).read_text())["problems"])
-
-
-def _named(problem: Problem, patient: str) -> Problem:
-    """The problem with its patient in front, once."""
-    place = f"patient {patient}"
-    return problem if problem.where.startswith(place) else problem.at(place)
 
 
 def _outcome(table: pd.DataFrame) -> str:

@@ -65,7 +65,7 @@ def prepare(scan: Scan, settings: PrepareSettings, *, patient_id: str) -> Prepar
     try:
         return _prepare(scan, settings, patient_id)
     except ScanError as error:
-        raise error.at(f"patient {patient_id}") from None
+        raise error.of_patient(patient_id) from None
 
 
 def _prepare(scan: Scan, settings: PrepareSettings, patient_id: str) -> Prepared:
@@ -90,7 +90,7 @@ def _prepare(scan: Scan, settings: PrepareSettings, patient_id: str) -> Prepared
         patient_id, _image(pet_native, ct_native, target, settings), target.affine,
         None if mask is None else grid.mask_onto(mask, target).array, pet_native, ct_native,
         None if mask is None else _native(mask, target, settings), facts,
-        tuple(problem.at(f"patient {patient_id}") for problem in problems), scan.audit, _projections(pet))
+        tuple(problem.of_patient(patient_id) for problem in problems), scan.audit, _projections(pet))
 
 
 @dataclass(frozen=True)

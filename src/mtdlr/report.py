@@ -111,7 +111,7 @@ def flow(results: Results) -> dict[str, Any]:
         follow_up = median_follow_up(surv)
         arms.append({"name": SPLIT_LABELS[split], "n": len(rows), "events": surv.n_events,
                      "share": f"{100 * surv.n_events / len(rows):.0f} %", "follow_up": f"{follow_up.value:.0f}"})
-    out = sorted({p.where.split(":")[0] for p in results.problems if p.is_error and p.where.startswith("patient ")})
+    out = sorted({f"patient {i}" for p in results.problems if p.is_error for i in p.patients})
     return {"included": len(table), "left_out": out, "arms": arms}
 
 

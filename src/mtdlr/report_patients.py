@@ -103,8 +103,8 @@ def _page(results: Results, masks: pd.DataFrame, patient: str) -> Page:
 
 def _short(problem: Problem, patient: str) -> Problem:
     """The problem without the patient's name in front: the page is about nobody else."""
-    where = problem.where.removeprefix(f"patient {patient}").removeprefix(": ")
-    return Problem(problem.code, problem.what, where, problem.found, problem.expected, problem.remedy)
+    place = problem.of_patient(patient).place
+    return Problem(problem.code, problem.what, place, problem.found, problem.expected, problem.remedy)
 
 
 def _choice(audit: Mapping[str, Any]) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from mtdlr.study import PrepareSettings, Study
 MODEL_VARIABLES = 3
 STEPS = 100  # below it masks are poor: 36 real patients, Dice 0.36 after 28 steps (bench/RESULTS.md, 2026-11-26)
 T = TypeVar("T")
-_PATIENT = re.compile(r"patients? ([^:]+)(?:: (.*))?", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def check_study(path: str | Path, overrides: Sequence[str] = ()) -> Checked:
         _collect(problems, lambda: require_events(cohort))
         problems += sparse(cohort) + few_steps(study, len(cohort.of("training").table))
     known = sorted(dict.fromkeys(problems), key=lambda problem: not problem.is_error)
-    wrong = {patient for p in known if p.is_error for patient in place_of(p)[0]}
+    wrong = {patient for p in known if p.is_error for patient in p.patients}
     usable = [] if cohort is None else [i for i in cohort.ids if i not in wrong]
     return _withheld(Checked(tuple(known), tuple(usable), audits), {} if cohort is None else cohort.withheld)
 
@@ -90,19 +89,6 @@ def few_steps(study: Study, n: int) -> list[Problem]:
         remedy=f"Set deepmts.steps_per_epoch = {-(-STEPS // settings.epochs)}")]
 
 
-def place_of(problem: Problem) -> tuple[tuple[str, ...], str]:
-    """(patients, place in their files) of a problem; no patient where it concerns the study.
-
-    >>> place_of(Problem("E-WEIGHT", "missing", where="patient P002: PET: PatientWeight (0010,1030)"))
-    (('P002',), 'PET: PatientWeight (0010,1030)')
-    """
-    found = _PATIENT.fullmatch(problem.where)
-    if found is None:
-        return (), problem.where
-    several = problem.where.startswith("patients ")
-    return tuple(found[1].split(", ")) if several else (found[1],), found[2] or ""
-
-
 def _collect(problems: list[Problem], step: Callable[[], T]) -> T | None:
     """The step's value, or None and its problems."""
     try:
@@ -118,12 +104,8 @@ def _inspect(patient: Patient, settings: PrepareSettings, problems: list[Problem
         patient.scan, pet_units=settings.pet_units, uptake_min=settings.uptake_min,
         assume_geometry=settings.assume_geometry, other_frame=settings.alignment in ("rigid", "affine")))
     audit, found = surveyed or ({}, ())
-    problems += [_at_patient(problem, patient.id) for problem in found]
+    problems += [problem.of_patient(patient.id) for problem in found]
     return audit
-
-
-def _at_patient(problem: Problem, patient: str) -> Problem:
-    return problem if problem.where.startswith(f"patient {patient}") else problem.at(f"patient {patient}")
 
 
 def _withheld(checked: Checked, lines: Mapping[str, int]) -> Checked:
@@ -136,7 +118,8 @@ def _withheld(checked: Checked, lines: Mapping[str, int]) -> Checked:
     def covered(text: str) -> str:
         return names.sub(lambda match: shown[match[0]], text)
 
-    problems = (replace(p, where=covered(p.where), what=covered(p.what), found=covered(p.found))
+    problems = (replace(p, where=covered(p.place), what=covered(p.what), found=covered(p.found),
+                        patients=tuple(map(covered, p.patients)))
                 for p in checked.problems)
     return Checked(tuple(dict.fromkeys(problems)), tuple(map(covered, checked.usable)),
                    {covered(i): audit for i, audit in checked.audits.items()})

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
-from mtdlr.cohort.check import Checked, place_of
+from mtdlr.cohort.check import Checked
 from mtdlr.errors import Problem
 from mtdlr.spreadsheet import plain_cell
 
@@ -34,7 +34,7 @@ def rows_of(problems: Sequence[Problem]) -> list[Row]:
     """Problems with their patients joined: errors first, what concerns the whole study before single patients."""
     joined: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for problem in problems:
-        patients, place = place_of(problem)
+        patients, place = problem.patients, problem.place
         role, _, tag = place.rpartition(": ") if ": " in place else (place, "", "")
         what = f"{tag}: {problem.what}" if tag else problem.what
         what += f"; found {problem.found}" if problem.found else ""
@@ -66,7 +66,7 @@ def as_csv(checked: Checked) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(("patient", "code", "kind", "where", "what", "found", "expected", "what to do"))
     for problem in checked.problems:
-        patients, place = place_of(problem)
+        patients, place = problem.patients, problem.place
         kind = "error" if problem.is_error else "warning"
         cells = (", ".join(patients), problem.code, kind, place, problem.what, problem.found, problem.expected,
                  problem.remedy)
@@ -126,5 +126,5 @@ def _summary(checked: Checked) -> str:
     errors = sum(problem.is_error for problem in checked.problems)
     counts = ", ".join(_count(n, word) for n, word in ((errors, "error"), (len(checked.problems) - errors, "warning")))
     text = f"{counts}; {_count(len(checked.usable), 'patient')} can be used"
-    wrong = sorted({patient for p in checked.problems if p.is_error for patient in place_of(p)[0]})
+    wrong = sorted({patient for p in checked.problems if p.is_error for patient in p.patients})
     return text + (f", not {', '.join(wrong)}" if wrong else "")

@@ -107,16 +107,16 @@ def implausible(table: pd.DataFrame) -> list[Problem]:
         advanced = (table["t_stage"] == "T4") | (table["n_stage"] == "N3")
         stage = table["tnm_stage"]
         wrong = stage.notna() & table["t_stage"].notna() & table["n_stage"].notna() & (advanced != (stage == "IVa"))
-        problems += [Problem("W-STAGE", "stage IVa goes with T4 or N3 and with nothing else", where=f"patient {i}",
+        problems += [Problem("W-STAGE", "stage IVa goes with T4 or N3 and with nothing else", patients=(i,),
                              found=" ".join(str(table.at[i, name]) for name in ("t_stage", "n_stage", "tnm_stage")))
                      for i in _ids(table, wrong)]
     if {"suv_max", "suv_mean"} <= set(table.columns):
-        problems += [Problem("W-SUVORDER", "SUVmax is below SUVmean", where=f"patient {i}")
+        problems += [Problem("W-SUVORDER", "SUVmax is below SUVmean", patients=(i,))
                      for i in _ids(table, table["suv_max"] < table["suv_mean"])]
     if {"tlg", "suv_mean", "mtv"} <= set(table.columns):
         product = table["suv_mean"] * table["mtv"]
         off = _ids(table, (table["tlg"] - product).abs() > 0.05 * product.abs() + 0.5)
-        problems += [Problem("W-TLG", "TLG is not SUVmean x MTV", where=f"patient {i}",
+        problems += [Problem("W-TLG", "TLG is not SUVmean x MTV", patients=(i,),
                              found=f"{table['tlg'][i]:g}", expected=f"{product[i]:g}") for i in off]
     return problems
 
@@ -144,7 +144,7 @@ def _require_columns(raw: pd.DataFrame, settings: CohortSettings) -> None:
 def _check_ids(ids: pd.Series) -> list[Problem]:
     problems = [Problem("E-NOID", "a row has no patient id", where=f"row {n + 2}", remedy="Fill it in")
                 for n in np.flatnonzero(ids == "")]
-    return problems + [Problem("E-DUPLICATE", "the same patient id stands in several rows", where=f"patient {i}",
+    return problems + [Problem("E-DUPLICATE", "the same patient id stands in several rows", patients=(i,),
                                found=f"{n} rows", expected="one", remedy="Keep one of them")
                        for i, n in Counter(ids).items() if n > 1 and i]
 
@@ -234,6 +234,6 @@ class _Columns:
                                          remedy="Fill them in if they are known"))
 
     def _complain(self, code: str, what: str, row: int, column: str, *, expected: str = "") -> None:
-        self.problems.append(Problem(code, what, where=f"patient {self.ids.iloc[row]}: {column}",
+        self.problems.append(Problem(code, what, where=column, patients=(self.ids.iloc[row],),
                                      found=repr(self.raw[column].iloc[row]), expected=expected,
                                      remedy=REMEDIES[code]))

@@ -105,10 +105,10 @@ def read_cohort(settings: CohortSettings, *, tolerant: bool = False) -> Cohort:
     problems += about_scans
     if not tolerant:
         raise_errors(about_scans)
-    problems += [Problem("E-NOSCAN", "no PET/CT found for this patient", where=f"patient {i}",
+    problems += [Problem("E-NOSCAN", "no PET/CT found for this patient", patients=(i,),
                          remedy=f"Looked in {settings.images.name}; is it named otherwise there?")
                  for i in dict.fromkeys(table.index) if i not in found]
-    problems += [p.at(f"patient {i}") for i in dict.fromkeys(table.index) if i in found for p in found[i].problems]
+    problems += [p.of_patient(i) for i in dict.fromkeys(table.index) if i in found for p in found[i].problems]
     spare = sorted(set(found) - set(table.index))
     if spare:
         problems.append(Problem("W-NOROW", f"{len(spare)} scans have no row in the table", found=", ".join(spare[:8]),
@@ -215,7 +215,7 @@ def raise_errors(problems: Sequence[Problem]) -> None:
 
 def _same_scan(cohort: Cohort, ids: list[str]) -> Problem:
     splits = sorted({str(cohort.table.at[i, "split"]) for i in ids})
-    return Problem("E-SAMEIMAGE", "the same scan belongs to several patients", where="patients " + ", ".join(ids),
+    return Problem("E-SAMEIMAGE", "the same scan belongs to several patients", patients=tuple(ids),
                    found="in the cohorts " + " and ".join(splits), remedy="Leakage: keep one of them")
 
 
@@ -227,14 +227,14 @@ def _complain_of_split(table: pd.DataFrame, settings: CohortSettings) -> list[Pr
     if settings.split != "given":
         return []
     names = table[settings.split_column]
-    return [Problem("E-SPLIT", "not a cohort", where=f"patient {i}: {settings.split_column}", found=repr(name),
+    return [Problem("E-SPLIT", "not a cohort", where=settings.split_column, patients=(str(i),), found=repr(name),
                     expected=", ".join(SPLITS), remedy="Correct the cell")
             for i, name in names.items() if SPLIT_ALIASES.get(name, name) not in SPLITS]
 
 
 def _usable(table: pd.DataFrame, found: Mapping[str, ScanSet], problems: list[Problem]) -> list[str]:
     """Ids that nothing is wrong with."""
-    named = {problem.where.split(":")[0].removeprefix("patient ") for problem in problems if problem.is_error}
+    named = {patient for problem in problems if problem.is_error for patient in problem.patients}
     return [i for i in dict.fromkeys(table.index) if i in found and i not in named and i]
 
 

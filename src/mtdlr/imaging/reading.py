@@ -73,7 +73,7 @@ def read_scan(
         label = scan.mask_label if mask_label is None else mask_label
         mask, about_mask, doubts = read_mask(scan, pet, ct, label=label, assume_geometry=assume_geometry)
     except ScanError as error:
-        raise error.at(f"patient {scan.patient_id}") from None
+        raise error.of_patient(scan.patient_id) from None
     audit: dict[str, object] = {
         "patient_id": scan.patient_id, "layout": scan.kind, "choice": scan.why, "pet": pet.audit, "ct": ct.audit,
         "mask": about_mask, "geometry": geometry,

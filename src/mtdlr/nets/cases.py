@@ -58,11 +58,11 @@ def check_cases(cases: Sequence[Case], needs_masks: bool) -> None:
         fits = case.image.shape == shape and len(shape) == 4 and min(shape[1:]) >= 32
         if not fits or (case.mask is not None and case.mask.shape != shape[1:]):
             raise ScanError(Problem("E-IMAGE", "network images must share one shape, every axis at least 32, and masks "
-                                    "their grid", where=f"patient {case.id}", found=str(case.image.shape),
+                                    "their grid", patients=(case.id,), found=str(case.image.shape),
                                     expected=str(shape)))
         if not np.isfinite(case.image).all():
             raise ScanError(Problem("E-IMAGE", "a network image holds values that are not finite",
-                                    where=f"patient {case.id}",
+                                    patients=(case.id,),
                                     found=f"{int((~np.isfinite(case.image)).sum())} voxels"))
 
 
