@@ -49,6 +49,7 @@ from mtdlr.stats.lasso_stability import RepeatedLassoCV, repeat_cross_validation
 from mtdlr.stats.log_rank import LogRank, group_hazard_ratio, log_rank, log_rank_trend
 from mtdlr.stats.pooling import Pooled, pool
 from mtdlr.stats.roc import CutOff, Roc, at_threshold, delong, roc, youden
+from mtdlr.stats.sample_size import DevelopmentSize, ValidationSize, development_size, validation_size
 from mtdlr.stats.terms import Continuous, Design, Factor, Interaction, Spline, harrell_knots, spline_basis
 from mtdlr.stats.time_roc import TimeAuc, auc_at, compare_auc_at, known_status_roc
 from mtdlr.stats.updating import (
@@ -85,6 +86,7 @@ __all__ = [
     "CutOff",
     "DecisionCurve",
     "Design",
+    "DevelopmentSize",
     "Factor",
     "GrayTest",
     "GroupTest",
@@ -107,6 +109,7 @@ __all__ = [
     "Update",
     "UpdateOptimism",
     "Validation",
+    "ValidationSize",
     "anova",
     "at_threshold",
     "auc_at",
@@ -125,6 +128,7 @@ __all__ = [
     "cumulative_incidence",
     "decision_curve",
     "delong",
+    "development_size",
     "effective_sample_size",
     "firth_cox",
     "fisher",
@@ -163,5 +167,6 @@ __all__ = [
     "update_cox",
     "update_optimism",
     "validate_bootstrap",
+    "validation_size",
     "youden",
 ]
