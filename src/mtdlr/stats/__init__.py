@@ -4,6 +4,7 @@ Every function takes arrays and plain keywords, with `(risk, surv)` in that orde
 frozen value that holds its interval and p value.
 """
 
+from mtdlr.stats.auc_curve import AucCurve, auc_curve
 from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.combat import Combat, fit_combat
 from mtdlr.stats.competing import CumulativeIncidence, GrayTest, cumulative_incidence, gray_test
@@ -36,6 +37,7 @@ from mtdlr.stats.groups import (
     standardised_difference_levels,
     t_test,
 )
+from mtdlr.stats.hazard_trend import HazardTrend, hazard_trends
 from mtdlr.stats.inference import Comparison, Test
 from mtdlr.stats.kaplan_meier import (
     KaplanMeier,
@@ -48,6 +50,7 @@ from mtdlr.stats.lasso import LassoCV, LassoPath, cross_validate_lasso, lasso_pa
 from mtdlr.stats.lasso_stability import RepeatedLassoCV, repeat_cross_validation, selection_frequency
 from mtdlr.stats.log_rank import LogRank, group_hazard_ratio, log_rank, log_rank_trend
 from mtdlr.stats.pooling import Pooled, pool
+from mtdlr.stats.net_benefit import NetBenefit, compare_net_benefit, net_benefit
 from mtdlr.stats.roc import CutOff, Roc, at_threshold, delong, roc, youden
 from mtdlr.stats.sample_size import DevelopmentSize, ValidationSize, development_size, validation_size
 from mtdlr.stats.terms import Continuous, Design, Factor, Interaction, Spline, harrell_knots, spline_basis
@@ -72,6 +75,7 @@ from mtdlr.stats.validation import (
 )
 
 __all__ = [
+    "AucCurve",
     "BootstrapCalibration",
     "Brier",
     "Calibration",
@@ -90,6 +94,7 @@ __all__ = [
     "Factor",
     "GrayTest",
     "GroupTest",
+    "HazardTrend",
     "IntegratedBrier",
     "Interaction",
     "KaplanMeier",
@@ -97,6 +102,7 @@ __all__ = [
     "LassoPath",
     "LogRank",
     "LowerBound",
+    "NetBenefit",
     "OptimismCorrected",
     "Performance",
     "Pooled",
@@ -113,6 +119,7 @@ __all__ = [
     "anova",
     "at_threshold",
     "auc_at",
+    "auc_curve",
     "brier_score",
     "calibrate",
     "calibrate_bootstrap",
@@ -121,6 +128,7 @@ __all__ = [
     "compare_auc_at",
     "compare_brier",
     "compare_concordance",
+    "compare_net_benefit",
     "concordance",
     "contingency_table",
     "cox_residuals",
@@ -138,6 +146,7 @@ __all__ = [
     "gray_test",
     "group_hazard_ratio",
     "harrell_knots",
+    "hazard_trends",
     "hosmer_lemeshow",
     "integrated_brier",
     "kaplan_meier",
@@ -148,6 +157,7 @@ __all__ = [
     "log_rank_trend",
     "mann_whitney",
     "median_follow_up",
+    "net_benefit",
     "performance",
     "pool",
     "profile_interval",
