@@ -49,8 +49,8 @@ from mtdlr.stats.kaplan_meier import (
 from mtdlr.stats.lasso import LassoCV, LassoPath, cross_validate_lasso, lasso_path, relaxed_fit, stratified_folds
 from mtdlr.stats.lasso_stability import RepeatedLassoCV, repeat_cross_validation, selection_frequency
 from mtdlr.stats.log_rank import LogRank, group_hazard_ratio, log_rank, log_rank_trend
-from mtdlr.stats.pooling import Pooled, pool
 from mtdlr.stats.net_benefit import NetBenefit, compare_net_benefit, net_benefit
+from mtdlr.stats.pooling import Pooled, pool
 from mtdlr.stats.roc import CutOff, Roc, at_threshold, delong, roc, youden
 from mtdlr.stats.sample_size import DevelopmentSize, ValidationSize, development_size, validation_size
 from mtdlr.stats.terms import Continuous, Design, Factor, Interaction, Spline, harrell_knots, spline_basis
