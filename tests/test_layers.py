@@ -14,7 +14,7 @@ ROWS = [
     {"study", "store", "workers"},
     {"imaging", "nets", "texture", "stats"},
     {"cohort", "prepared", "prepare", "train", "infer", "explain", "radiomics", "robustness",
-     "diagnostics", "score", "scored", "signature", "nomogram", "nomogram_axes", "nomogram_published", "evaluate",
+     "diagnostics", "score", "scored", "signature", "rivals", "nomogram", "nomogram_axes", "nomogram_published", "evaluate",
      "models", "results"},
     {"tables", "documents", "figures", "calculator", "report_figures", "report_masks", "report_explained",
      "report_patients", "report", "bundle", "predict", "feature_table", "feature_frame",

@@ -1,0 +1,260 @@
+"""What a simple model would have found: rivals of the deep score, cross-fitted like it, from the same patients.
+
+`fit_rivals` gives one log-hazard a patient and rival, ready to stand beside the scores of `models`:
+
+| rival | what it is |
+|---|---|
+| `volume_stage` | Cox model of the log tumour volume and the stage |
+| `clinical_ridge` | ridge Cox model of every clinical factor and continuous column |
+| `image_pca` | ridge Cox model of the leading principal components of the PET on a coarse grid |
+| `equal_weights` | radiomics features that repeat no earlier one, each with its sign and the same weight (as ICARE) |
+| `embedding` | ridge Cox model of a table of vectors made elsewhere, such as a foundation model's |
+
+A training patient's risk comes from a model that never saw the patient's fold; anybody else's from the model of the
+whole training cohort. `rivals_ahead` says which of them beat the study's own models out of fold (W-RIVAL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from mtdlr.errors import FitError, Problem, TableError
+from mtdlr.stats.concordance import concordance
+from mtdlr.stats.ridge import PENALTIES, cross_validate_ridge, ridge_path
+from mtdlr.survival import Survival
+
+RIVALS = {"volume_stage": "Volume + stage", "clinical_ridge": "Clinical ridge Cox", "image_pca": "Image-PCA ridge Cox",
+          "equal_weights": "Equal-weight radiomics", "embedding": "Embedding ridge Cox"}
+"""Every rival and the name it is printed with."""
+COMPONENTS = 40
+INNER_FOLDS, SEED = 5, 0
+MIN_EVENTS = 10
+NEARLY_FREE = 0.01  # a penalty that only keeps separated levels finite
+LIMIT_SPEARMAN = 0.8
+
+Matrix = NDArray[np.float64]
+Model = Callable[[Matrix], NDArray[np.float64]]
+Fit = Callable[[Matrix, Survival], Model]
+
+
+@dataclass(frozen=True, eq=False)
+class Rivals:
+    """The rivals' log-hazards (patients, rivals), NaN where an input is missing, and which were left out, and why."""
+
+    risks: pd.DataFrame
+    problems: tuple[Problem, ...] = ()
+
+
+def fit_rivals(
+    table: pd.DataFrame, folds: pd.Series, *, stage: str, factors: Mapping[str, Sequence[str]],
+    continuous: Sequence[str], inputs: Mapping[str, pd.DataFrame],
+) -> Rivals:
+    """The rivals of one study.
+
+    Args:
+        table: (patients) split, time_months, event and the clinical columns.
+        folds: the fold of each training patient, the networks' own.
+        stage: the stage's column.
+        factors: levels of the categorical columns, the reference first.
+        continuous: the continuous columns.
+        inputs: what else there is, a row a patient: `volume` (one column, ml, of the out-of-fold masks), `image`
+            (PET of `coarse_pet`), `radiomics` (features in those masks), `embedding` (`read_embedding`).
+
+    Returns:
+        Rivals; one without its input is not there, and one that cannot be fitted is left out with W-NORIVAL.
+    """
+    clinical = clinical_matrix(table, factors, continuous)
+    columns = [name for name in clinical if str(name).startswith(f"{stage}=")]
+    work: dict[str, tuple[pd.DataFrame, Fit]] = {"clinical_ridge": (clinical, fit_ridge)}
+    if "volume" in inputs:
+        volume = inputs["volume"].iloc[:, 0]
+        work["volume_stage"] = (clinical[columns].assign(log_volume=np.log(volume.where(volume > 0))), fit_free)
+    for name, source, fit in (("image_pca", "image", fit_components), ("equal_weights", "radiomics", fit_equal_weights),
+                              ("embedding", "embedding", fit_components)):
+        if source in inputs:
+            work[name] = (inputs[source], fit)
+    risks, problems = {}, []
+    for name in RIVALS:
+        if name not in work:
+            continue
+        try:
+            risks[name] = cross_fitted(work[name][0].reindex(table.index), table, folds, work[name][1])
+        except FitError as error:
+            problems.append(Problem("W-NORIVAL", f"{RIVALS[name]} cannot be fitted: {error.problems[0].what}",
+                                    where="rivals", found=error.problems[0].found))
+    return Rivals(pd.DataFrame(risks, index=table.index), tuple(problems))
+
+
+def cross_fitted(x: pd.DataFrame, table: pd.DataFrame, folds: pd.Series, fit: Fit) -> pd.Series:
+    """One log-hazard a patient: of training patients by a fit without their fold, of others by a fit of all.
+
+    Args:
+        x: (patients, p); a patient with a value missing gets NaN.
+        table: split, time_months, event of the same patients.
+        folds: the fold of each training patient.
+        fit: from features (n, p) and follow-up to a function of features.
+
+    Raises:
+        FitError: E-FEWEVENTS with fewer than ten events among the training patients; what `fit` raises.
+    """
+    x = x.loc[:, x.notna().any()]  # a column that nobody has says nothing
+    whole = x.notna().all(axis=1).to_numpy() if x.shape[1] else np.zeros(len(x), bool)
+    values, training = x.to_numpy(float), (table["split"] == "training").to_numpy()
+    fold = folds.reindex(table.index).to_numpy()
+    surv = Survival(table["time_months"].to_numpy(float), table["event"].to_numpy(bool))
+    if (events := int(surv.event[whole & training].sum())) < MIN_EVENTS:
+        raise FitError(Problem("E-FEWEVENTS", "too few events to learn from", found=f"{events} events",
+                               expected=f"at least {MIN_EVENTS}"))
+    risk = np.full(len(x), np.nan)
+    parts = [(training & (fold != k), training & (fold == k)) for k in np.unique(fold[training])]
+    for inside, outside in [*(parts if len(parts) > 1 else [(training, training)]), (training, ~training)]:
+        if (outside & whole).any():
+            model = fit(values[inside & whole], surv.take(inside & whole))
+            risk[outside & whole] = model(values[outside & whole])
+    return pd.Series(risk, index=x.index)
+
+
+def fit_ridge(x: Matrix, surv: Survival) -> Model:
+    """A ridge Cox model of standardised columns, the penalty by inner cross-validation."""
+    center, scale = _standard(x)
+    found = cross_validate_ridge((x - center) / scale, surv, n_folds=INNER_FOLDS, seed=SEED)
+    return _linear(center, scale, found.coef[found.best])
+
+
+def fit_free(x: Matrix, surv: Survival) -> Model:
+    """A Cox model with hardly any penalty."""
+    center, scale = _standard(x)
+    return _linear(center, scale, ridge_path((x - center) / scale, surv, np.array([1.0, NEARLY_FREE]))[-1])
+
+
+def fit_components(x: Matrix, surv: Survival) -> Model:
+    """A ridge Cox model of the leading principal components of the columns as they are."""
+    center = x.mean(axis=0)
+    _, _, basis = np.linalg.svd(x - center, full_matrices=False)
+    basis = basis[:COMPONENTS]
+    parts = (x - center) @ basis.T
+    size = np.sqrt(parts.var(axis=0).sum()) or 1.0
+    found = cross_validate_ridge(parts / size, surv, penalties=PENALTIES, n_folds=INNER_FOLDS, seed=SEED)
+    return _linear(center, np.full(x.shape[1], size), found.coef[found.best] @ basis)
+
+
+def fit_equal_weights(x: Matrix, surv: Survival) -> Model:
+    """The mean of standardised columns that repeat no earlier one, each with the sign of its own association."""
+    varying = np.flatnonzero(x.std(axis=0) > 1e-9 * np.maximum(1.0, np.abs(x).max(axis=0)))
+    if not varying.size:
+        raise FitError(Problem("E-NOFEATURES", "no feature is complete and varies between patients"))
+    ranks = rankdata(x[:, varying], axis=0)
+    apart = np.abs(np.atleast_2d(np.corrcoef(ranks, rowvar=False))) <= LIMIT_SPEARMAN
+    kept: list[int] = []
+    for j in range(varying.size):
+        if apart[j, kept].all():
+            kept.append(j)
+    chosen = x[:, varying[kept]]
+    center, scale = _standard(chosen)
+    sign = np.sign(_scores((chosen - center) / scale, surv))
+    weights = np.zeros(x.shape[1])
+    weights[varying[kept]] = sign / scale / len(kept)
+    middle = np.zeros(x.shape[1])
+    middle[varying[kept]] = center
+    return _linear(middle, np.ones(x.shape[1]), weights)
+
+
+def clinical_matrix(table: pd.DataFrame, factors: Mapping[str, Sequence[str]],
+                    continuous: Sequence[str]) -> pd.DataFrame:
+    """(patients, columns): an indicator for each level but the first, and the continuous columns."""
+    columns: dict[str, pd.Series] = {}
+    for name, levels in factors.items():
+        known = table[name].isin(levels)
+        for level in levels[1:]:
+            columns[f"{name}={level}"] = (table[name] == level).astype(float).where(known)
+    for name in continuous:
+        columns[name] = table[name].astype(float)
+    found = pd.DataFrame(columns, index=table.index)
+    means = found[(table["split"] == "training").to_numpy()].mean()
+    return found.fillna(means)  # a missing value says nothing, and leaves nobody without a risk
+
+
+def coarse_pet(image: NDArray[np.float32], cells: int = 8) -> NDArray[np.float64]:
+    """(cells^3,) mean PET of a prepared image (2, z, y, x) in each cell of a coarse grid.
+
+    >>> coarse_pet(np.ones((2, 32, 32, 32), np.float32), 2).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    """
+    means = np.asarray(image[0], dtype=np.float64)
+    for axis, n in enumerate(means.shape):
+        edges = np.linspace(0, n, cells + 1).astype(int)
+        means = np.add.reduceat(means, edges[:-1], axis=axis)
+        means /= np.diff(edges).reshape([-1 if a == axis else 1 for a in range(3)])
+    return means.ravel()
+
+
+def read_embedding(path: Path, ids: Sequence[str]) -> pd.DataFrame:
+    """The vectors of the given patients from a CSV: patient_id, then numbers.
+
+    Raises:
+        TableError: E-EMBEDDING without patient_id, with columns that are no numbers, a patient twice, or nobody of the
+            study. Patients without a row, and rows with a value missing, are NaN: they get no such score.
+    """
+    table = pd.read_csv(path, dtype={"patient_id": str})
+    if "patient_id" not in table or table["patient_id"].duplicated().any():
+        raise TableError(Problem("E-EMBEDDING", "a table of embeddings has one row a patient, named by patient_id",
+                                 where=path.name, remedy="Give each patient one row"))
+    table = table.set_index("patient_id")
+    strange = [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    if strange or not table.shape[1]:
+        raise TableError(Problem("E-EMBEDDING", "the columns of an embedding are numbers", where=path.name,
+                                 found=", ".join(strange[:5]) or "no column"))
+    known = table.index.intersection(pd.Index(ids))
+    if known.empty:
+        raise TableError(Problem("E-EMBEDDING", "no patient of the study has an embedding", where=path.name))
+    return table.replace([np.inf, -np.inf], np.nan).reindex(list(ids))
+
+
+def rivals_ahead(risks: pd.DataFrame, table: pd.DataFrame, models: Sequence[str] = ("deepmts", "mtdlr")
+                 ) -> tuple[Problem, ...]:
+    """W-RIVAL for each of the study's models that a rival is ahead of in the training cohort, out of fold.
+
+    Args:
+        risks: (patients, models and rivals), cross-fitted log-hazards.
+        table: split, time_months, event.
+        models: the study's own.
+    """
+    rows = ((table["split"] == "training") & risks.notna().all(axis=1)).to_numpy()
+    surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
+    c = {str(name): concordance(risks[name].to_numpy(float)[rows], surv).c.value for name in risks}
+    problems = []
+    for model in (name for name in models if name in c):
+        ahead = sorted((name for name in RIVALS if name in c and c[name] > c[model]), key=lambda name: -c[name])
+        if ahead:
+            names = ", ".join(f"{RIVALS[name]} {c[name]:.3f}" for name in ahead)
+            problems.append(Problem("W-RIVAL", "a simpler model is ahead out of fold", where=f"{model} {c[model]:.3f}",
+                                    found=names, remedy="Prefer the simpler model unless other cohorts say otherwise"))
+    return tuple(problems)
+
+
+def _scores(x: Matrix, surv: Survival) -> NDArray[np.float64]:
+    """(p,) derivative of the log partial likelihood of each column at 0: above 0 where higher values are worse."""
+    order = np.argsort(-surv.time_months, kind="stable")
+    time, event, sorted_x = -surv.time_months[order], surv.event[order], x[order]
+    last = np.searchsorted(time, time[event], side="right")
+    means = np.cumsum(sorted_x, axis=0)[last - 1] / last[:, None]
+    total: NDArray[np.float64] = (sorted_x[event] - means).sum(axis=0)
+    return total
+
+
+def _standard(x: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(mean, SD) of each column; the SD of one that does not vary is 1."""
+    scale = x.std(axis=0)
+    return x.mean(axis=0), np.where(scale > 1e-12 * np.maximum(1.0, np.abs(x).max(axis=0)), scale, 1.0)
+
+
+def _linear(center: Matrix, scale: Matrix, weights: Matrix) -> Model:
+    """The log-hazard of features, summed row by row: who else is in the table rounds nobody's risk."""
+    return lambda x: (((x - center) / scale) * weights).sum(axis=1)
