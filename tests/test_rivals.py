@@ -11,6 +11,7 @@ import pytest
 from mtdlr.errors import FitError, TableError
 from mtdlr.rivals import (
     RIVALS,
+    Rivals,
     clinical_matrix,
     coarse_pet,
     cross_fitted,
@@ -41,14 +42,14 @@ def _study(n: int = 180, seed: int = 0) -> tuple[pd.DataFrame, pd.Series, pd.Dat
     return table, pd.Series(np.arange(n - 60) % 3, index=ids[: n - 60]), vectors
 
 
-def _fit(table: pd.DataFrame, folds: pd.Series, **inputs: pd.DataFrame):  # noqa: ANN202
+def _fit(table: pd.DataFrame, folds: pd.Series, **inputs: pd.DataFrame) -> Rivals:
     return fit_rivals(table, folds, stage="tnm_stage", factors=FACTORS, continuous=["age"], inputs=inputs)
 
 
 def _external_c(risk: pd.Series, table: pd.DataFrame) -> float:
     rows = table["split"] == "external"
-    part = table[rows]
-    return concordance(risk[rows].to_numpy(), Survival(part["time_months"].to_numpy(), part["event"].to_numpy())).c.value
+    surv = Survival(table.loc[rows, "time_months"].to_numpy(), table.loc[rows, "event"].to_numpy())
+    return concordance(risk[rows].to_numpy(), surv).c.value
 
 
 def test_every_rival_finds_what_it_can_see() -> None:
@@ -83,7 +84,8 @@ def test_equal_weights_know_no_units() -> None:
     table, _, vectors = _study()
     surv = Survival(table["time_months"].to_numpy(), table["event"].to_numpy())
     x = vectors[[0, 1]].to_numpy()
-    ours, scaled = fit_equal_weights(x, surv)(x), fit_equal_weights(x * [1000.0, 0.1] + 5.0, surv)(x * [1000.0, 0.1] + 5.0)
+    other = x * [1000.0, 0.1] + 5.0
+    ours, scaled = fit_equal_weights(x, surv)(x), fit_equal_weights(other, surv)(other)
     np.testing.assert_allclose(ours, scaled, atol=1e-9)
     assert np.corrcoef(ours, x[:, 0])[0, 1] > 0.5
 
