@@ -116,6 +116,15 @@ def cross_validate_ridge(
     return RidgeCV(values, _solve(reduced, surv, values) @ basis, deviance / events, null / events, left_out)
 
 
+def log_partial_likelihood(risk: ArrayLike, surv: Survival) -> float:
+    """The log partial likelihood (Breslow ties) of log-hazards (n,).
+
+    >>> round(log_partial_likelihood([0.0, 0.0, 0.0], Survival([1.0, 2.0, 3.0], [1, 1, 0])), 4)
+    -1.7918
+    """
+    return _Order.of(surv).log_likelihood(np.asarray(risk, dtype=np.float64))
+
+
 @dataclass(frozen=True, eq=False)
 class _Order:
     """Follow-up in the order of falling time: rows, and where each event's risk set ends."""
