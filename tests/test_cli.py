@@ -73,3 +73,24 @@ def test_the_sts_example_is_clean() -> None:
     done = _mtdlr("check", str(ROOT / "examples" / "sts.toml"))
     assert done.returncode == 0, done.stdout
     assert "W-MISSING" in done.stdout and "STS_040, STS_051" in done.stdout
+
+
+def test_sample_sizes_for_development_are_printed() -> None:
+    """`samplesize development` prints pmsampsize's numbers, and a value out of range is one line with its code."""
+    arguments = ("samplesize", "development", "--parameters", "25", "--rate", "0.065", "--horizon", "2",
+                 "--follow-up", "2.07")
+    done = _mtdlr(*arguments, "--r2", "0.051")
+    assert done.returncode == 0 and "4,286" in done.stdout and "866" in done.stdout and "23.07" in done.stdout
+    wrong = _mtdlr(*arguments, "--r2", "0.9")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("E-SAMPLESIZE") and wrong.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_sample_sizes_for_validation_are_written(tmp_path: Path) -> None:
+    """`samplesize validation` prints JSON and writes a table with a row a size, and the figure."""
+    done = _mtdlr("samplesize", "validation", "--c", "0.75", "--risk", "0.3", "--json", "-o", str(tmp_path))
+    found = json.loads(done.stdout)
+    assert found["widths"]["c"][0] > found["widths"]["c"][-1]
+    assert 200 < found["needed"]["c"] < 500
+    assert (tmp_path / "validation_size.csv").read_text().count("\n") == 1 + len(found["sizes"])
+    assert "<svg" in (tmp_path / "validation_size.svg").read_text()

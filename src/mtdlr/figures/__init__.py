@@ -10,6 +10,7 @@ from mtdlr.figures.curves import (
 from mtdlr.figures.forest import forest_figure
 from mtdlr.figures.nomogram import nomogram_figure
 from mtdlr.figures.page import save
+from mtdlr.figures.precision import precision_figure
 from mtdlr.figures.scans import attribution_figure, quality_figure, scan_figure
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "forest_figure",
     "kaplan_meier_figure",
     "nomogram_figure",
+    "precision_figure",
     "quality_figure",
     "roc_figure",
     "save",

@@ -29,6 +29,8 @@ USUAL_SHARE = 0.15
 """Share of the largest possible R2 that a model is expected to explain when nothing is known (Riley, BMJ 2020)."""
 TARGETS = {"c": 0.1, "oe": 0.2, "slope": 0.2, "net_benefit": 0.2}
 """Widths of the 95 % intervals that are usually asked of an external validation (Riley et al. 2021; pmvalsampsize)."""
+LABELS = {"c": "C-index", "oe": "O/E", "slope": "slope", "net_benefit": "net benefit"}
+"""What the measures are called in print; the net benefit is standardised."""
 SIZES = (50, 100, 200, 400, 800, 1600)
 
 _QUADRATURE = np.polynomial.hermite_e.hermegauss(64)
@@ -62,6 +64,14 @@ class DevelopmentSize:
     events: float
     events_per_parameter: float
 
+    def __str__(self) -> str:
+        return "\n".join((
+            f"{self.by_shrinkage:>8,} patients for a shrinkage factor of {SHRINKAGE:g} (criterion 1)",
+            f"{self.by_optimism:>8,} patients for an optimism in R2 of at most {OPTIMISM:g} (criterion 2)",
+            f"{self.by_risk:>8,} patients for an overall risk within {MARGIN:g} (criterion 3)",
+            f"{self.n:>8,} patients in all, {self.events:,.0f} events, {self.events_per_parameter:.2f} events per "
+            f"parameter ({self.parameters:,} parameters; Cox-Snell R2 {self.r2:.3f} of at most {self.largest_r2:.3f})"))
+
 
 @dataclass(frozen=True, eq=False)
 class ValidationSize:
@@ -93,6 +103,15 @@ class ValidationSize:
     def n(self) -> float:
         """Patients for all four targets; infinite beyond the largest size."""
         return max(self.needed.values())
+
+    def __str__(self) -> str:
+        head = f"{'patients':>8} {'events':>7}" + "".join(f"{label:>13}" for label in LABELS.values())
+        rows = [f"{n:>8,} {e:>7,.0f}" + "".join(f"{self.widths[name][i]:>13.3f}" for name in TARGETS)
+                for i, (n, e) in enumerate(zip(self.sizes, self.events, strict=True))]
+        goal = f"{'target':>16}" + "".join(f"{target:>13.3f}" for target in TARGETS.values())
+        need = f"{'patients needed':>16}" + "".join(
+            f"{n:>13,.0f}" if n < inf else f"{'> ' + format(self.sizes[-1], ','):>13}" for n in self.needed.values())
+        return "\n".join(("Width of the 95 % interval:", head, *rows, goal, need))
 
 
 def largest_r2(rate: float, mean_follow_up: float) -> float:
