@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtdlr.figures import calibration_figure, save
-from mtdlr.models import nomogram_predictions
+from mtdlr.model import nomogram_predictions
 from mtdlr.nomogram import Nomogram
 from mtdlr.pipeline import Run
+from mtdlr.report.figures import calibration_figure, save
 from mtdlr.stats.calibration import calibrate
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.terms import Continuous

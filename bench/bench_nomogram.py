@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from lifelines import CoxPHFitter
 
-from mtdlr.calculator import calculator_html
-from mtdlr.figures import nomogram_figure, save
 from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.calculator import calculator_html
+from mtdlr.report.figures import nomogram_figure, save
 from mtdlr.survival import Survival
 
 MONTHS = [36.0, 60.0]

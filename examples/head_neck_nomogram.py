@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtdlr.figures import calibration_figure, nomogram_figure, roc_figure, save
 from mtdlr.nomogram import Nomogram
+from mtdlr.report.figures import calibration_figure, nomogram_figure, roc_figure, save
 from mtdlr.stats import auc_at, calibrate, concordance
 from mtdlr.survival import Survival
 

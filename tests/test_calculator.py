@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtdlr.calculator import _variables, calculator_html, write_calculator
 from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.calculator import _variables, calculator_html, write_calculator
 from mtdlr.stats.terms import Continuous, Factor, Interaction, Spline
 from mtdlr.survival import Survival
 

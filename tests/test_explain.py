@@ -11,12 +11,12 @@ import torch
 
 from mtdlr.errors import ScanError
 from mtdlr.explain import attribution, explain_patient, gradients
-from mtdlr.figures import attribution_figure, save
 from mtdlr.infer import Checkpoint, score
-from mtdlr.models import Scale
+from mtdlr.model import Scale
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build
+from mtdlr.report.figures import attribution_figure, save
 from mtdlr.volume import Volume
 
 IMAGE = np.random.default_rng(0).random((2, 32, 32, 32), dtype=np.float32)

@@ -23,7 +23,9 @@ from matplotlib.transforms import Bbox
 
 from mtdlr.errors import StudyError
 from mtdlr.estimate import Estimate
-from mtdlr.figures import (
+from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.axes import by_importance
+from mtdlr.report.figures import (
     calibration_figure,
     decision_figure,
     forest_figure,
@@ -34,10 +36,8 @@ from mtdlr.figures import (
     scan_figure,
     training_figure,
 )
-from mtdlr.figures.labels import level_labels, number_labels, ranked_labels
-from mtdlr.figures.page import CYCLE, WIDTH_MM, Width, number, text_width, wrap
-from mtdlr.nomogram import Nomogram
-from mtdlr.nomogram_axes import by_importance
+from mtdlr.report.figures.labels import level_labels, number_labels, ranked_labels
+from mtdlr.report.figures.page import CYCLE, WIDTH_MM, Width, number, text_width, wrap
 from mtdlr.stats.calibration import calibrate
 from mtdlr.stats.decision import decision_curve
 from mtdlr.stats.kaplan_meier import kaplan_meier
@@ -312,7 +312,7 @@ class TestFigures:
     def test_no_global_state(self) -> None:
         """Drawing leaves matplotlib's settings as they were and never imports pyplot."""
         code = ("import sys, matplotlib as m; now = lambda: {k: m.rcParams[k] for k in m.rcParams if k != 'backend'}; "
-                "before = now(); from mtdlr import figures; from mtdlr.estimate import Estimate; "
+                "before = now(); from mtdlr.report import figures; from mtdlr.estimate import Estimate; "
                 "figures.forest_figure({'x': Estimate(2.0, 1.0, 4.0, 0.05)}); "
                 "assert before == now(); assert 'matplotlib.pyplot' not in sys.modules")
         subprocess.run([sys.executable, "-c", code], check=True,

@@ -8,7 +8,7 @@ import pytest
 
 from mtdlr.errors import FitError
 from mtdlr.evaluate import evaluate, training_cutoff
-from mtdlr.models import combine_scores, fit_models, fit_nomogram
+from mtdlr.model import combine_scores, fit_models, fit_nomogram
 from mtdlr.signature import fit_signature
 from mtdlr.study import Study
 from mtdlr.survival import Survival

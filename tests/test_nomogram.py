@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtdlr.errors import BundleError, FitError
-from mtdlr.nomogram import Nomogram, term_of
+from mtdlr.nomogram.model import Nomogram, term_of
 from mtdlr.stats.terms import Continuous, Factor, Interaction, Spline
 from mtdlr.survival import Survival
 

@@ -26,8 +26,7 @@ from mtdlr.errors import BundleError, CohortError, TableError
 from mtdlr.infer import score
 from mtdlr.pipeline import Run
 from mtdlr.predict import Bundle, write_prediction
-from mtdlr.prepared import Prepared, load_mean_image
-from mtdlr.scored import load_mask
+from mtdlr.prepared import Prepared, load_mask, load_mean_image
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers

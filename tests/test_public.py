@@ -32,10 +32,10 @@ def test_public_names_are_these() -> None:
     ("import mtdlr", ("numpy", "torch", "pandas")),
     ("import mtdlr.cli", ("numpy", "torch", "SimpleITK", "pydantic", "matplotlib")),
     ("import mtdlr.cohort.check", ("torch", "SimpleITK", "matplotlib")),
-    ("import mtdlr.status", ("torch", "SimpleITK", "matplotlib", "numpy")),
+    ("import mtdlr.store", ("torch", "SimpleITK", "matplotlib", "numpy")),
     ("import mtdlr.stats", ("torch", "SimpleITK", "matplotlib", "pandas")),
     ("import mtdlr.texture", ("scipy.special", "scipy.ndimage", "pandas", "pydantic", "nibabel")),
-    ("import mtdlr.feature_table", ("torch", "SimpleITK", "matplotlib", "pandas")),
+    ("import mtdlr.radiomics.table", ("torch", "SimpleITK", "matplotlib", "pandas")),
 ])
 def test_imports_stay_light(statement: str, absent: tuple[str, ...]) -> None:
     """Help, checks and statistics never load what they do not need."""

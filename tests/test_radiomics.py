@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mtdlr import radiomics, texture
+from mtdlr import texture
 from mtdlr.errors import ScanError, StudyError
+from mtdlr.radiomics import extract as radiomics
 from mtdlr.study import RadiomicsSettings
 from mtdlr.volume import Volume
 

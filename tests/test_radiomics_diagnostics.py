@@ -14,7 +14,7 @@ import radiomics_conformance
 import SimpleITK as sitk
 
 from mtdlr import texture
-from mtdlr.diagnostics import diagnostics
+from mtdlr.radiomics.diagnostics import diagnostics
 from mtdlr.volume import Volume
 
 SPACING, ORIGIN = (3.0, 1.5, 2.0), (3.0, -7.0, 11.0)

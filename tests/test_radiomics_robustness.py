@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtdlr.radiomics import extract
-from mtdlr.robustness import perturbed_features, perturbed_tables, robust_features, robustness
+from mtdlr.radiomics.extract import extract
+from mtdlr.radiomics.robustness import perturbed_features, perturbed_tables, robust_features, robustness
 from mtdlr.study import RadiomicsSettings
 from mtdlr.texture.robustness import intraclass_correlation, noise_level, noisy, perturbed_mask
 from mtdlr.volume import Volume

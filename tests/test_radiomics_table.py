@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 import mtdlr
-from mtdlr import feature_table
 from mtdlr.errors import MtdlrError
-from mtdlr.feature_table import read_cases, write_features
 from mtdlr.imaging import nifti
+from mtdlr.radiomics import table as feature_table
+from mtdlr.radiomics.table import read_cases, write_features
 from mtdlr.study import RadiomicsSettings
 from mtdlr.texture import compiled
 from mtdlr.volume import Volume

@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 
 from mtdlr.cohort import Cohort
-from mtdlr.report_explained import explained_rows, patient_shares
-from mtdlr.report_masks import SUV_LABELS, mask_table, overlap_rows, parameter_rows, patient_rows
-from mtdlr.results import Results
+from mtdlr.report.explained import explained_rows, patient_shares
+from mtdlr.report.masks import SUV_LABELS, mask_table, overlap_rows, parameter_rows, patient_rows
+from mtdlr.report.results import Results
 
 IDS = ["A", "B", "C", "D", "E"]
 

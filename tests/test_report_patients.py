@@ -13,16 +13,16 @@ import pytest
 from pydicom import dcmread
 
 from mtdlr.cohort import Cohort
-from mtdlr.figures import quality_figure, save
 from mtdlr.imaging import grid, nifti
 from mtdlr.imaging.layout import discover
 from mtdlr.prepare import Prepared, prepare, read_patient
-from mtdlr.report import _template
-from mtdlr.report_figures import draw_attribution, draw_patient, page_name, write_patients
-from mtdlr.report_masks import mask_table
-from mtdlr.report_patients import Page, geometry_of, pages_of, write_pages
-from mtdlr.results import Results
-from mtdlr.scored import PatientScore
+from mtdlr.prepared import PatientScore
+from mtdlr.report.figures import quality_figure, save
+from mtdlr.report.masks import mask_table
+from mtdlr.report.patients import Page, geometry_of, pages_of, write_pages
+from mtdlr.report.pictures import draw_attribution, draw_patient, page_name, write_patients
+from mtdlr.report.results import Results
+from mtdlr.report.write import _template
 from mtdlr.study import PrepareSettings, Study
 from mtdlr.synthetic import SyntheticPatient, make_patient
 from mtdlr.synthetic.dicom_writer import write_dicom_patient

@@ -6,7 +6,7 @@ import pytest
 
 from mtdlr.errors import StudyError
 from mtdlr.study import PRESETS, Study, field_of
-from mtdlr.template import settings_page, study_template
+from mtdlr.study.template import settings_page, study_template
 
 
 def _write(folder: Path, text: str) -> Path:
@@ -86,5 +86,5 @@ def test_the_template_is_a_study_with_every_key(tmp_path: Path) -> None:
 
 
 def test_the_settings_page_is_up_to_date() -> None:
-    """docs/settings.md is what the settings say; `python -m mtdlr.template > docs/settings.md` writes it anew."""
+    """docs/settings.md is what the settings say; `python -m mtdlr.study.template > docs/settings.md` writes it anew."""
     assert (Path(__file__).parents[1] / "docs" / "settings.md").read_text() == settings_page()

@@ -10,7 +10,7 @@ from mtdlr.errors import StudyError
 from mtdlr.imaging import nifti
 from mtdlr.imaging.layout import discover
 from mtdlr.imaging.reading import read_scan
-from mtdlr.models import read_known_risk
+from mtdlr.model import read_known_risk
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
 from mtdlr.synthetic.study import patient_of, simulate_study

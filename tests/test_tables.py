@@ -12,13 +12,13 @@ import pytest
 from test_models import STUDY, _models, _study_data
 
 from mtdlr.cohort import Cohort
-from mtdlr.documents import to_csv, to_html, to_latex, write_table
 from mtdlr.evaluate import evaluate
-from mtdlr.results import Results
+from mtdlr.report.documents import to_csv, to_html, to_latex, write_table
+from mtdlr.report.results import Results
+from mtdlr.report.tables import Table, make_tables
 from mtdlr.spreadsheet import plain_cell
 from mtdlr.stats.cox import fit_cox
 from mtdlr.study import Study
-from mtdlr.tables import Table, make_tables
 
 NASTY = Table(9, "A <b>title</b> & more", ("Name", "=cmd|' /C calc'!A0"),
               (("  <script>alert(1)</script>", "+1+1"), ("50 % of a_b", "-")), ("note",))

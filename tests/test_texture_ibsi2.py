@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mtdlr import radiomics, texture
+from mtdlr import texture
 from mtdlr.imaging import nifti
+from mtdlr.radiomics import extract as radiomics
 from mtdlr.texture import Filter, GreyLevels
 from mtdlr.texture.filters import filtered
 from mtdlr.texture.laplacian import sampled_laplacian

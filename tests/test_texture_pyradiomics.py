@@ -14,7 +14,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from mtdlr import radiomics, texture
+from mtdlr import texture
+from mtdlr.radiomics import extract as radiomics
 from mtdlr.volume import Volume
 
 with warnings.catch_warnings():

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mtdlr import radiomics
 from mtdlr.imaging import grid
+from mtdlr.radiomics import extract as radiomics
 from mtdlr.texture import spline_along
 from mtdlr.volume import Volume
 

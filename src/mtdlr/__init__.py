@@ -14,7 +14,7 @@ _HOME = {
     "Survival": "mtdlr.survival", "Volume": "mtdlr.volume", "auc_at": "mtdlr.stats.time_roc",
     "calibrate": "mtdlr.stats.calibration", "compare_concordance": "mtdlr.stats.concordance",
     "concordance": "mtdlr.stats.concordance", "delong": "mtdlr.stats.roc",
-    "extract_features": "mtdlr.feature_frame", "fit_cox": "mtdlr.stats.cox",
+    "extract_features": "mtdlr.radiomics.frame", "fit_cox": "mtdlr.stats.cox",
     "kaplan_meier": "mtdlr.stats.kaplan_meier", "log_rank": "mtdlr.stats.log_rank", "roc": "mtdlr.stats.roc",
 }
 __all__ = sorted(_HOME)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from mtdlr.errors import BundleError, Problem, StudyError
-from mtdlr.models import IN_SAMPLE, Scale
+from mtdlr.model import IN_SAMPLE, Scale
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepared import MEAN_IMAGE
-from mtdlr.results import Results
+from mtdlr.report.results import Results
 from mtdlr.signature import Signature
 from mtdlr.store import file_hash
 from mtdlr.study import Study

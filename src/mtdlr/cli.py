@@ -58,7 +58,7 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Folder to put study.toml in.")] = Path("."), as_json: Json = False
 ) -> None:
     """Write a commented study file with every key and its meaning."""
-    from mtdlr.template import study_template
+    from mtdlr.study.template import study_template
 
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "study.toml"
@@ -115,7 +115,7 @@ def run(
 @app.command()
 def status(study: StudyFile, overrides: Overrides = None, as_json: Json = False) -> None:
     """Say how far a study's run is. Starts nothing."""
-    from mtdlr.status import run_status
+    from mtdlr.store import run_status
 
     rows = run_status(_run_folder(study, _load(study, overrides)))
     _print(rows, as_json, "\n".join(f"{name:<12} {value}" for name, value in rows.items()))
@@ -167,7 +167,7 @@ def features(
     A stopped run goes on where it was: give the same command again. A patient that fails keeps an empty row and is
     named, with the reason; the others are not touched by it.
     """
-    from mtdlr.feature_table import write_features
+    from mtdlr.radiomics.table import write_features
     from mtdlr.study import RadiomicsSettings
     from mtdlr.workers import Workers
 
@@ -216,7 +216,7 @@ def samplesize_validation(
     as_json: Json = False,
 ) -> None:
     """Precision of an external validation as its cohort grows, by simulation, and patients for the usual targets."""
-    from mtdlr.figures.precision import write_precision
+    from mtdlr.report.figures.precision import write_precision
     from mtdlr.stats.sample_size import validation_size
 
     size = validation_size(c, risk, lost=lost, threshold=threshold)

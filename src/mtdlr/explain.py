@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from mtdlr.infer import checked_image
-from mtdlr.models import Scale
+from mtdlr.model import Scale
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.volume import Volume

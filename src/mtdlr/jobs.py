@@ -30,8 +30,8 @@ from mtdlr.survival import Survival
 
 NetworkName = Literal["deepmts", "csn-only", "densenet121-3d"]
 if TYPE_CHECKING:
-    from mtdlr.models import Scale
-    from mtdlr.results import Results
+    from mtdlr.model import Scale
+    from mtdlr.report.results import Results
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,9 @@ class Score:
 
 def score(job: Score) -> None:
     """Score every patient of the job; the networks are loaded once."""
+    from mtdlr.infer import load_networks, score_patient
     from mtdlr.nets.session import torch_session
     from mtdlr.prepared import Prepared
-    from mtdlr.score import load_networks, score_patient
 
     networks = load_networks(job.networks)
     with torch_session(job.threads):
@@ -123,10 +123,9 @@ class Extract:
 
 def extract(job: Extract) -> Path:
     """The folder of features.json."""
-    from mtdlr.prepared import Prepared
-    from mtdlr.radiomics import patient_features, patient_pet_parameters
-    from mtdlr.robustness import perturbed_features
-    from mtdlr.scored import load_mask
+    from mtdlr.prepared import Prepared, load_mask
+    from mtdlr.radiomics.extract import patient_features, patient_pet_parameters
+    from mtdlr.radiomics.robustness import perturbed_features
 
     def build(folder: Path) -> None:
         patient = Prepared.load(job.prepared)
@@ -190,7 +189,7 @@ class Draw:
 
 def draw(job: Draw) -> Path:
     """The folder of the picture."""
-    from mtdlr.report_figures import PICTURE, draw_patient
+    from mtdlr.report.pictures import PICTURE, draw_patient
 
     return job.store.make(job.recipe, lambda folder: draw_patient(job.prepared, job.scored, folder / PICTURE))
 
@@ -217,11 +216,10 @@ class Explain:
 def explain(job: Explain) -> None:
     """attribution.json and attribution.jpg of every patient of the job; the networks are loaded once."""
     from mtdlr.explain import explain_patient
+    from mtdlr.infer import load_networks
     from mtdlr.nets.session import torch_session
-    from mtdlr.prepared import Prepared, load_mean_image
-    from mtdlr.report_figures import ATTRIBUTION, draw_attribution
-    from mtdlr.score import load_networks
-    from mtdlr.scored import load_mask
+    from mtdlr.prepared import Prepared, load_mask, load_mean_image
+    from mtdlr.report.pictures import ATTRIBUTION, draw_attribution
 
     networks = load_networks({"deepmts": job.networks})["deepmts"]
     mean = load_mean_image(job.mean)
@@ -239,7 +237,7 @@ def explain(job: Explain) -> None:
 
 def report(store: Store, recipe: Recipe, results: Results) -> Path:
     """The folder of the report, its tables and figures."""
-    from mtdlr.report import write_report
+    from mtdlr.report.write import write_report
 
     return store.make(recipe, lambda folder: write_report(results, folder))
 

@@ -19,9 +19,9 @@ from mtdlr.cohort import Cohort, leakage, read_cohort, require_events
 from mtdlr.cohort.check import few_steps
 from mtdlr.errors import CohortError, Problem
 from mtdlr.evaluate import Evaluation
-from mtdlr.models import Models, Scores, combine_scores, fit_models
-from mtdlr.results import Results
-from mtdlr.robustness import perturbed_tables
+from mtdlr.model import Models, Scores, combine_scores, fit_models
+from mtdlr.radiomics.robustness import perturbed_tables
+from mtdlr.report.results import Results
 from mtdlr.signature import Signature
 from mtdlr.stats.lasso import stratified_folds
 from mtdlr.store import Recipe, Store, digest, file_hash, open_store, write_atomic

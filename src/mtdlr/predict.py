@@ -15,15 +15,15 @@ from mtdlr.bundle import Frozen, read_bundle
 from mtdlr.errors import Problem, ScanError, TableError
 from mtdlr.estimate import Estimate
 from mtdlr.explain import Attribution, explain_patient
-from mtdlr.figures import attribution_figure, nomogram_figure, save, scan_figure
 from mtdlr.imaging import nifti
 from mtdlr.imaging.layout import ScanSet, discover, given_files
-from mtdlr.models import IN_SAMPLE, combine_scores
+from mtdlr.infer import Networks, load_networks, score_patient
+from mtdlr.model import IN_SAMPLE, combine_scores
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.prepared import load_mean_image
-from mtdlr.radiomics import patient_features
-from mtdlr.score import Networks, load_networks, score_patient
+from mtdlr.radiomics.extract import patient_features
+from mtdlr.report.figures import attribution_figure, nomogram_figure, save, scan_figure
 from mtdlr.volume import Volume
 
 MODEL = "mtdlr"

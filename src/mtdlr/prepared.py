@@ -1,4 +1,4 @@
-"""Prepared: one patient as networks, radiomics and the report need it, and how it lies on disk."""
+"""What is kept of one patient, and how it lies on disk: `Prepared` images, then the networks' `PatientScore`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdlr.errors import Problem
-from mtdlr.imaging import grid
+from mtdlr.imaging import grid, nifti
 from mtdlr.volume import Volume
 
 MEAN_IMAGE = "mean_image.npy"
+MASK = "mask.nii.gz"
 _PROJECTIONS = ("projection_coronal", "projection_sagittal")
 
 
@@ -109,3 +110,33 @@ def load_mean_image(folder: Path) -> NDArray[np.float32]:
     """What `save_mean_image` wrote."""
     mean: NDArray[np.float32] = np.load(folder / MEAN_IMAGE, allow_pickle=False)
     return mean
+
+
+@dataclass(frozen=True, eq=False)
+class PatientScore:
+    """What the networks say of one patient.
+
+    Args:
+        risks: raw log-hazards of each network, in the order of the folds.
+        mask: predicted tumour on the network grid.
+        agreement: dice, hausdorff95_mm and volumes against the manual mask; empty where there is none.
+        problems: warnings, such as an empty prediction replaced by uptake.
+    """
+
+    risks: Mapping[str, tuple[float, ...]]
+    mask: Volume
+    agreement: Mapping[str, float]
+    problems: tuple[Problem, ...]
+
+    def save(self, folder: Path) -> None:
+        """Write score.json and mask.nii.gz, and its affine also there: NIfTI keeps no more than single precision."""
+        nifti.write(folder / MASK, self.mask)
+        header = {"risks": dict(self.risks), "agreement": dict(self.agreement), "affine": self.mask.affine.tolist(),
+                  "problems": [p.as_dict() for p in self.problems]}
+        (folder / "score.json").write_text(json.dumps(header, indent=1))
+
+
+def load_mask(folder: Path) -> Volume:
+    """The predicted mask that `PatientScore.save` wrote, as it was to the last bit."""
+    volume, _ = nifti.read(folder / MASK)
+    return Volume(volume.array > 0, json.loads((folder / "score.json").read_text())["affine"])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from mtdlr.errors import FitError, Problem
-from mtdlr.robustness import robust_features
+from mtdlr.radiomics.robustness import robust_features
 from mtdlr.stats.lasso import LassoCV, cross_validate_lasso, stratified_folds
 from mtdlr.study import SignatureSettings
 from mtdlr.survival import Survival

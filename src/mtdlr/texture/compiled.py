@@ -24,7 +24,6 @@ def compiled(function: Loop) -> Loop:
 
 
 def has_cache(loop: Any) -> bool:
-    """Whether machine code of the loop was kept by an earlier process."""
+    """Whether an earlier process kept machine code of the loop; numba itself judges it by the content of the source."""
     folder, code = loop.stats.cache_path, loop.py_func.__code__
-    kept = Path(folder).glob(f"*{code.co_name}-{code.co_firstlineno}.*nbi") if folder else ()
-    return any(index.stat().st_mtime >= Path(code.co_filename).stat().st_mtime for index in kept)
+    return bool(folder) and any(Path(folder).glob(f"*{code.co_name}-{code.co_firstlineno}.*nbi"))

@@ -14,7 +14,8 @@ from importlib.metadata import version
 import numpy as np
 from scipy import ndimage
 
-from mtdlr import radiomics, texture
+from mtdlr import texture
+from mtdlr.radiomics import extract as radiomics
 from mtdlr.texture.engine import resegmented
 from mtdlr.volume import Volume
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from mtdlr.results import Results
-from mtdlr.robustness import robustness
-from mtdlr.tables import SPLIT_LABELS
+from mtdlr.radiomics.robustness import robustness
+from mtdlr.report.results import Results
+from mtdlr.report.tables import SPLIT_LABELS
 
 SUV_LABELS = {"suv_max": "SUVmax (g/ml)", "suv_mean": "SUVmean (g/ml)", "suv_peak": "SUVpeak (g/ml)",
               "mtv_ml_2_5": "MTV, SUV 2.5 and above (ml)", "tlg_g_2_5": "TLG, SUV 2.5 and above (g)"}

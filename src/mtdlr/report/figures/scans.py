@@ -17,7 +17,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from mtdlr.figures.page import (
+from mtdlr.report.figures.page import (
     BLUE,
     PURPLE,
     SKY,

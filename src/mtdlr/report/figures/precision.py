@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from mtdlr.figures.page import CYCLE, DASHES, GREY, SMALL, WIDTH_MM, Width, drawn, page, panel, save
+from mtdlr.report.figures.page import CYCLE, DASHES, GREY, SMALL, WIDTH_MM, Width, drawn, page, panel, save
 from mtdlr.stats.sample_size import LABELS, TARGETS, ValidationSize
 
 

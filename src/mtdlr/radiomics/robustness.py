@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from mtdlr import radiomics
+from mtdlr.radiomics import extract as radiomics
 from mtdlr.study import RadiomicsSettings
 from mtdlr.texture.robustness import intraclass_correlation, noisy, perturbed_mask
 from mtdlr.volume import Volume

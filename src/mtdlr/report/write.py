@@ -18,13 +18,15 @@ import numpy as np
 from jinja2 import Environment, Template
 from markupsafe import Markup
 
-from mtdlr.calculator import write_calculator
-from mtdlr.documents import to_html, write_table
 from mtdlr.errors import Problem
 from mtdlr.evaluate import MODELS
-from mtdlr.models import IN_SAMPLE, SCORE_LABELS, nomogram_predictions
-from mtdlr.report_explained import explained_rows
-from mtdlr.report_figures import (
+from mtdlr.model import IN_SAMPLE, SCORE_LABELS, nomogram_predictions
+from mtdlr.nomogram.calculator import write_calculator
+from mtdlr.report.documents import to_html, write_table
+from mtdlr.report.explained import explained_rows
+from mtdlr.report.masks import mask_table, overlap_rows, parameter_rows
+from mtdlr.report.patients import pages_of, write_pages
+from mtdlr.report.pictures import (
     ATTRIBUTION,
     MODEL,
     PICTURE,
@@ -33,14 +35,12 @@ from mtdlr.report_figures import (
     write_patients,
     write_training,
 )
-from mtdlr.report_masks import mask_table, overlap_rows, parameter_rows
-from mtdlr.report_patients import pages_of, write_pages
-from mtdlr.results import Results
+from mtdlr.report.results import Results
+from mtdlr.report.tables import SPLIT_LABELS, estimate_text, make_tables, p_text
 from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.kaplan_meier import median_follow_up
 from mtdlr.survival import Survival
-from mtdlr.tables import SPLIT_LABELS, estimate_text, make_tables, p_text
 from mtdlr.versions import versions
 
 CALIBRATION_TESTS = {"gnd": "Greenwood-Nam-D'Agostino", "hl_binary": "Hosmer-Lemeshow"}
@@ -204,5 +204,5 @@ def _embedded(path: Path) -> str:
 
 
 def _template(name: str) -> Template:
-    text = (files("mtdlr") / "templates" / f"{name}.html.j2").read_text(encoding="utf-8")
+    text = (files("mtdlr") / "report" / "templates" / f"{name}.html.j2").read_text(encoding="utf-8")
     return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from mtdlr.results import Results
-from mtdlr.tables import SPLIT_LABELS
+from mtdlr.report.results import Results
+from mtdlr.report.tables import SPLIT_LABELS
 
 CHANNELS = ("pet", "ct")
 PLACES = {"tumour": "in the predicted tumour", "near": "within 10 mm of it", "elsewhere": "elsewhere"}

@@ -12,11 +12,11 @@ import pandas as pd
 from jinja2 import Template
 
 from mtdlr.errors import Problem
-from mtdlr.report_explained import patient_shares
-from mtdlr.report_figures import MODEL, page_name
-from mtdlr.report_masks import patient_rows
-from mtdlr.results import Results
-from mtdlr.tables import SPLIT_LABELS
+from mtdlr.report.explained import patient_shares
+from mtdlr.report.masks import patient_rows
+from mtdlr.report.pictures import MODEL, page_name
+from mtdlr.report.results import Results
+from mtdlr.report.tables import SPLIT_LABELS
 
 Rows = list[tuple[str, str]]
 _STATED = (

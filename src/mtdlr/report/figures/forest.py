@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mtdlr.estimate import Estimate
-from mtdlr.figures.page import (
+from mtdlr.report.figures.page import (
     BLUE,
     GREY,
     SMALL,

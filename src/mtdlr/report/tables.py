@@ -17,8 +17,8 @@ from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import FitError
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import MODELS, NOMOGRAMS, Evaluation
-from mtdlr.models import SCORE_LABELS
-from mtdlr.results import Results
+from mtdlr.model import SCORE_LABELS
+from mtdlr.report.results import Results
 from mtdlr.stats.cox import CoxFit, fit_cox
 from mtdlr.stats.groups import chi_square, kruskal_wallis
 from mtdlr.stats.terms import Continuous, Design, Factor

@@ -1,17 +1,17 @@
 """The figures of the paper and of the report, in journal widths, colour-blind safe, byte-stable."""
 
-from mtdlr.figures.curves import (
+from mtdlr.report.figures.curves import (
     calibration_figure,
     decision_figure,
     kaplan_meier_figure,
     roc_figure,
     training_figure,
 )
-from mtdlr.figures.forest import forest_figure
-from mtdlr.figures.nomogram import nomogram_figure
-from mtdlr.figures.page import save
-from mtdlr.figures.precision import precision_figure
-from mtdlr.figures.scans import attribution_figure, quality_figure, scan_figure
+from mtdlr.report.figures.forest import forest_figure
+from mtdlr.report.figures.nomogram import nomogram_figure
+from mtdlr.report.figures.page import save
+from mtdlr.report.figures.precision import precision_figure
+from mtdlr.report.figures.scans import attribution_figure, quality_figure, scan_figure
 
 __all__ = [
     "attribution_figure",

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.estimate import Estimate
-from mtdlr.figures.page import (
+from mtdlr.report.figures.page import (
     CYCLE,
     DASHES,
     GREY,

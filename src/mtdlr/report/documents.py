@@ -8,8 +8,8 @@ from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 
+from mtdlr.report.tables import Table
 from mtdlr.spreadsheet import plain_cell
-from mtdlr.tables import Table
 
 TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "<": r"$<$", ">": r"$>$"}
 

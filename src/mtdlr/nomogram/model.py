@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import BundleError, FitError, Problem
 from mtdlr.estimate import Estimate
-from mtdlr.nomogram_axes import (
+from mtdlr.nomogram.axes import (
     MAXIMUM_POINTS,
     Axis,
     Group,
@@ -31,7 +31,7 @@ from mtdlr.nomogram_axes import (
     pretty,
     tick_text,
 )
-from mtdlr.nomogram_published import published_cox, published_design, published_limits
+from mtdlr.nomogram.published import published_cox, published_design, published_limits
 from mtdlr.stats.cox import CoxFit, Ties, fit_cox
 from mtdlr.stats.cox_firth import firth_cox
 from mtdlr.stats.terms import Continuous, Design, Factor, Term

@@ -13,11 +13,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from mtdlr.nomogram import Nomogram
-from mtdlr.nomogram_axes import Axis, Value, by_importance, is_even, main_terms, runs_back, tick_text
+from mtdlr.nomogram.axes import Axis, Value, by_importance, is_even, main_terms, runs_back, tick_text
+from mtdlr.nomogram.model import Nomogram
 from mtdlr.stats.terms import Continuous, Factor, Interaction, Spline, Term
 
-_TEMPLATES = Environment(loader=PackageLoader("mtdlr", "templates"), autoescape=True, undefined=StrictUndefined,
+_TEMPLATES = Environment(loader=PackageLoader("mtdlr", "nomogram"), autoescape=True, undefined=StrictUndefined,
                          trim_blocks=True, lstrip_blocks=True)
 _CURVE_MONTHS = 1.0  # the curve is given at whole months: event times of single patients stay out of the file
 

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from mtdlr.errors import Problem
-from mtdlr.feature_table import extract_rows, read_cases
+from mtdlr.radiomics.table import extract_rows, read_cases
 from mtdlr.store import open_store
 from mtdlr.study import RadiomicsSettings
 from mtdlr.workers import Workers

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdlr.errors import FitError, Problem
-from mtdlr.nomogram_axes import Limits, factor_limits, main_terms
+from mtdlr.nomogram.axes import Limits, factor_limits, main_terms
 from mtdlr.stats.cox import CoxFit
 from mtdlr.stats.cox_baseline import Baseline
 from mtdlr.stats.terms import Continuous, Design, Factor, Interaction, Spline, Term

@@ -10,7 +10,7 @@ import pandas as pd
 
 from mtdlr.cohort import Cohort
 from mtdlr.errors import Problem
-from mtdlr.models import Models
+from mtdlr.model import Models
 from mtdlr.study import Study
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdlr.evaluate import MODELS, STAGE, Evaluation
-from mtdlr.figures import (
+from mtdlr.prepared import Prepared, load_mask
+from mtdlr.report.figures import (
     attribution_figure,
     calibration_figure,
     kaplan_meier_figure,
@@ -23,10 +24,8 @@ from mtdlr.figures import (
     save,
     training_figure,
 )
-from mtdlr.prepared import Prepared
-from mtdlr.results import Results
-from mtdlr.scored import load_mask
-from mtdlr.tables import SPLIT_LABELS
+from mtdlr.report.results import Results
+from mtdlr.report.tables import SPLIT_LABELS
 from mtdlr.volume import Volume
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtdlr.figures.page import SMALL, line_height, spaced, text_width, wrap
-from mtdlr.nomogram_axes import runs_back
+from mtdlr.nomogram.axes import runs_back
+from mtdlr.report.figures.page import SMALL, line_height, spaced, text_width, wrap
 
 GAP = 1.1  # mm between neighbouring labels
 TICK = 1.3  # mm

@@ -12,8 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from mtdlr.figures.labels import TICK, Label, level_labels, number_labels, ranked_labels
-from mtdlr.figures.page import (
+from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.axes import Axis, Group, Ruler, Value, by_importance, is_even, is_folded
+from mtdlr.report.figures.labels import TICK, Label, level_labels, number_labels, ranked_labels
+from mtdlr.report.figures.page import (
     BLACK,
     GREY,
     NORMAL,
@@ -33,8 +35,6 @@ from mtdlr.figures.page import (
     wrap,
     write,
 )
-from mtdlr.nomogram import Nomogram
-from mtdlr.nomogram_axes import Axis, Group, Ruler, Value, by_importance, is_even, is_folded
 
 _MARGIN = 1.5  # mm around everything
 _ROW_GAP = 2.2

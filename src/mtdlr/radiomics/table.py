@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
-from mtdlr import radiomics, texture
-from mtdlr.diagnostics import Facts, diagnostics
+from mtdlr import texture
 from mtdlr.errors import Problem, ScanError, TableError
 from mtdlr.imaging import nifti
 from mtdlr.imaging.layout import ScanSet, content_hash, discover
 from mtdlr.imaging.reading import read_scan
+from mtdlr.radiomics import extract as radiomics
+from mtdlr.radiomics.diagnostics import Facts, diagnostics
 from mtdlr.store import Recipe, Store, file_hash, open_store, write_atomic
 from mtdlr.study import RadiomicsSettings
 from mtdlr.volume import Volume
