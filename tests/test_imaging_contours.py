@@ -162,19 +162,19 @@ def item(**tags: object) -> Dataset:
 
 
 def write_rtstruct(path: Path, rois: dict[str, list[np.ndarray]], *, kinds: dict[str, str] | None = None,
-                   refers_to: str = "1.2.3.2", **tags: object) -> Path:
+                   refers_to: str = "1.2.3.2", frame: str = "1.2.3.9", **tags: object) -> Path:  # fmt: skip
     """An RTSTRUCT of the given structures, drawn on the CT of `imaging_series`."""
     ds = item(SOPClassUID="1.2.840.10008.5.1.4.1.1.481.3", SOPInstanceUID=generate_uid(), Modality="RTSTRUCT",
               PatientID="4711", PatientName="Test^Person", StudyInstanceUID="1.2.3", SeriesInstanceUID=generate_uid(),
-              FrameOfReferenceUID="1.2.3.9")
+              FrameOfReferenceUID=frame)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPClassUID, ds.SOPInstanceUID
     used = item(SeriesInstanceUID=refers_to)
     study = item(RTReferencedSeriesSequence=Sequence([used]))
-    ds.ReferencedFrameOfReferenceSequence = Sequence([item(FrameOfReferenceUID="1.2.3.9",
+    ds.ReferencedFrameOfReferenceSequence = Sequence([item(FrameOfReferenceUID=frame,
                                                            RTReferencedStudySequence=Sequence([study]))])
-    ds.StructureSetROISequence = Sequence([item(ROINumber=n, ROIName=name, ReferencedFrameOfReferenceUID="1.2.3.9")
+    ds.StructureSetROISequence = Sequence([item(ROINumber=n, ROIName=name, ReferencedFrameOfReferenceUID=frame)
                                            for n, name in enumerate(rois, 1)])
     ds.RTROIObservationsSequence = Sequence([
         item(ObservationNumber=n, ReferencedROINumber=n, RTROIInterpretedType=(kinds or {}).get(name, "ORGAN"))
@@ -363,7 +363,10 @@ def test_seg_is_found_and_read(tmp_path: Path) -> None:
 
 
 def test_contours_that_cannot_be_told_apart(tmp_path: Path) -> None:
-    """Of two structure sets on one CT none is taken, with W-MASKCHOICE; contours of other images are W-MASKOTHER."""
+    """Of two structure sets on one CT none is taken, with W-MASKCHOICE.
+
+    Contours drawn on another image in the same frame are taken, with W-MASKSERIES; those of other frames W-MASKOTHER.
+    """
     write_patient(tmp_path / "1")
     for name in ("a", "b"):
         write_rtstruct(tmp_path / "1" / f"{name}.dcm", {"GTV": [square(-20, -10, z=-190.0)]})
@@ -371,6 +374,9 @@ def test_contours_that_cannot_be_told_apart(tmp_path: Path) -> None:
     assert two.mask is None and "W-MASKCHOICE" in {p.code for p in two.problems}
     write_patient(tmp_path / "2")
     write_rtstruct(tmp_path / "2" / "c.dcm", {"GTV": [square(-20, -10, z=-190.0)]}, refers_to="9.9.9")
+    (near,) = discover(tmp_path / "2")
+    assert near.mask is not None and "W-MASKSERIES" in {p.code for p in near.problems}
+    write_rtstruct(tmp_path / "2" / "c.dcm", {"GTV": [square(-20, -10, z=-190.0)]}, refers_to="9.9.9", frame="9.9.8")
     (other,) = discover(tmp_path / "2")
     assert other.mask is None and "W-MASKOTHER" in {p.code for p in other.problems}
 
@@ -378,9 +384,7 @@ def test_contours_that_cannot_be_told_apart(tmp_path: Path) -> None:
 def test_contours_of_another_frame_of_reference(tmp_path: Path) -> None:
     """Contours given for images of another frame of reference are W-MASKFRAME."""
     write_patient(tmp_path)
-    frames = Sequence([item(FrameOfReferenceUID="1.2.3.10")])
-    path = write_rtstruct(tmp_path / "rs" / "rs.dcm", {"GTV": [square(-20, -10, z=-191.0)]},
-                          ReferencedFrameOfReferenceSequence=frames)
+    path = write_rtstruct(tmp_path / "rs" / "rs.dcm", {"GTV": [square(-20, -10, z=-191.0)]}, frame="1.2.3.10")
     scan = read_scan(given_files("x", tmp_path / "PET", tmp_path / "CT", path))
     assert "W-MASKFRAME" in {p.code for p in scan.problems}
 

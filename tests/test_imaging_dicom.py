@@ -524,13 +524,14 @@ def test_same_patient_in_two_folders(tmp_path: Path) -> None:
 
 
 def test_unreadable_file_among_good_ones(tmp_path: Path) -> None:
-    """A damaged or empty .dcm file in a patient's folder is E-DICOM and blocks that patient only."""
+    """A damaged .dcm file beside the slices is E-DICOM and blocks that patient only; elsewhere it is W-DICOM."""
     for name in ("P1", "P2"):
         write_patient(tmp_path / name)
-    (tmp_path / "P2" / "empty.dcm").write_bytes(b"")
+    (tmp_path / "P1" / "empty.dcm").write_bytes(b"")
+    (tmp_path / "P2" / "s1" / "empty.dcm").write_bytes(b"")
     (tmp_path / "P2" / "notes.txt").write_text("not an image")
     first, second = discover(tmp_path)
-    assert not any(p.is_error for p in first.problems)
+    assert not any(p.is_error for p in first.problems) and "W-DICOM" in codes(first.problems)
     assert codes(second.problems) >= {"E-DICOM"}
     with pytest.raises(ScanError):
         read_scan(second)

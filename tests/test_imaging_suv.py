@@ -529,3 +529,45 @@ def test_normalisation_needs_sex() -> None:
     assert normalisation("BSA", 70.0, 175.0, None)[0] == pytest.approx(18481, abs=1)
 
 
+
+
+# --- what scanners and de-identification leave behind -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("series_time", ["110000", "120000"])
+def test_frame_reference_time_of_zero(tmp_path: Path, series_time: str) -> None:
+    """FrameReferenceTime 0 in a frame that lasts is not known, not the frame's middle: same SUV, W-FRAMEREF."""
+    series.write_pet(tmp_path, FrameReferenceTime="0", SeriesTime=series_time)
+    image = read(tmp_path)
+    close(image, series.activity_factor(60.0))
+    assert codes(image) >= {"W-FRAMEREF"} and "W-REFTIMES" not in codes(image)
+
+
+def blank_times(**tags: object) -> dict[str, object]:
+    return {"SeriesTime": "000000", "AcquisitionTime": "000000", "dose": {"RadiopharmaceuticalStartTime": "000000.00"},
+            **tags}
+
+
+def test_times_that_were_removed(tmp_path: Path) -> None:
+    """Injection and scan both at 00:00:00 are E-NOINJECTION, not an uptake of 0 min; a given uptake time stands in."""
+    series.write_pet(tmp_path, **blank_times())
+    with pytest.raises(ScanError) as caught:
+        read(tmp_path)
+    assert caught.value.code == "E-NOINJECTION"
+    close(read(tmp_path, uptake_min=60.0), series.activity_factor(60.0))
+
+
+def test_two_injections(tmp_path: Path) -> None:
+    """Two radiopharmaceutical items of different dose or time are E-TRACERS; the same one twice is fine."""
+    def twice(**tags: object) -> series.Edit:
+        def edit(_: int, ds: Dataset) -> None:
+            ds.RadiopharmaceuticalInformationSequence = Sequence([series.tracer(), series.tracer(**tags)])
+        return edit
+
+    series.write_pet(tmp_path / "same", edit=twice())
+    close(read(tmp_path / "same"), series.activity_factor(60.0))
+    for n, tags in enumerate([{"RadionuclideTotalDose": "300000000"}, {"RadiopharmaceuticalStartTime": "093000"}]):
+        series.write_pet(tmp_path / str(n), edit=twice(**tags))
+        with pytest.raises(ScanError) as caught:
+            read(tmp_path / str(n))
+        assert caught.value.code == "E-TRACERS"

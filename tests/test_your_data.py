@@ -138,10 +138,10 @@ def manifest(root: Path) -> list[str]:
 
 # name on the page -> (what makes the images, options of the command, lines shown)
 EXAMPLES: dict[str, tuple[Callable[[Path], list[str]], list[str], slice]] = {
-    "dicom": (dicom_tree, ["--scans"], slice(0, 6)), "dicom-end": (dicom_tree, [], slice(-1, None)),
+    "dicom": (dicom_tree, ["--scans"], slice(0, 7)), "dicom-end": (dicom_tree, [], slice(-1, None)),
     "hecktor-2022": (hecktor_2022, [], slice(None)), "hecktor-2025": (hecktor_2025, ["--scans"], slice(0, 4)),
     "bids": (bids, ["--scans"], slice(0, 4)), "patient-folders": (patient_folders, [], slice(None)),
-    "manifest": (manifest, ["--scans"], slice(0, 9)),
+    "manifest": (manifest, ["--scans"], slice(0, 10)),
 }  # fmt: skip
 
 

@@ -19,17 +19,31 @@ from pydicom.dataset import Dataset
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
 from mtdlr.imaging.dicom_frames import frames_of
-from mtdlr.imaging.dicom_tags import first_item, number, parse, quiet, secret, text, texts
+from mtdlr.imaging.dicom_tags import calendar_date, items, number, parse, quiet, secret, text, texts
+from mtdlr.imaging.identity import is_named, names_of
 
 _IMAGES = {
     "1.2.840.10008.5.1.4.1.1.128": "PT", "1.2.840.10008.5.1.4.1.1.130": "PT", "1.2.840.10008.5.1.4.1.1.128.1": "PT",
     "1.2.840.10008.5.1.4.1.1.2": "CT", "1.2.840.10008.5.1.4.1.1.2.1": "CT", "1.2.840.10008.5.1.4.1.1.2.2": "CT",
     "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT", "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
+    "1.2.840.10008.5.1.4.1.1.66.7": "SEG",
 }  # fmt: skip
 MIN_SLICES = 10
 _UNREADABLE = Problem("E-DICOM", "a DICOM file cannot be read", remedy="Export or copy it again")
+_UNNEEDED = Problem("W-DICOM", "a damaged DICOM file that no chosen series needs was left out")
 _COPY = Problem("W-COPIES", "files lie in the folder twice and were read once")
 _NAC = re.compile(r"(^|[^A-Z])(NAC|NON?[ _-]?A(TT(EN)?)?[ _-]?C|UNCORR\w*)($|[^A-Z])")
+_NO_CT_TYPES = {
+    **dict.fromkeys(("LOCALIZER", "SCOUT", "TOPOGRAM"), "a localiser"),
+    **dict.fromkeys(("MIP", "MINIP", "MIN_IP", "MAX_IP", "PROJECTION IMAGE", "REPROJECTION", "VOLUME_RENDERED",
+                     "CSA MIP"), "a projection (MIP)"),
+    **dict.fromkeys(("IODINE", "IODINE_MAP", "VNC", "VIRTUAL_NON_CONTRAST", "MATERIAL", "MATERIAL_DENSITY",
+                     "MATERIAL_FRACTIONAL", "EFFECTIVE_Z", "EFFECTIVE_ATOMIC_NUM", "ZEFF", "ELECTRON_DENSITY",
+                     "PERFUSION", "CBF", "CBV", "MTT", "TTP", "SUBTRACTION", "VMI", "MONOENERGETIC"),
+                    "a derived map"),
+}  # fmt: skip
+_NO_CT_NAMES = re.compile(r"(^|[^A-Z])((?P<mip>(MIN)?MIP)|IODINE|VNC|Z[ _-]?EFF|PERFUSION|CBF|CBV|MTT|"
+                          r"ELECTRON[ _-]?DENS\w*|SUBTRACT\w*)($|[^A-Z])")
 _HEAD_NECK = re.compile(r"(^|[^A-Z])(H ?& ?N|HN|HEAD ?_?NECK|NECK|NASOPHARYNX)($|[^A-Z])")
 
 
@@ -42,7 +56,9 @@ class Series:
         purpose: empty for a scan that can be used; otherwise why it is never taken unasked.
         z_mm: lowest and highest slice position in the patient; voxel_mm: (z, y, x).
         frame, study, patient: keys of its frame of reference, study and patient.
-        refers_to: keys of the series that contours were drawn on.
+        refers_to: keys of the series that contours were drawn on; frames: keys of their frames of reference.
+        patients: keys of every patient that its files name; derived: whether it was computed from other images.
+        day: of the study, else of the series or its acquisition, as days since year 1; never shown.
         description: for matching a choice by name; never shown.
         named: keys of words that name the patient; burned_in: whether the pixels are said to show text.
     """
@@ -61,6 +77,10 @@ class Series:
     study: str = ""
     patient: str = ""
     refers_to: frozenset[str] = frozenset()
+    frames: frozenset[str] = frozenset()
+    patients: frozenset[str] = frozenset()
+    derived: bool = False
+    day: int | None = field(default=None, repr=False)
     description: str = field(default="", repr=False)
     named: frozenset[str] = field(default=frozenset(), repr=False)
     burned_in: bool = False
@@ -72,7 +92,8 @@ class Series:
             return f"{self.modality} series {self.key}"
         z, y, x = self.voxel_mm
         number = f"no. {self.number:g}, " if math.isfinite(self.number) else ""
-        return f"{self.modality} series {self.key} ({number}{self.slices} slices, {z:.3g} x {y:.3g} x {x:.3g} mm)"
+        size = f"{z:.3g} x {y:.3g} x {x:.3g} mm" if math.isfinite(z + y + x) else "voxel size unknown"
+        return f"{self.modality} series {self.key} ({number}{self.slices} slices, {size})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +133,7 @@ def read_instances(paths: Iterable[Path]) -> tuple[tuple[Instance, ...], tuple[t
     shared: dict[frozenset[tuple[str, object]], dict[str, object]] = {}  # a cohort has hundreds of thousands of files
     with quiet():
         for path, stream in archive.open_all(paths):
+            dataset = None
             try:
                 dataset = _header(path, stream)
                 if dataset is not None and (uid := text(dataset, "SeriesInstanceUID")):
@@ -121,7 +143,8 @@ def read_instances(paths: Iterable[Path]) -> tuple[tuple[Instance, ...], tuple[t
                 elif dataset is not None and _is_image(dataset):
                     bad.append((path, _UNREADABLE))  # cut off before it says which series it belongs to
             except ScanError as error:
-                bad += [(path, p) for p in error.problems]
+                needless = dataset is not None and text(dataset, "Modality") not in ("PT", "CT")
+                bad += [(path, _UNNEEDED if needless else p) for p in error.problems]
             except archive.BROKEN:
                 bad.append((path, _UNREADABLE))
     return tuple(i for i in found if i.modality), tuple(bad)
@@ -140,7 +163,7 @@ def series_of(instances: Iterable[Instance]) -> tuple[tuple[Series, ...], tuple[
     for key, files in by_key.items():
         kept = _without_copies(files)
         copies += len(files) - len(kept)
-        series.append(_series(key, kept))
+        series.append(_series(key, _stacked(kept)))
     told = (replace(_COPY, found=f"{copies} copies"),) if copies else ()
     return tuple(sorted(series, key=lambda s: (s.modality, s.number, s.key))), told
 
@@ -161,7 +184,19 @@ def _is_image(ds: Dataset) -> bool:
 
 def counted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
     """Equal problems once, with how many files they concern."""
-    return tuple(replace(p, found=f"{n} files") if p == _UNREADABLE else p for p, n in Counter(problems).items())
+    return tuple(replace(p, found=f"{n} files") if p in (_UNREADABLE, _UNNEEDED) else p
+                 for p, n in Counter(problems).items())
+
+
+def damage(bad: Iterable[tuple[Path, Problem]], used: Iterable[Path]) -> tuple[Problem, ...]:
+    """What damaged files mean for a patient: a warning unless they lie beside the files of a chosen series.
+
+    Args:
+        bad: of `read_instances`.
+        used: the files of the chosen PET and CT.
+    """
+    folders = {path.parent for path in used}
+    return counted(p if not folders or path.parent in folders else _UNNEEDED for path, p in bad)
 
 
 def _instance(path: Path, uid: str, ds: Dataset) -> Instance:
@@ -169,6 +204,7 @@ def _instance(path: Path, uid: str, ds: Dataset) -> Instance:
     modality = _IMAGES.get(text(ds, "SOPClassUID") or "", "")
     parts = _frames(ds) if modality in ("PT", "CT") else [ds]
     description = " ".join(filter(None, (text(ds, "SeriesDescription"), text(ds, "ProtocolName")))).upper()
+    contours = modality in ("RTSTRUCT", "SEG")
     words = description + " " + (text(ds, "BodyPartExamined") or "").upper()
     facts: dict[str, object] = {
         "purpose": _purpose(parts[0], modality, description),
@@ -176,8 +212,10 @@ def _instance(path: Path, uid: str, ds: Dataset) -> Instance:
         "head_neck": bool(_HEAD_NECK.search(words)), "number": _or_none(ds, "SeriesNumber"),
         "frame": secret(text(ds, "FrameOfReferenceUID")), "study": secret(text(ds, "StudyInstanceUID")),
         "patient": secret(text(ds, "PatientID") or text(ds, "PatientName")),
-        "named": _named(ds), "burned_in": (text(ds, "BurnedInAnnotation") or "").upper() == "YES",
-        "refers_to": _references(ds) if modality in ("RTSTRUCT", "SEG") else frozenset(),
+        "named": names_of(ds), "burned_in": (text(ds, "BurnedInAnnotation") or "").upper() == "YES",
+        "refers_to": _references(ds) if contours else frozenset(),
+        "frames": frames_referred_to(ds) if contours else frozenset(),
+        "derived": modality == "CT" and "DERIVED" in (texts(parts[0], "ImageType") or ()), "day": _day(ds),
         "description": text(ds, "SeriesDescription") or "",
     }  # fmt: skip
     positions = [p for part in parts if (p := _floats(part, "ImagePositionPatient", 3)) is not None]
@@ -189,18 +227,21 @@ def _instance(path: Path, uid: str, ds: Dataset) -> Instance:
     )  # fmt: skip
 
 
-def _named(ds: Dataset) -> frozenset[str]:
-    """Keys of the words that name the patient, none where the file says that identity was removed."""
-    if (text(ds, "PatientIdentityRemoved") or "").upper() == "YES":
-        return frozenset()
-    words = [text(ds, "PatientID") or "", *re.split(r"[\^=,\s]+", text(ds, "PatientName") or "")]
-    return frozenset(secret(w.upper()) for w in words if len(w) >= 4)
-
-
 def named_by(series: Series, name: str) -> bool:
     """Whether a folder's name holds a word that names the patient in the headers."""
-    words = {name.upper(), *re.split(r"[\W_]+", name.upper())}
-    return bool(series.named & {secret(w) for w in words})
+    return is_named(name, series.named)
+
+
+def _day(ds: Dataset) -> int | None:
+    """The day of the examination, None where every date was removed or cannot be read."""
+    for stem in ("Study", "Acquisition", "Series"):
+        try:
+            found = calendar_date(text(ds, f"{stem}Date"), f"{stem}Date")
+        except ScanError:
+            continue
+        if found is not None:
+            return found.toordinal()
+    return None
 
 
 def _frames(ds: Dataset) -> list[Dataset]:
@@ -229,33 +270,46 @@ def _floats(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
 
 def _purpose(ds: Dataset, modality: str, description: str) -> str:
     """Why an image is never taken unasked; empty for an ordinary one."""
-    image_type = {v.upper() for v in texts(ds, "ImageType") or ()}
+    image_type = [v.upper() for v in texts(ds, "ImageType") or ()]
     if modality == "CT":
-        return "a localiser" if image_type & {"LOCALIZER", "SCOUT", "TOPOGRAM"} else ""
+        return _no_ct(ds, image_type, description)
     if modality != "PT":
         return ""
     kind = [v.upper() for v in texts(ds, "SeriesType") or ()]
     corrected = [v.upper() for v in texts(ds, "CorrectedImage") or ()]
     if kind and kind[0] in ("DYNAMIC", "GATED"):
         return kind[0].lower()
-    if "REPROJECTION" in kind[1:] or image_type & {"MIP", "REPROJECTION", "PROJECTION IMAGE"}:
+    if "REPROJECTION" in kind[1:] or {*image_type} & {"MIP", "REPROJECTION", "PROJECTION IMAGE"}:
         return "a projection (MIP)"
     named_so = not corrected and _NAC.search(description)
     return "not corrected for attenuation" if named_so or (corrected and "ATTN" not in corrected) else ""
 
 
+def _no_ct(ds: Dataset, image_type: list[str], description: str) -> str:
+    """Why a CT image holds no HU of the patient; empty for one that does."""
+    told = next((_NO_CT_TYPES[v] for v in image_type if v in _NO_CT_TYPES), "")
+    named = _NO_CT_NAMES.search(description)
+    if told or named:
+        return told or ("a projection (MIP)" if named and named["mip"] else "a derived map")
+    unit = (text(ds, "RescaleType") or "HU").upper()
+    return "" if unit in ("HU", "US", "UNSPECIFIED", "HU_MOD") else "a derived map"
+
+
 def _references(ds: Dataset) -> frozenset[str]:
     """Keys of the series that contours or a segmentation refer to."""
-    found = set()
-    item = first_item(ds, "ReferencedSeriesSequence")
-    if item is not None:
-        found.add(secret(text(item, "SeriesInstanceUID")))
-    frame = first_item(ds, "ReferencedFrameOfReferenceSequence")
-    study = None if frame is None else first_item(frame, "RTReferencedStudySequence")
-    series = None if study is None else first_item(study, "RTReferencedSeriesSequence")
-    if series is not None:
-        found.add(secret(text(series, "SeriesInstanceUID")))
-    return frozenset(found - {""})
+    found = [text(item, "SeriesInstanceUID") for item in items(ds, "ReferencedSeriesSequence")]
+    found += [text(series, "SeriesInstanceUID") for frame in items(ds, "ReferencedFrameOfReferenceSequence")
+              for study in items(frame, "RTReferencedStudySequence")
+              for series in items(study, "RTReferencedSeriesSequence")]
+    return frozenset(secret(uid) for uid in found if uid)
+
+
+def frames_referred_to(ds: Dataset) -> frozenset[str]:
+    """Keys of the frames of reference that contours or a segmentation lie in."""
+    found = [text(ds, "FrameOfReferenceUID")]
+    found += [text(item, "FrameOfReferenceUID") for item in items(ds, "ReferencedFrameOfReferenceSequence")]
+    found += [text(item, "ReferencedFrameOfReferenceUID") for item in items(ds, "StructureSetROISequence")]
+    return frozenset(secret(uid) for uid in found if uid)
 
 
 def _without_copies(files: list[Instance]) -> list[Instance]:
@@ -269,11 +323,26 @@ def _without_copies(files: list[Instance]) -> list[Instance]:
     return kept
 
 
+def _stacked(members: list[Instance]) -> list[Instance]:
+    """A CT series without localisers, projections and single images across the slices that lie among its slices."""
+    plain = [m for m in members if not m.facts["purpose"] and not _across(m)]
+    return plain if members[0].modality == "CT" and sum(m.frames for m in plain) >= MIN_SLICES else members
+
+
+def _across(member: Instance) -> bool:
+    """Whether an image does not lie across the patient's long axis."""
+    if member.across is None:
+        return False
+    row, column = member.across[:3], member.across[3:]
+    return abs(row[0] * column[1] - row[1] * column[0]) < 0.8
+
+
 def _series(key: str, members: list[Instance]) -> Series:
     """A series from its files, ordered along the patient."""
     heights = [z for m in members for z in m.z_mm]
     ordered = sorted(members, key=lambda m: (min(m.z_mm, default=0.0), m.path))
     first = ordered[0]
+    patients = frozenset(str(m.facts["patient"]) for m in members) - {""}
     low, high = min(heights, default=math.nan), max(heights, default=math.nan)
     slices = sum(m.frames for m in members)
     step = (high - low) / (slices - 1) if slices > 1 else math.nan
@@ -284,7 +353,7 @@ def _series(key: str, members: list[Instance]) -> Series:
     facts["burned_in"] = any(m.facts["burned_in"] for m in members)
     facts["number"] = math.inf if facts["number"] is None else facts["number"]
     return Series(key=key, modality=first.modality, files=tuple(m.path for m in ordered), slices=slices,
-                  z_mm=(low, high), voxel_mm=(step, pixel[0], pixel[1]), **facts)  # type: ignore[arg-type]
+                  z_mm=(low, high), voxel_mm=(step, pixel[0], pixel[1]), patients=patients, **facts)  # type: ignore[arg-type]
 
 
 def _shape_purpose(member: Instance, slices: int) -> str:
@@ -293,8 +362,4 @@ def _shape_purpose(member: Instance, slices: int) -> str:
         return ""
     if slices < MIN_SLICES:
         return f"{slices} slices only"
-    if member.across is not None:
-        row, column = member.across[:3], member.across[3:]
-        if abs(row[0] * column[1] - row[1] * column[0]) < 0.8:
-            return "not axial"
-    return ""
+    return "not axial" if _across(member) else ""

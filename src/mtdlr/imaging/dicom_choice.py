@@ -14,6 +14,7 @@ from mtdlr.imaging.dicom_tags import secret
 _MODALITIES = ("PT", "CT", "RTSTRUCT", "SEG")
 _ASK = "choose one with cohort.series (predict: --series)"
 _NECK_MM = (50.0, 250.0)  # below the top of the highest scan
+_NECK_SHARE = 0.7  # a bed of 20 cm holds three quarters of it, a brain scan half
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ def choose(series: Sequence[Series], wanted: Sequence[str] = ()) -> Choice:
     """The PET, its CT and the contours among a patient's series, and why.
 
     PET: attenuation corrected, static or whole body, covers the neck, smallest voxel. CT: in the PET's frame of
-    reference, covers the PET best, smallest voxel. Contours: drawn on the CT, else on the PET.
+    reference, original, covers the PET best, smallest voxel. Contours: drawn on the CT, else on the PET, else on
+    another image in the same frame of reference. PETs of several days are an error: nothing says which one is meant.
 
     Args:
         series: of one patient.
@@ -45,13 +47,13 @@ def choose(series: Sequence[Series], wanted: Sequence[str] = ()) -> Choice:
     mask, mask_problems = _choose_mask([s for s in series if s.modality in ("RTSTRUCT", "SEG")], pet, ct, contours)
     problems += _identity(series, [s for s in (pet, ct) if s is not None])
     return Choice(pet, ct, mask, "; ".join(filter(None, (why, ct_why))),
-                  (*problems, *pet_problems, *ct_problems, *mask_problems))
+                  (*problems, *pet_problems, *ct_problems, *_other_day(pet, ct), *mask_problems))
 
 
 def _identity(series: Sequence[Series], taken: Sequence[Series]) -> list[Problem]:
     """E-PATIENTMIX where image headers name several patients, W-BURNEDIN where pixels are said to show text."""
     problems = []
-    if len({s.patient for s in series if s.modality in ("PT", "CT") and s.patient}) > 1:
+    if len({p for s in series if s.modality in ("PT", "CT") for p in s.patients}) > 1:
         problems.append(Problem("E-PATIENTMIX", "the image headers name more than one patient",
                                 remedy="Put each patient's files into their own folder"))
     if any(s.burned_in for s in taken):
@@ -102,6 +104,8 @@ def _choose_pet(pets: list[Series], asked: Series | None) -> tuple[Series | None
         return None, "", (Problem(code, "no PET series that can be used", found=_labels(pets),
                                   expected="an attenuation-corrected, static PET image series",
                                   remedy=f"Add it, or {_ASK}"),)
+    if exams := _examinations(usable):
+        return None, "", exams
     top = max((s.z_mm[1] for s in usable if math.isfinite(s.z_mm[1])), default=math.nan)
     ranked = sorted(usable, key=lambda s: _pet_rank(s, top))
     best, tied = ranked[0], [s for s in ranked if _pet_rank(s, top) == _pet_rank(ranked[0], top)]
@@ -114,6 +118,37 @@ def _choose_pet(pets: list[Series], asked: Series | None) -> tuple[Series | None
     return best, why + (f"; left: {_labels(left)}" if left else ""), _field_of_view(best)
 
 
+def _examinations(usable: Sequence[Series]) -> tuple[Problem, ...]:
+    """E-EXAMS where the PET series were taken on different days, or, without dates, in different studies."""
+    exams: list[Series] = []
+    for s in sorted(usable, key=lambda s: (s.day or 0, s.study)):
+        if all(_apart(s, other) for other in exams):
+            exams.append(s)
+    if len(exams) < 2:
+        return ()
+    days = [s.day for s in exams]
+    apart = "unknown days" if None in days else f"{(days[-1] or 0) - (days[0] or 0)} days"
+    return (Problem("E-EXAMS", "the folder holds several examinations of the patient",
+                    found=f"{len(exams)} with PET, {apart} apart: {_labels(exams)}", expected="one",
+                    remedy=f"Keep the one that the follow-up counts from, or {_ASK}"),)
+
+
+def _apart(a: Series, b: Series) -> bool:
+    """Whether two series belong to different examinations; one may go on past midnight."""
+    if a.day is None or b.day is None:
+        return a.study != b.study
+    return abs(a.day - b.day) >= (1 if a.study != b.study else 2)
+
+
+def _other_day(pet: Series | None, ct: Series | None) -> tuple[Problem, ...]:
+    """W-EXAMDAYS where PET and CT were taken on different days."""
+    if pet is None or ct is None or pet.day is None or ct.day is None or not _apart(pet, ct):
+        return ()
+    days = f"{abs(pet.day - ct.day)} days apart"
+    return (Problem("W-EXAMDAYS", "PET and CT were taken on different days", found=days,
+                    expected="one examination", remedy=f"Add the CT of the PET/CT, or {_ASK}"),)
+
+
 def _pet_rank(s: Series, top: float) -> tuple[bool, bool, float, int]:
     volume = math.prod(s.voxel_mm)
     return (not _covers_neck(s, top), s.series_type not in ("STATIC", "WHOLE BODY", "WHOLEBODY"),
@@ -121,8 +156,9 @@ def _pet_rank(s: Series, top: float) -> tuple[bool, bool, float, int]:
 
 
 def _covers_neck(s: Series, top: float) -> bool:
-    """Whether the series is named for the neck or spans the part 5 to 25 cm below the highest scan's top."""
-    return s.head_neck or (s.z_mm[1] >= top - _NECK_MM[0] and s.z_mm[0] <= top - _NECK_MM[1])
+    """Whether the series is named for the neck or spans 70 % of the part 5 to 25 cm below the highest scan's top."""
+    high, low = top - _NECK_MM[0], top - _NECK_MM[1]
+    return s.head_neck or min(s.z_mm[1], high) - max(s.z_mm[0], low) >= _NECK_SHARE * (high - low)
 
 
 def _field_of_view(s: Series) -> tuple[Problem, ...]:
@@ -144,13 +180,16 @@ def _choose_ct(
     if not usable:
         return None, "", (Problem("E-NOCT", "no CT series that can be used", found=_labels(cts),
                                   expected="an axial CT image series", remedy=f"Add it, or {_ASK}"),)
+    usable = [s for s in usable if not s.derived] or usable
     ranked = sorted(usable, key=lambda s: (*_ct_rank(s, pet), s.number, s.key))
     best = ranked[0]
     tied = [s for s in ranked if _ct_rank(s, pet) == _ct_rank(best, pet)]
     notice = Problem("W-CTTIE", "several CT series are equally good; the lowest series number was taken",
                      found=_labels(tied), remedy=f"If another is meant, {_ASK}")
     how = "in the PET's frame of reference" if pet is not None and best.frame == pet.frame else "the nearest there is"
-    return best, f"{best.label}: {how}", (notice,) if len(tied) > 1 else ()
+    computed = Problem("W-CTDERIVED", "the only CT is marked as computed from other images", found=best.label,
+                       remedy="Check that it holds HU, or add the original CT")
+    return best, f"{best.label}: {how}", (notice,) * (len(tied) > 1) + (computed,) * best.derived
 
 
 def _ct_rank(s: Series, pet: Series | None) -> tuple[bool, bool, float, float]:
@@ -176,12 +215,17 @@ def _choose_mask(
         return asked, ()
     for image in (ct, pet):
         drawn = [s for s in masks if image is not None and image.key in s.refers_to]
-        drawn = drawn or [s for s in masks if image is not None and s.frame == image.frame and not s.refers_to]
+        drawn = drawn or [s for s in masks if image is not None and image.frame in s.frames and not s.refers_to]
         if len(drawn) == 1:
             return drawn[0], ()
         if drawn:
             return None, (Problem("W-MASKCHOICE", "several sets of contours belong to the images; none was taken",
                                   found=_labels(drawn), remedy=_ASK.capitalize()),)
+    near = [s for s in masks if s.frames & {i.frame for i in (ct, pet) if i is not None and i.frame}]
+    if len(near) == 1:
+        return near[0], (Problem("W-MASKSERIES", "the contours were drawn on another series in the same frame of "
+                                 "reference and were taken", found=near[0].label,
+                                 remedy="Check that they fit these images"),)
     if not masks:
         return None, ()
     return None, (Problem("W-MASKOTHER", "the contours were drawn on other images; none was taken",

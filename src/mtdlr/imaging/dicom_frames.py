@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pydicom.dataset import Dataset
 
 from mtdlr.errors import Problem, ScanError
-from mtdlr.imaging.dicom_tags import first_item, number, text, texts, unreadable
+from mtdlr.imaging.dicom_tags import first_item, items, number, text, texts, unreadable
 
 _GROUPS = (
     "PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence", "PixelValueTransformationSequence",
@@ -48,7 +48,7 @@ def frames_of(ds: Dataset) -> Iterator[Dataset]:
         ScanError: E-MULTIFRAME where the frames are not described, E-TAG.
     """
     count = frame_count(ds)
-    per_frame = _sequence(ds, "PerFrameFunctionalGroupsSequence")
+    per_frame = items(ds, "PerFrameFunctionalGroupsSequence")
     if count == 1 and not per_frame:
         yield ds
         return
@@ -65,13 +65,6 @@ def frames_of(ds: Dataset) -> Iterator[Dataset]:
         _gather(frame, own)
         _name_as_single_frame(frame)
         yield frame
-
-
-def _sequence(ds: Dataset, keyword: str) -> list[Dataset]:
-    try:
-        return list(ds.get(keyword) or [])
-    except Exception:  # a sequence that cannot be parsed
-        raise unreadable(keyword) from None
 
 
 def _copy(onto: Dataset, source: Dataset, leave_out: tuple[int, ...] = ()) -> None:

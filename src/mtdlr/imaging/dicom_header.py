@@ -17,6 +17,7 @@ from mtdlr.imaging.dicom_tags import (
     date_and_time,
     date_time,
     first_item,
+    items,
     number,
     numbers,
     text,
@@ -115,7 +116,7 @@ def read_pet_header(ds: Dataset) -> PetHeader:
         corrected=tuple(c for c in corrected if CODE.fullmatch(c)) if corrected and any(corrected) else None,
         weight=number(ds, "PatientWeight"), size=number(ds, "PatientSize"), sex=code(ds, "PatientSex"),
         dose=number(inside, "RadionuclideTotalDose"), half_life_s=number(inside, "RadionuclideHalfLife"),
-        nuclide=_nuclide(inside), has_radiopharmaceutical=tracer is not None,
+        nuclide=_nuclide(inside), has_radiopharmaceutical=tracer is not None, several_tracers=_several_tracers(ds),
         philips_suv=_positive(philips_suv.value), philips_activity=_positive(philips_activity.value),
         foreign_private=philips_suv.foreign or philips_activity.foreign,
         ownerless_private=any(p.ownerless for p in private), clock=_clock(ds, inside, ge.value, siemens.value),
@@ -132,6 +133,14 @@ def _clock(ds: Dataset, tracer: Dataset, ge: str | None, siemens: str | None) ->
         injection=date_time(text(tracer, "RadiopharmaceuticalStartDateTime"), "RadiopharmaceuticalStartDateTime", zone),
         injection_time=clock_time(text(tracer, "RadiopharmaceuticalStartTime"), "RadiopharmaceuticalStartTime"),
     )
+
+
+def _several_tracers(ds: Dataset) -> bool:
+    """Whether the radiopharmaceutical items differ in dose, half-life or injection time."""
+    described = {(number(item, "RadionuclideTotalDose"), number(item, "RadionuclideHalfLife"),
+                  text(item, "RadiopharmaceuticalStartTime"), text(item, "RadiopharmaceuticalStartDateTime"))
+                 for item in items(ds, "RadiopharmaceuticalInformationSequence")}
+    return len(described) > 1
 
 
 def _nuclide(tracer: Dataset) -> str | None:

@@ -13,7 +13,8 @@ from pydicom.dataset import Dataset
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
-from mtdlr.imaging.dicom_tags import first_item, number, numbers, parse, quiet, secret, text, unreadable
+from mtdlr.imaging.dicom import frames_referred_to
+from mtdlr.imaging.dicom_tags import first_item, items, number, numbers, parse, quiet, text, unreadable
 from mtdlr.volume import Volume
 
 _HARMLESS = re.compile(r"[A-Za-z0-9 _.+/-]{1,32}")
@@ -43,17 +44,15 @@ def shown(name: str) -> str:
     return name if tame else "(name withheld)"
 
 
-def kind_of(path: Path) -> tuple[str, str]:
-    """("RTSTRUCT" or "SEG", key of its frame of reference) of such a DICOM file, empty for anything else."""
+def kind_of(path: Path) -> tuple[str, frozenset[str]]:
+    """("RTSTRUCT" or "SEG", keys of its frames of reference) of such a DICOM file, empty for anything else."""
     with quiet():
         for _, stream in archive.open_all([path]):
             ds = parse(stream, pixels=False)
             modality = None if ds is None else text(ds, "Modality")
             if ds is not None and modality in ("RTSTRUCT", "SEG"):
-                used = first_item(ds, "ReferencedFrameOfReferenceSequence")
-                named = None if used is None else text(used, "FrameOfReferenceUID")
-                return modality, secret(named or text(ds, "FrameOfReferenceUID"))
-    return "", ""
+                return modality, frames_referred_to(ds)
+    return "", frozenset()
 
 
 def read_structures(path: Path) -> tuple[Roi, ...]:
@@ -65,13 +64,13 @@ def read_structures(path: Path) -> tuple[Roi, ...]:
     with quiet():
         ds = _dataset(path, "RTSTRUCT")
         named = {text(item, "ROINumber") or "": text(item, "ROIName") or ""
-                 for item in _items(ds, "StructureSetROISequence")}
+                 for item in items(ds, "StructureSetROISequence")}
         kinds = {text(o, "ReferencedROINumber") or "": (text(o, "RTROIInterpretedType") or "").upper()
-                 for o in _items(ds, "RTROIObservationsSequence")}
+                 for o in items(ds, "RTROIObservationsSequence")}
         rois = []
-        for item in _items(ds, "ROIContourSequence"):
+        for item in items(ds, "ROIContourSequence"):
             key = text(item, "ReferencedROINumber") or ""
-            contours = tuple(_points(c) for c in _items(item, "ContourSequence") if _is_area(c))
+            contours = tuple(_points(c) for c in items(item, "ContourSequence") if _is_area(c))
             rois.append(Roi(named.get(key, ""), kinds.get(key, ""), contours))
     return tuple(rois)
 
@@ -88,8 +87,8 @@ def read_segments(path: Path) -> tuple[Segment, ...]:
             raise _bad_seg("its type is neither BINARY nor FRACTIONAL")
         frames = _seg_pixels(ds)
         labels = {int(number(s, "SegmentNumber") or 0): text(s, "SegmentLabel") or ""
-                  for s in _items(ds, "SegmentSequence")}
-        places = [_seg_frame(ds, f) for f in _items(ds, "PerFrameFunctionalGroupsSequence")]
+                  for s in items(ds, "SegmentSequence")}
+        places = [_seg_frame(ds, f) for f in items(ds, "PerFrameFunctionalGroupsSequence")]
     if len(places) != len(frames):
         raise _bad_seg("the number of frames does not match their description")
     affine, depth = _seg_affine(places)
@@ -110,7 +109,7 @@ def segment_names(path: Path) -> tuple[Roi, ...]:
     """
     with quiet():
         ds = _dataset(path, "SEG")
-        return tuple(Roi(text(s, "SegmentLabel") or "", "", ()) for s in _items(ds, "SegmentSequence"))
+        return tuple(Roi(text(s, "SegmentLabel") or "", "", ()) for s in items(ds, "SegmentSequence"))
 
 
 @dataclass(frozen=True)
@@ -128,13 +127,6 @@ def _dataset(path: Path, modality: str) -> Dataset:
         if ds is not None and text(ds, "Modality") == modality:
             return ds
     raise ScanError(Problem("E-DICOM", f"this is not a DICOM {modality} file", remedy="Check the mask's path"))
-
-
-def _items(ds: Dataset, keyword: str) -> list[Dataset]:
-    try:
-        return list(ds.get(keyword) or [])
-    except Exception:  # a sequence that cannot be parsed
-        raise unreadable(keyword) from None
 
 
 def _is_area(contour: Dataset) -> bool:

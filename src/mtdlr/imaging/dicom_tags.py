@@ -124,6 +124,39 @@ def _tag(keyword: str) -> tuple[int, str]:
     return tag, pydicom.datadict.dictionary_VR(tag)
 
 
+def decoded(ds: Dataset, keyword: str) -> str:
+    """A text in the characters that the file declares; "" where it is absent.
+
+    Files that declare none are taken as UTF-8, else as GB18030 where all letters beyond ASCII come in pairs of bytes.
+    """
+    try:
+        element = ds.get_item(_tag(keyword)[0])
+        data = element.value if isinstance(element, RawDataElement) else None
+        if isinstance(data, bytes) and not data.isascii() and not _declares_letters(ds):
+            return _guessed(data).strip(PADDING)
+        return str(ds.get(keyword) or "").strip(PADDING)
+    except Exception:  # a character set that does not fit
+        return text(ds, keyword) or ""
+
+
+def _declares_letters(ds: Dataset) -> bool:
+    """Whether a character set beyond ASCII is declared here or by the dataset around."""
+    declared = ds.original_character_set
+    return any(d not in ("", None, "iso8859", "iso8859_1", "ascii", "ISO_IR 6")
+               for d in ([declared] if isinstance(declared, str) else declared or []))
+
+
+def _guessed(data: bytes) -> str:
+    """Bytes of an undeclared character set as text."""
+    pairs = all(len(run) % 2 == 0 for run in re.findall(rb"[\x80-\xff]+", data))
+    for name in ("utf-8", "gb18030") if pairs else ("utf-8",):
+        try:
+            return data.decode(name)
+        except UnicodeDecodeError:
+            continue
+    return data.decode("latin-1")
+
+
 def code(ds: Dataset, keyword: str) -> str | None:
     """A coded tag's value (capitals, digits, space, underscore); anything else becomes "unknown", never shown."""
     stated = text(ds, keyword)
@@ -186,6 +219,18 @@ def first_item(ds: Dataset, keyword: str) -> Dataset | None:
     try:
         items = ds.get(keyword)
         return items[0] if isinstance(items, pydicom.Sequence) and len(items) else None
+    except Exception:
+        raise unreadable(keyword) from None
+
+
+def items(ds: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is absent.
+
+    Raises:
+        ScanError: E-TAG where it cannot be parsed.
+    """
+    try:
+        return list(ds.get(keyword) or [])
     except Exception:
         raise unreadable(keyword) from None
 

@@ -191,8 +191,17 @@ def _decode(ds: Dataset, plane: Plane, count: int) -> NDArray:
                                 found=f"{len(data) if isinstance(data, bytes) else 0} bytes",
                                 expected=f"{numbers * dtype.itemsize} bytes", remedy="Copy the files again"))
     stored = np.frombuffer(data, dtype, numbers).reshape(count, *plane.shape)
-    spare = int(allocated - (used or allocated))
-    return stored if not spare else (stored << spare) >> spare
+    return _significant(stored, int(allocated), int(used or allocated), number(ds, "HighBit"))
+
+
+def _significant(stored: NDArray, allocated: int, used: int, high: float | None) -> NDArray:
+    """The bits that hold the numbers: the lowest, or, as old files have it, those that end at HighBit."""
+    below = 0 if high is None else int(high) + 1 - used
+    if below and (not 0 < below <= allocated - used or (stored & (2**below - 1)).any()):
+        raise ScanError(Problem("E-PIXELS", "HighBit contradicts BitsStored and the pixel data",
+                                where="HighBit (0028,0102)", found=f"{high:g} with {used} bits stored",
+                                expected=f"{used - 1}", remedy="Correct the header"))
+    return stored if used == allocated else (stored << (allocated - used - below)) >> (allocated - used)
 
 
 def _require_pixels(ds: Dataset, planes: list[Plane], size: int) -> None:

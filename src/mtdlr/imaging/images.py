@@ -59,7 +59,7 @@ def stacked_pet(stack: Stack, *, pet_units: str, uptake_min: float | None) -> Im
     volume, _ = assemble(stack, scale.factors)
     high = float(volume.array.max())
     audit = {"source": "DICOM", **grid_facts(volume), "suv": scale.audit, "suv_max": high}
-    problems = (*stack.problems, *scale.problems, *range_warning(high))
+    problems = (*stack.problems, *_no_frame(stack), *scale.problems, *range_warning(high))
     return Image(volume, audit, stack.frame, tuple(p.at("PET") for p in problems))
 
 
@@ -81,7 +81,7 @@ def read_ct(files: Files | None, *, assume_geometry: bool = False) -> Image:
         else:
             stack = read_stack(_several(files), "CT")
             volume, padded = assemble(stack)
-            frame, problems, source = stack.frame, stack.problems, "DICOM"
+            frame, problems, source = stack.frame, (*stack.problems, *_no_frame(stack)), "DICOM"
         low, high = float(volume.array.min()), float(volume.array.max())
         audit = {"source": source, **grid_facts(volume), "hu_min": low, "hu_max": high, "padding_voxels": padded}
         return Image(volume, audit, frame, tuple(p.at("CT") for p in (*problems, *_hu_range(low, high))))
@@ -126,6 +126,14 @@ def _nifti_pet(path: Path, pet_units: str, uptake_min: float | None, assume_geom
     return Image(volume, audit, "", tuple(p.at("PET") for p in (*problems, *range_warning(high))))
 
 
+def _no_frame(stack: Stack) -> tuple[Problem, ...]:
+    """W-NOFRAME where a series does not say in which frame of reference it lies."""
+    if stack.frame:
+        return ()
+    return (Problem("W-NOFRAME", "the series names no frame of reference: nothing says that PET and CT fit together",
+                    where="FrameOfReferenceUID (0020,0052)", remedy="Look at the fused images"),)
+
+
 def _hu_range(low: float, high: float) -> tuple[Problem, ...]:
     """W-CTOFFSET for a CT without air, W-CTRANGE for one that spans too little."""
     if high - low < 100.0:
@@ -159,7 +167,8 @@ def read_headers(
                 problems, audit = (*problems, *scale.problems), {"suv": scale.audit}
         else:
             stack = read_stack(_several(files), "PT" if role == "PET" else "CT", pixels=False)
-            shape, affine, frame, problems = stack.shape, stack.affine, stack.frame, stack.problems
+            shape, affine, frame = stack.shape, stack.affine, stack.frame
+            problems = (*stack.problems, *_no_frame(stack))
             if role == "PET":
                 acquisitions = [p.acquisition for p in stack.planes]
                 scale = suv_scale(_header(stack), acquisitions, units=pet_units, uptake_min=uptake_min)

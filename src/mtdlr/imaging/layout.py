@@ -18,7 +18,7 @@ from pathlib import Path
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
-from mtdlr.imaging.dicom import Instance, Series, counted, group_series, named_by, read_instances, series_of
+from mtdlr.imaging.dicom import Instance, Series, damage, group_series, named_by, read_instances, series_of
 from mtdlr.imaging.dicom_choice import Choice, answers_to, choose
 from mtdlr.imaging.nifti import is_nifti
 
@@ -264,11 +264,12 @@ def _dicom(root: Path, files: Sequence[Path], pattern: str, pseudonym_key: str |
         groups = _by_patient_id(instances, pseudonym_key)
     found = []
     for name, members in groups.items():
-        own = counted(p for path, p in bad if len(groups) == 1 or pseudonym_key or _below(root, path) == name)
+        own = [(path, p) for path, p in bad if len(groups) == 1 or pseudonym_key or _below(root, path) == name]
         series, copies = series_of(members)
         shown = _without_zip(name)
-        scan = ScanSet(shown, None, None, None, "dicom", (*own, *copies), series, pattern)
-        found.append(_chosen(scan, ()))
+        scan = _chosen(ScanSet(shown, None, None, None, "dicom", copies, series, pattern), ())
+        used = (*_paths(scan.pet), *_paths(scan.ct))
+        found.append(replace(scan, problems=(*damage(own, used), *scan.problems)))
     return _named_openly(found)
 
 

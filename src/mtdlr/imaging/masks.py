@@ -50,10 +50,10 @@ def read_mask(
             mask, problems = _nifti_mask(scan.mask, pet.volume, ct.volume, label, assume_geometry)
             source = "NIfTI"
         else:
-            source, frame = kind_of(scan.mask)
+            source, frames = kind_of(scan.mask)
             read = seg_mask if source == "SEG" else rtstruct_mask
-            mask, problems = read(scan.mask, _drawn_on(scan, pet, ct, frame).volume, scan.mask_pattern)
-            problems = (*problems, *_frame_doubt(frame, pet, ct))
+            mask, problems = read(scan.mask, _drawn_on(scan, pet, ct, frames).volume, scan.mask_pattern)
+            problems = (*problems, *_frame_doubt(frames, pet, ct))
     except ScanError as error:
         raise error.at("mask") from None
     voxels = int(np.count_nonzero(mask.array))
@@ -61,19 +61,19 @@ def read_mask(
     return mask, facts, tuple(p.at("mask") for p in (*problems, *_size_doubts(voxels)))
 
 
-def _drawn_on(scan: ScanSet, pet: Image, ct: Image, frame: str) -> Image:
+def _drawn_on(scan: ScanSet, pet: Image, ct: Image, frames: frozenset[str]) -> Image:
     """The image that contours belong to: the CT, unless they name the PET's series or its frame of reference only."""
     keys = {m: {s.key for s in scan.candidates if s.modality == m and s.files == f} for m, f in
             (("PT", scan.pet), ("CT", scan.ct))}
     refers = {k for s in scan.candidates if scan.mask in s.files for k in s.refers_to}
     named = bool(refers & keys["PT"]) and not refers & keys["CT"]
-    return pet if named or (frame and frame == pet.frame != ct.frame) else ct
+    return pet if named or (pet.frame in frames and ct.frame not in frames) else ct
 
 
-def _frame_doubt(frame: str, pet: Image, ct: Image) -> tuple[Problem, ...]:
+def _frame_doubt(frames: frozenset[str], pet: Image, ct: Image) -> tuple[Problem, ...]:
     """W-MASKFRAME for contours in a frame of reference that is neither image's."""
     known = {pet.frame, ct.frame} - {""}
-    if not frame or not known or frame in known:
+    if not frames or not known or frames & known:
         return ()
     return (Problem("W-MASKFRAME", "the contours lie in another frame of reference than PET and CT",
                     where="FrameOfReferenceUID (0020,0052)", remedy="Check that they were drawn on these images"),)

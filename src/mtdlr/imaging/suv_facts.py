@@ -30,7 +30,8 @@ class PetHeader:
         weight: (0010,1030) as it stands, kilograms by the standard; size: (0010,1020), metres; sex: (0010,0040).
         dose: (0018,1074) as it stands, becquerel by the standard; half_life_s: (0018,1075).
         nuclide: name in `HALF_LIFE_S` that (0054,0300) stands for.
-        has_radiopharmaceutical: whether (0054,0016) is there.
+        has_radiopharmaceutical: whether (0054,0016) is there; several_tracers: whether it holds several items of
+            different dose, half-life or injection time.
         philips_suv, philips_activity: (7053,1000) and (7053,1009) under Philips' own creator.
         foreign_private: whether another creator holds that block; ownerless_private: whether private tags were read
             though no creator is named, because the file is of their maker.
@@ -48,6 +49,7 @@ class PetHeader:
     half_life_s: float | None = None
     nuclide: str | None = None
     has_radiopharmaceutical: bool = True
+    several_tracers: bool = False
     philips_suv: float | None = None
     philips_activity: float | None = None
     foreign_private: bool = False
@@ -113,12 +115,17 @@ def injected_dose_bq(header: PetHeader) -> tuple[float, tuple[Problem, ...]]:
     """Injected activity in Bq, with W-DOSEMBQ where the header holds MBq.
 
     Raises:
-        ScanError: E-RADIOPHARM where the sequence is absent, E-DOSE where the number is absent or neither Bq nor MBq.
+        ScanError: E-RADIOPHARM where the sequence is absent, E-TRACERS where its items contradict one another, E-DOSE
+            where the number is absent or neither Bq nor MBq.
     """
     if not header.has_radiopharmaceutical:
         raise ScanError(Problem("E-RADIOPHARM", "the radiopharmaceutical sequence is missing",
                                 where="RadiopharmaceuticalInformationSequence (0054,0016)",
                                 remedy="Export the series again without removing it, or export it in SUVbw"))
+    if header.several_tracers:
+        raise ScanError(Problem("E-TRACERS", "several injections of different dose or time are described",
+                                where="RadiopharmaceuticalInformationSequence (0054,0016)", expected="one item",
+                                remedy="Keep the item that was imaged, or export the series in SUVbw"))
     dose = header.dose
     if dose is not None and 37.0 <= dose <= 1500.0:
         return dose * 1e6, (Problem("W-DOSEMBQ", "the injected dose was taken as MBq", where=_DOSE, found=f"{dose:g}",

@@ -108,19 +108,31 @@ def reference_time(clock: Clock, acquisitions: Sequence[Acquisition], decay_per_
                                 remedy="Export the series again without removing times"))
     candidates, problems = _same_days(candidates, started or clock.series)
     source, moment = candidates[0]
-    problems += _doubts(candidates, backs, late, decay_per_s)
+    problems += [*_blank_reference(acquisitions), *_doubts(candidates, backs, late, decay_per_s)]
     return Reference(moment, source, tuple(candidates), tuple(problems))
 
 
 def _computed_back(acquisitions: Sequence[Acquisition], decay_per_s: float) -> list[datetime]:
-    """Reference times that follow from each plane's start, duration and FrameReferenceTime."""
+    """Reference times that follow from each plane's start, duration and FrameReferenceTime.
+
+    A FrameReferenceTime of 0 would put the reference into the middle of a frame: scanners write it for "not known".
+    """
     found = []
     for a in acquisitions:
-        if a.start is not None and a.frame_reference_s is not None and a.duration_s is not None and a.duration_s > 0:
+        if a.start is not None and a.frame_reference_s and a.duration_s is not None and a.duration_s > 0:
             back_s = mean_decay_s(decay_per_s, a.duration_s) - a.frame_reference_s
             if abs(back_s) < _DAY.total_seconds():
                 found.append(a.start + timedelta(seconds=back_s))
     return found
+
+
+def _blank_reference(acquisitions: Sequence[Acquisition]) -> list[Problem]:
+    """W-FRAMEREF where planes that last some time state 0 for their reference time."""
+    blank = sum(1 for a in acquisitions if a.frame_reference_s == 0 and a.duration_s)
+    if not blank:
+        return []
+    return [Problem("W-FRAMEREF", "the frame reference time is 0 although the frame has a duration; it was not used",
+                    where="FrameReferenceTime (0054,1300)", found=f"{blank} of {len(acquisitions)} slices")]
 
 
 def _same_days(
@@ -193,6 +205,11 @@ def injection_time(clock: Clock, reference: datetime, *, uptake_min: float | Non
     """
     if uptake_min is not None:
         found = _asked(clock, reference, uptake_min)
+    elif _blank(clock, reference):
+        raise ScanError(Problem("E-NOINJECTION", "the times of injection and scan were removed: both are 00:00:00",
+                                where="RadiopharmaceuticalStartTime (0018,1072), AcquisitionTime (0008,0032)",
+                                remedy="Export the series with its times, or give the uptake time: prepare.uptake_min "
+                                "(predict: --uptake-min)"))
     elif clock.injection is not None:
         found = _dated(clock, clock.injection, reference)
     elif clock.injection_time is not None:
@@ -204,6 +221,12 @@ def injection_time(clock: Clock, reference: datetime, *, uptake_min: float | Non
                                 remedy="Add it, or give the uptake time: prepare.uptake_min (predict: --uptake-min)"))
     _check_uptake(reference - found.moment)
     return found
+
+
+def _blank(clock: Clock, reference: datetime) -> bool:
+    """Whether injection and scan both stand at midnight to the second, as after de-identification."""
+    injection = clock.injection.time() if clock.injection is not None else clock.injection_time
+    return injection == time() == reference.time()
 
 
 def _asked(clock: Clock, reference: datetime, uptake_min: float) -> Injection:
