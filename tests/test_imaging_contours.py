@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from pathlib import Path
 
 import highdicom as hd
@@ -263,7 +264,8 @@ def test_real_contours(patient: str, image: str) -> None:
 # --- SEG -------------------------------------------------------------------------------------------------------------
 
 
-def write_seg(path: Path, ct_files: list[Path], masks: dict[str, np.ndarray], *, fractional: bool = False) -> Path:
+def write_seg(path: Path, ct_files: list[Path], masks: dict[str, np.ndarray], *, fractional: bool = False,
+              kind: str = "") -> Path:  # fmt: skip
     """A SEG by highdicom, drawn on a CT."""
     images = sorted((dcmread(p) for p in ct_files), key=lambda ds: float(ds.ImagePositionPatient[2]))
     for ds in images:
@@ -275,7 +277,7 @@ def write_seg(path: Path, ct_files: list[Path], masks: dict[str, np.ndarray], *,
     pixels = np.stack(list(masks.values()), axis=-1)
     seg = hd.seg.Segmentation(
         source_images=images, pixel_array=pixels.astype(np.float32 if fractional else np.uint8),
-        segmentation_type="FRACTIONAL" if fractional else "BINARY", segment_descriptions=described,
+        segmentation_type=kind or ("FRACTIONAL" if fractional else "BINARY"), segment_descriptions=described,
         series_instance_uid=generate_uid(), series_number=9, sop_instance_uid=generate_uid(), instance_number=1,
         manufacturer="Test", manufacturer_model_name="Test", software_versions="1", device_serial_number="1",
     )  # fmt: skip
@@ -333,6 +335,118 @@ def test_broken_seg(tmp_path: Path, spoil: str) -> None:
     with pytest.raises(ScanError) as caught:
         seg_mask(path, read_ct(tuple(ct)).volume)
     assert caught.value.code == "E-SEG"
+
+
+def test_label_map(tmp_path: Path) -> None:
+    """A SEG whose pixels are segment numbers is found and read like one with a plane for each segment."""
+    ct = write_patient(tmp_path)
+    node = np.roll(blob((12, 9, 7)), 1, axis=2) & ~blob((12, 9, 7))
+    write_seg(tmp_path / "SEG" / "seg.dcm", ct, {"GTVp": blob((12, 9, 7)), "GTVn": node}, kind="LABELMAP")
+    (scan,) = discover(tmp_path, mask_pattern="GTVn")
+    np.testing.assert_array_equal(read_scan(scan).mask.array, node)
+
+
+# --- volumes of small and separate lesions ----------------------------------------------------------------------------
+
+
+CT_GRID = Volume.on_grid(np.zeros((60, 80, 80), bool), spacing_mm=(3.0, 1.0, 1.0))
+
+
+def lesion(x: float, slices: range, half: float = 10.0) -> list[np.ndarray]:
+    """Contours of a block on some slices of `CT_GRID`, 20 x 20 mm: each is 1.2 ml a slice."""
+    corners = [(-half, -half), (half, -half), (half, half), (-half, half)]
+    return [np.array([(x + 0.5 + i, 40.5 + j, 3.0 * k) for i, j in corners]) for k in slices]
+
+
+LESIONS = {
+    "one slice each, 20 apart": (lesion(30, range(5, 6)) + lesion(30, range(25, 26)), 2),
+    "one slice each, 2 apart, side by side": (lesion(20, range(5, 6)) + lesion(55, range(7, 8)), 2),
+    "three slices and one": (lesion(30, range(5, 8)) + lesion(30, range(40, 41)), 4),
+    "two stacks far apart": (lesion(30, range(5, 9)) + lesion(30, range(30, 34)), 8),
+    "every second slice": (lesion(30, range(10, 20, 2)), 10),
+    "every second slice, and a node on one": (lesion(30, range(10, 20, 2)) + lesion(30, range(50, 51)), 12),
+    "one slice alone": (lesion(30, range(5, 6)), 1),
+}
+
+
+@pytest.mark.parametrize("case", LESIONS)
+def test_volume_of_separate_lesions(case: str) -> None:
+    """Lesions drawn on few slices, apart or on every second slice, have their volume to 2 %."""
+    contours, slices = LESIONS[case]
+    volume_ml = np.count_nonzero(fill(contours, CT_GRID)) * CT_GRID.voxel_ml
+    assert volume_ml == pytest.approx(slices * 1.2, rel=0.02)
+
+
+def test_seg_without_its_empty_frames(tmp_path: Path) -> None:
+    """Two one-slice lesions with the empty frames between them left out keep their volume, whatever the header says."""
+    ct = series.write_ct(tmp_path / "ct", 12)
+    mask = np.zeros((12, 9, 7), bool)
+    mask[[1, 10], 2:6, 2:5] = True
+    path = write_seg(tmp_path / "seg.dcm", ct, {"tumour": mask})
+    grid = read_ct(tuple(ct)).volume
+    for thickness in ("3", "27", ""):
+        ds = dcmread(path)
+        measures = ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+        measures.SliceThickness = thickness
+        if "SpacingBetweenSlices" in measures:
+            measures.SpacingBetweenSlices = thickness
+        ds.save_as(path)
+        np.testing.assert_array_equal(seg_mask(path, grid)[0].array, mask)
+
+
+# --- names and odd encodings ------------------------------------------------------------------------------------------
+
+
+def test_long_contours_of_unknown_type(tmp_path: Path) -> None:
+    """Contours of more than 64 KB, which explicit files hold as UN, are read like others."""
+    turn = np.linspace(0, 2 * np.pi, 8000, endpoint=False)
+    ring = np.stack([40 + 30 * np.cos(turn), 40 + 30 * np.sin(turn), np.full(8000, 15.0)], axis=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom tells that it writes UN
+        path = write_rtstruct(tmp_path / "rs.dcm", {"GTV": lesion(30, range(5, 6)), "BODY": [ring]})
+    assert b"UN" in path.read_bytes()
+    body = rtstruct_mask(path, CT_GRID, "BODY")[0]
+    assert np.count_nonzero(body.array) == pytest.approx(np.pi * 30**2, rel=0.02)
+    assert np.count_nonzero(rtstruct_mask(path, CT_GRID, "GTV")[0].array) == 400
+
+
+def test_damage_in_a_structure_nobody_asked_for(tmp_path: Path) -> None:
+    """Broken points of another structure do not matter."""
+    path = broken_points(write_rtstruct(tmp_path / "rs.dcm", {"BODY": [square(1, 9)], "GTV": [square(4.5, 9.5)]}))
+    assert np.count_nonzero(rtstruct_mask(path, GRID, "GTV")[0].array) == 25
+
+
+@pytest.mark.parametrize(("declared", "stored"), [("GB18030", "gb18030"), ("ISO_IR 192", "utf-8"), (None, "gb18030"),
+                                                  (None, "utf-8"), ("ISO_IR 100", "gb18030")])
+def test_chinese_names(tmp_path: Path, declared: str | None, stored: str) -> None:
+    """A Chinese structure name is matched, also where its character set is missing or wrong, and shown."""
+    path = write_rtstruct(tmp_path / "rs.dcm", {"X" * 12: [square(4.5, 9.5)], "Cord": [square(1, 9)]},
+                          SpecificCharacterSet=declared)
+    name = "鼻咽肿瘤"
+    path.write_bytes(path.read_bytes().replace(b"X" * 12, name.encode(stored).ljust(12)))
+    assert np.count_nonzero(rtstruct_mask(path, GRID, "鼻咽*")[0].array) == 25
+    with pytest.raises(ScanError) as caught:
+        rtstruct_mask(path, GRID, "heart")
+    assert (name in str(caught.value)) == (declared != "ISO_IR 100")
+
+
+def test_name_that_looks_like_a_pattern(tmp_path: Path) -> None:
+    """A name that is given exactly is taken, although its brackets would be a pattern; so is one among its fellows."""
+    path = write_rtstruct(tmp_path / "rs.dcm", {"GTV [PET]": [square(4.5, 9.5)], "GTV [CT]": [square(1, 9)],
+                                                "GTV": [square(1, 3)]})
+    assert np.count_nonzero(rtstruct_mask(path, GRID, "gtv [pet]")[0].array) == 25
+    assert np.count_nonzero(rtstruct_mask(path, GRID, "GTV")[0].array) == 4
+
+
+@pytest.mark.parametrize(("name", "visible"), [
+    ("GTVp 1", True), ("Spinal cord", True), ("GTV_PET-left", True), ("Doe", False), ("GTV John", False),
+    ("JOHN DOE", False), ("GTV 004711", False), ("Person", False), ("ln level II", True)])
+def test_which_names_are_shown(tmp_path: Path, name: str, visible: bool) -> None:
+    """A structure's name is repeated if it is made of words of anatomy and planning alone."""
+    path = write_rtstruct(tmp_path / "rs.dcm", {name: [square(4.5, 9.5)], "Cord": [square(1, 9)]})
+    with pytest.raises(ScanError) as caught:
+        rtstruct_mask(path, GRID, "heart")
+    assert (name in str(caught.value)) == visible
 
 
 # --- contours of a patient -------------------------------------------------------------------------------------------

@@ -14,10 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdlr.errors import Problem, ScanError
-from mtdlr.imaging.dicom_rois import Roi, read_segments, read_structures, shown
+from mtdlr.imaging.dicom_rois import Roi, read_segments, read_structures
 from mtdlr.volume import Volume
 
 _FLAT_SLICES = 0.05
+_WIDEST_MM = 10.0  # contours further apart are separate lesions, not one lesion drawn on few slices
+_TIE = 1e-3
+_REACH = 50  # slices beyond the image in which contours can still matter
 
 
 def rtstruct_mask(path: str | Path, grid: Volume, name_pattern: str = "*") -> tuple[Volume, tuple[Problem, ...]]:
@@ -31,11 +34,17 @@ def rtstruct_mask(path: str | Path, grid: Volume, name_pattern: str = "*") -> tu
     Raises:
         ScanError: E-ROINAME (none matches, or "*" is not enough), E-RTSTRUCT, E-CONTOURPLANE, E-DICOM, E-TAG.
     """
-    chosen, problems = choose_rois(read_structures(Path(path)), name_pattern)
+    problems: list[Problem] = []
+
+    def wanted(rois: tuple[Roi, ...]) -> tuple[Roi, ...]:
+        chosen, told = choose_rois(rois, name_pattern)
+        problems.extend(told)
+        return chosen
+
     array = np.zeros(grid.shape, dtype=bool)
-    for roi in chosen:
+    for roi in read_structures(Path(path), wanted):
         array |= fill(roi.contours, grid)
-    return grid.with_array(array), problems
+    return grid.with_array(array), tuple(problems)
 
 
 def seg_mask(path: str | Path, grid: Volume, name_pattern: str = "*") -> tuple[Volume, tuple[Problem, ...]]:
@@ -43,33 +52,37 @@ def seg_mask(path: str | Path, grid: Volume, name_pattern: str = "*") -> tuple[V
 
     Args:
         path: SEG file.
-        grid: image whose voxels to test; on another grid each voxel takes its nearest neighbour.
+        grid: image whose voxels to test; on another grid each voxel takes its nearest neighbour. Frames that lie on
+            its slices are taken as slices, however many empty ones between them were left out of the file.
         name_pattern: shell pattern for SegmentLabel, case ignored.
 
     Raises:
         ScanError: E-ROINAME, E-SEG, E-DICOM, E-TAG.
     """
-    segments = read_segments(Path(path))
-    rois = tuple(Roi(s.name, "", ()) for s in segments)
+    segments = read_segments(Path(path), step_mm=grid.spacing_mm[0])
+    rois = tuple(Roi(s.name, "", (), s.shown) for s in segments)
     chosen, problems = choose_rois(rois, name_pattern)
     array = np.zeros(grid.shape, dtype=bool)
     for roi, segment in zip(rois, segments, strict=True):
-        if roi in chosen:
+        if any(roi is c for c in chosen):
             array |= on_grid(segment.mask, grid).array
     return grid.with_array(array), problems
 
 
 def choose_rois(rois: Sequence[Roi], pattern: str) -> tuple[tuple[Roi, ...], tuple[Problem, ...]]:
-    """The structures that a name pattern means, and W-ROIUNION where they are several.
+    """The structures that a name or a pattern means, and W-ROIUNION where they are several.
+
+    A structure that is called exactly so is taken alone, also where its name holds signs of a pattern: `GTV [PET]`.
 
     Raises:
         ScanError: E-ROINAME.
     """
-    hits = tuple(r for r in rois if fnmatchcase(r.name.upper(), pattern.upper()))
+    exact = tuple(r for r in rois if pattern.casefold() in _spellings(r.name))
+    hits = exact or tuple(r for r in rois if any(fnmatchcase(n, pattern.casefold()) for n in _spellings(r.name)))
     if pattern == "*" and len(hits) > 1:
         tumours = tuple(r for r in hits if r.kind == "GTV" or r.name.upper().startswith("GTV"))
         hits = tumours if len(tumours) == 1 else ()
-    names = ", ".join(shown(r.name) for r in rois)
+    names = ", ".join(r.shown for r in rois)
     if not hits:
         raise ScanError(Problem("E-ROINAME", "no structure, or more than one, answers to the name",
                                 found=names or "none", expected=f"one that matches {pattern!r}",
@@ -77,8 +90,18 @@ def choose_rois(rois: Sequence[Roi], pattern: str) -> tuple[tuple[Roi, ...], tup
     if len(hits) == 1:
         return hits, ()
     united = Problem("W-ROIUNION", "several structures match the name and were united",
-                     found=", ".join(shown(r.name) for r in hits))
+                     found=", ".join(r.shown for r in hits))
     return hits, (united,)
+
+
+def _spellings(name: str) -> set[str]:
+    """A name for comparison, also as it reads where GB18030 was declared to be Latin-1."""
+    found = {name.casefold()}
+    try:
+        found.add(name.encode("latin-1").decode("gb18030").casefold())
+    except UnicodeError:
+        pass
+    return found
 
 
 def fill(contours: Sequence[NDArray[np.float64]], grid: Volume) -> NDArray[np.bool_]:
@@ -86,7 +109,8 @@ def fill(contours: Sequence[NDArray[np.float64]], grid: Volume) -> NDArray[np.bo
 
     Args:
         contours: (n, 3) closed polygons in LPS mm, each in a plane parallel to the slices.
-        grid: image that gives the voxels. A slice takes the nearest contour plane within half the planes' spacing.
+        grid: image that gives the voxels. A contour fills the slices within half its distance to the next contour
+            plane that it overlaps; a contour that stands alone fills one slice.
 
     Raises:
         ScanError: E-CONTOURPLANE for a polygon that cuts through slices.
@@ -96,13 +120,33 @@ def fill(contours: Sequence[NDArray[np.float64]], grid: Volume) -> NDArray[np.bo
     if not planes:
         return array
     heights = np.array(sorted(planes))
-    steps = np.diff(heights)
-    reach = max(0.5, float(np.median(steps)) / 2.0 if steps.size else 0.5)
+    areas = {h: _inside(planes[float(h)], grid.shape[1:]) for h in heights if -_REACH < h < grid.shape[0] + _REACH}
+    reach = _reaches(heights, areas, widest=max(_WIDEST_MM / grid.spacing_mm[0], 1.5))
     for k in range(grid.shape[0]):
-        nearest = heights[np.argmin(np.abs(heights - k))]
-        if abs(nearest - k) <= reach + 1e-6:
-            array[k] = _inside(planes[float(nearest)], grid.shape[1:])
+        near = [h for h in areas if -reach[h] + _TIE < k - h <= reach[h] + _TIE]
+        if near:
+            array[k] = areas[min(near, key=lambda h: abs(h - k))]
     return array
+
+
+def _reaches(
+    heights: NDArray[np.float64], areas: dict[float, NDArray[np.bool_]], *, widest: float
+) -> dict[float, float]:
+    """How far above and below each plane its contours go on: half the step to the nearest plane of the same lesion.
+
+    A plane that stands alone is as thick as the thinnest of the others, or one slice.
+    """
+    found: dict[float, list[float]] = {}
+    for n, h in enumerate(heights):
+        if h not in areas:
+            continue
+        beside = [heights[m] for m in (n - 1, n + 1) if 0 <= m < len(heights) and heights[m] in areas]
+        steps = [abs(other - h) for other in beside
+                 if abs(other - h) <= 1.0 + _TIE
+                 or (abs(other - h) <= widest + _TIE and (areas[h] & areas[other]).any())]
+        found[h] = steps
+    thinnest = min((s for steps in found.values() for s in steps), default=1.0)
+    return {h: max(min(steps, default=thinnest) / 2.0, 0.5) for h, steps in found.items()}
 
 
 def _by_plane(polygons: list[NDArray[np.float64]]) -> dict[float, list[NDArray[np.float64]]]:

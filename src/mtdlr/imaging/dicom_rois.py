@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,20 +14,24 @@ from pydicom.dataset import Dataset
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
 from mtdlr.imaging.dicom import frames_referred_to
-from mtdlr.imaging.dicom_tags import first_item, items, number, numbers, parse, quiet, text, unreadable
+from mtdlr.imaging.dicom_tags import decoded, first_item, items, number, numbers, parse, quiet, text, unreadable
+from mtdlr.imaging.identity import names_of, shown
 from mtdlr.volume import Volume
 
-_HARMLESS = re.compile(r"[A-Za-z0-9 _.+/-]{1,32}")
 _MAX_SEG_VOXELS = 2**30
 
 
 @dataclass(frozen=True, eq=False)
 class Roi:
-    """One structure: its name and its closed contours, each (n, 3) LPS mm; `kind` is GTV, CTV, ORGAN ... or empty."""
+    """One structure: its name and its closed contours, each (n, 3) LPS mm; `kind` is GTV, CTV, ORGAN ... or empty.
+
+    `shown` is its name as a message may show it.
+    """
 
     name: str
     kind: str
     contours: tuple[NDArray[np.float64], ...]
+    shown: str = "(name withheld)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +40,7 @@ class Segment:
 
     name: str
     mask: Volume
-
-
-def shown(name: str) -> str:
-    """A structure's name as a message may show it: withheld where it could hold a person's name or number."""
-    tame = _HARMLESS.fullmatch(name) and not re.search(r"\d{5,}", name)
-    return name if tame else "(name withheld)"
+    shown: str = "(name withheld)"
 
 
 def kind_of(path: Path) -> tuple[str, frozenset[str]]:
@@ -55,70 +54,99 @@ def kind_of(path: Path) -> tuple[str, frozenset[str]]:
     return "", frozenset()
 
 
-def read_structures(path: Path) -> tuple[Roi, ...]:
-    """The closed planar contours of an RTSTRUCT file by structure.
+def read_structures(path: Path, choose: Callable[[tuple[Roi, ...]], Sequence[Roi]]) -> tuple[Roi, ...]:
+    """The chosen structures of an RTSTRUCT file with their closed planar contours.
+
+    Args:
+        path: RTSTRUCT file.
+        choose: is given all structures, without contours, and returns those that are wanted. Contours of the others
+            are not read, so that damage in them does not matter.
 
     Raises:
-        ScanError: E-RTSTRUCT, E-DICOM, E-TAG.
+        ScanError: E-RTSTRUCT, E-DICOM, E-TAG, and what `choose` raises.
     """
     with quiet():
         ds = _dataset(path, "RTSTRUCT")
-        named = {text(item, "ROINumber") or "": text(item, "ROIName") or ""
-                 for item in items(ds, "StructureSetROISequence")}
         kinds = {text(o, "ReferencedROINumber") or "": (text(o, "RTROIInterpretedType") or "").upper()
                  for o in items(ds, "RTROIObservationsSequence")}
-        rois = []
-        for item in items(ds, "ROIContourSequence"):
-            key = text(item, "ReferencedROINumber") or ""
-            contours = tuple(_points(c) for c in items(item, "ContourSequence") if _is_area(c))
-            rois.append(Roi(named.get(key, ""), kinds.get(key, ""), contours))
-    return tuple(rois)
+        drawn = {text(item, "ReferencedROINumber") or "": item for item in items(ds, "ROIContourSequence")}
+        numbers = [text(item, "ROINumber") or "" for item in items(ds, "StructureSetROISequence")]
+        people = names_of(ds)
+        rois = {n: _structure(decoded(item, "ROIName"), kinds.get(n, ""), people)
+                for n, item in zip(numbers, items(ds, "StructureSetROISequence"), strict=True) if n in drawn}
+        wanted = choose(tuple(rois.values()))
+        return tuple(replace(roi, contours=tuple(_points(c) for c in items(drawn[n], "ContourSequence") if _is_area(c)))
+                     for n, roi in rois.items() if any(roi is w for w in wanted))
 
 
-def read_segments(path: Path) -> tuple[Segment, ...]:
-    """The segments of a binary SEG file, each on the smallest grid that holds all frames.
+def structure_names(path: Path) -> tuple[Roi, ...]:
+    """The structures of an RTSTRUCT or SEG file, without contours.
+
+    Raises:
+        ScanError: E-DICOM, E-TAG.
+    """
+    if kind_of(path)[0] == "SEG":
+        with quiet():
+            ds = _dataset(path, "SEG")
+            return tuple(_structure(decoded(s, "SegmentLabel"), "", names_of(ds))
+                         for s in items(ds, "SegmentSequence"))
+    found: list[Roi] = []
+
+    def listed(rois: tuple[Roi, ...]) -> Sequence[Roi]:
+        found.extend(rois)
+        return ()
+
+    read_structures(path, listed)
+    return tuple(found)
+
+
+def _structure(name: str, kind: str, people: frozenset[str]) -> Roi:
+    return Roi(name, kind, (), shown=shown(name, people))
+
+
+def read_segments(path: Path, *, step_mm: float | None = None) -> tuple[Segment, ...]:
+    """The segments of a SEG file (binary, fractional or label map), each on the smallest grid that holds all frames.
+
+    Args:
+        path: SEG file.
+        step_mm: slice spacing of the image it belongs to, taken where the frames' places are whole steps of it. Empty
+            frames are often left out of a file, so the frames alone do not tell the spacing.
 
     Raises:
         ScanError: E-SEG, E-DICOM, E-TAG.
     """
     with quiet():
         ds = _dataset(path, "SEG")
-        if text(ds, "SegmentationType") not in ("BINARY", "FRACTIONAL"):
-            raise _bad_seg("its type is neither BINARY nor FRACTIONAL")
-        frames = _seg_pixels(ds)
-        labels = {int(number(s, "SegmentNumber") or 0): text(s, "SegmentLabel") or ""
+        kind = text(ds, "SegmentationType")
+        if kind not in ("BINARY", "FRACTIONAL", "LABELMAP"):
+            raise _bad_seg("its type is neither BINARY, FRACTIONAL nor LABELMAP")
+        frames = _seg_pixels(ds, kind)
+        labels = {int(number(s, "SegmentNumber") or 0): decoded(s, "SegmentLabel")
                   for s in items(ds, "SegmentSequence")}
-        places = [_seg_frame(ds, f) for f in items(ds, "PerFrameFunctionalGroupsSequence")]
+        people = names_of(ds)
+        places = [_seg_frame(ds, f, labelled=kind == "LABELMAP")
+                  for f in items(ds, "PerFrameFunctionalGroupsSequence")]
     if len(places) != len(frames):
         raise _bad_seg("the number of frames does not match their description")
-    affine, depth = _seg_affine(places)
+    affine, depth = _seg_affine(places, step_mm)
     if depth * frames[0].size > _MAX_SEG_VOXELS:
         raise _bad_seg("its frames lie too far apart")
     volumes: dict[int, NDArray[np.bool_]] = defaultdict(lambda: np.zeros((depth, *frames[0].shape), dtype=bool))
     for place, frame in zip(places, frames, strict=True):
         k = round(float(np.linalg.solve(affine, [*place.position, 1.0])[0]))
-        volumes[place.segment][k] |= frame
-    return tuple(Segment(labels.get(n, ""), Volume(array, affine)) for n, array in sorted(volumes.items()))
-
-
-def segment_names(path: Path) -> tuple[Roi, ...]:
-    """The segments' labels, as structures without contours.
-
-    Raises:
-        ScanError: E-DICOM, E-TAG.
-    """
-    with quiet():
-        ds = _dataset(path, "SEG")
-        return tuple(Roi(text(s, "SegmentLabel") or "", "", ()) for s in items(ds, "SegmentSequence"))
+        for n in labels if place.segment is None else (place.segment,):
+            volumes[n][k] |= frame == n if place.segment is None else frame
+    return tuple(Segment(labels.get(n, ""), Volume(array, affine), shown(labels.get(n, ""), people))
+                 for n, array in sorted(volumes.items()) if n)
 
 
 @dataclass(frozen=True)
 class _SegFrame:
-    segment: int
+    segment: int | None
     position: tuple[float, ...]
     orientation: tuple[float, ...]
     pixel: tuple[float, ...]
-    thickness: float
+    steps: tuple[float, float]
 
 
 def _dataset(path: Path, modality: str) -> Dataset:
@@ -135,9 +163,11 @@ def _is_area(contour: Dataset) -> bool:
 
 
 def _points(contour: Dataset) -> NDArray[np.float64]:
-    """(n, 3) points of a contour."""
+    """(n, 3) points of a contour; text of more than 64 KB comes as bytes of unknown type."""
     try:
-        flat = np.array(contour.get("ContourData"), dtype=np.float64).reshape(-1)
+        element = contour.get_item(0x30060050)
+        data = None if element is None else element.value
+        flat = np.array((data or b"").split(b"\\") if isinstance(data, bytes) else data, dtype=np.float64).reshape(-1)
     except Exception:
         raise unreadable("ContourData") from None
     if flat.size < 9 or flat.size % 3 or not np.isfinite(flat).all():
@@ -157,8 +187,8 @@ def _bad_seg(found: str) -> ScanError:
     return ScanError(Problem("E-SEG", "the segmentation cannot be read", found=found, remedy="Export it again"))
 
 
-def _seg_pixels(ds: Dataset) -> list[NDArray[np.bool_]]:
-    """Frames (rows, columns); fractions count from one half."""
+def _seg_pixels(ds: Dataset, kind: str) -> list[NDArray]:
+    """Frames (rows, columns), bool, of which fractions count from one half; segment numbers in a label map."""
     try:
         pixels = np.asarray(ds.pixel_array)
         full = float(ds.get("MaximumFractionalValue") or 1)
@@ -167,8 +197,7 @@ def _seg_pixels(ds: Dataset) -> list[NDArray[np.bool_]]:
     pixels = pixels[None] if pixels.ndim == 2 else pixels
     if pixels.ndim != 3:
         raise _bad_seg("its pixel data are not a stack of planes")
-    fractional = text(ds, "SegmentationType") == "FRACTIONAL"
-    return list(pixels >= full / 2.0 if fractional else pixels != 0)
+    return list(pixels if kind == "LABELMAP" else pixels >= full / 2.0 if kind == "FRACTIONAL" else pixels != 0)
 
 
 def _group(ds: Dataset, frame: Dataset, sequence: str) -> Dataset:
@@ -181,18 +210,20 @@ def _group(ds: Dataset, frame: Dataset, sequence: str) -> Dataset:
     return group
 
 
-def _seg_frame(ds: Dataset, frame: Dataset) -> _SegFrame:
+def _seg_frame(ds: Dataset, frame: Dataset, *, labelled: bool) -> _SegFrame:
+    """Where a frame lies and which segment it shows, None for all of a label map."""
     measures = _group(ds, frame, "PixelMeasuresSequence")
+    shows = None if labelled else number(_group(ds, frame, "SegmentIdentificationSequence"), "ReferencedSegmentNumber")
     return _SegFrame(
-        segment=int(number(_group(ds, frame, "SegmentIdentificationSequence"), "ReferencedSegmentNumber") or 0),
+        segment=None if labelled else int(shows or 0),
         position=numbers(_group(ds, frame, "PlanePositionSequence"), "ImagePositionPatient", 3),
         orientation=numbers(_group(ds, frame, "PlaneOrientationSequence"), "ImageOrientationPatient", 6),
         pixel=numbers(measures, "PixelSpacing", 2),
-        thickness=number(measures, "SpacingBetweenSlices") or number(measures, "SliceThickness") or 0.0,
+        steps=(number(measures, "SpacingBetweenSlices") or 0.0, number(measures, "SliceThickness") or 0.0),
     )
 
 
-def _seg_affine(places: list[_SegFrame]) -> tuple[NDArray[np.float64], int]:
+def _seg_affine(places: list[_SegFrame], step_mm: float | None) -> tuple[NDArray[np.float64], int]:
     """(affine, slices) of the grid that the frames lie on."""
     first = places[0]
     row, column = np.array(first.orientation[:3]), np.array(first.orientation[3:])
@@ -200,7 +231,7 @@ def _seg_affine(places: list[_SegFrame]) -> tuple[NDArray[np.float64], int]:
     if abs(np.linalg.norm(normal) - 1) > 1e-2 or any(p.orientation != first.orientation for p in places):
         raise _bad_seg("its frames are not parallel")
     heights = np.unique(np.round([float(np.dot(normal, p.position)) for p in places], 3))
-    step = float(np.diff(heights).min()) if heights.size > 1 else first.thickness
+    step = _seg_step(heights, (step_mm or 0.0, *first.steps))
     if not 1e-3 <= step <= 1e3 or min(first.pixel) <= 0:
         raise _bad_seg("its slice spacing is impossible")
     lowest = min(places, key=lambda p: float(np.dot(normal, p.position)))
@@ -208,3 +239,15 @@ def _seg_affine(places: list[_SegFrame]) -> tuple[NDArray[np.float64], int]:
     affine[:3, 0], affine[:3, 1], affine[:3, 2] = normal * step, column * first.pixel[0], row * first.pixel[1]
     affine[:3, 3] = lowest.position
     return affine, round(float(heights[-1] - heights[0]) / step) + 1
+
+
+def _seg_step(heights: NDArray[np.float64], stated: tuple[float, ...]) -> float:
+    """The slice spacing: the first stated one of which all frames lie whole steps apart, else their smallest step."""
+    apart = np.diff(heights)
+    for step in stated:
+        if step <= 0:
+            continue
+        steps = apart / step
+        if np.abs(steps - np.round(steps)).max(initial=0.0) < 0.1 and np.round(steps).min(initial=1.0) >= 1:
+            return float((heights[-1] - heights[0]) / max(np.round(steps).sum(), 1)) if apart.size else step
+    return float(apart.min()) if apart.size else max(stated)

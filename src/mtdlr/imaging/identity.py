@@ -13,6 +13,21 @@ from pydicom.dataset import Dataset
 from mtdlr.imaging.dicom_tags import decoded, secret, text
 
 _SHORTEST = 4
+# Words that structures are called by. A name is printed if all its words are among these, so that no person's is.
+_ANATOMY = frozenset("""
+    ALL AND ANTERIOR ARTERY AUTO AXILLA AXILLARY BED BLADDER BODY BONE BOOST BRACHIAL BRAIN BRAINSTEM BREAST
+    CANAL CAVITY CERVICAL CHIASM COCHLEA CONTOUR CONTOURS CORD COUCH CT CTV CTVHR CTVLR CTVN CTVP DISEASE DISTAL
+    EAR EDEMA ESOPHAGUS EXT EXTERNAL EYE FDG FINAL GLAND GLOTTIS GROSS GTV GTVLN GTVN GTVND GTVNODE GTVNX GTVP
+    GTVT HEAD HEART HIGH I II III ILIAC INFERIOR INNER INTERNAL ITV IV JAW JOINT KIDNEY KNOTEN L LARYNX LATERAL
+    LEFT LEG LENS LESION LESIONS LEVEL LINKS LIP LIVER LN LOBE LOW LT LUNG LYMPH LYMPHKNOTEN MANDIBLE MANUAL
+    MARGIN MASK MASS MEDIAL METASTASIS MR MRI MUSCLE N NASAL NASOPHARYNX ND NECK NECROSIS NERVE NODAL NODE NODES
+    NPC NRRT NX OEDEMA OF OPTIC ORAL ORBIT OROPHARYNX OUTER P PAROTID PAROTIS PART PET PHARYNX PITUITARY POST
+    POSTERIOR PRE PRIM PRIMARIUS PRIMARY PROXIMAL PTV PTVN PTVP R RAW RECHTS RECTUM REGION RIGHT RIND ROI RT
+    SARCOMA SEG SEGMENT SHELL SIDE SKIN SKULL SPINAL SPINE SPLEEN STOMACH SUBMANDIBULAR SUPERIOR SUV T TARGET
+    TEMPORAL THE THORAX THYROID TISSUE TMJ TONGUE TONSIL TUMOR TUMOUR V VESSEL VI VOLUME WITH
+    """.split())
+_CHINESE = re.compile("(肿瘤|原发灶|原发|病灶|转移灶|转移|淋巴结|鼻咽|咽后|颈部|靶区|左|右|侧|上|下|区|头|"
+                      "颈|腮腺|脑干|脊髓|勾画|阳性)+")
 _SPELLED_OUT = str.maketrans({"Ä": "AE", "Ö": "OE", "Ü": "UE", "ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "ø": "oe"})
 _PIECES = re.compile(r"[A-ZÀ-Þ]?[a-zß-ÿ]+|[A-ZÀ-Þ]+(?![a-zß-ÿ])|\d+|[^\W\d_A-Za-zÀ-ÿ]+")
 
@@ -57,3 +72,18 @@ def _plain(stated: str) -> str:
     """Letters and digits alone, in capitals without accents."""
     bare = "".join(c for c in unicodedata.normalize("NFKD", stated) if not unicodedata.combining(c))
     return "".join(c for c in bare.upper() if c.isalnum())
+
+
+def shown(name: str, people: frozenset[str]) -> str:
+    """A structure's name as a message may show it: withheld unless all its words are of anatomy or planning.
+
+    Args:
+        name: ROIName or SegmentLabel.
+        people: `names_of` the file that it stands in.
+
+    >>> shown("GTVp 1 [PET]", frozenset()), shown("GTV Doe", frozenset())
+    ('GTVp 1 [PET]', '(name withheld)')
+    """
+    words = [_plain(w) for w in re.findall(r"[^\W\d_]+|\d+", name)]
+    tame = all(w in _ANATOMY or _CHINESE.fullmatch(w) or (w.isdigit() and len(w) < 4) or len(w) == 1 for w in words)
+    return name if words and len(name) <= 64 and tame and not is_named(name, people) else "(name withheld)"

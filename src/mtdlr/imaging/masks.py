@@ -9,7 +9,7 @@ import numpy as np
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import nifti
 from mtdlr.imaging.contours import choose_rois, on_grid, rtstruct_mask, seg_mask
-from mtdlr.imaging.dicom_rois import kind_of, read_structures, segment_names
+from mtdlr.imaging.dicom_rois import kind_of, structure_names
 from mtdlr.imaging.images import Image, grid_facts
 from mtdlr.imaging.layout import ScanSet
 from mtdlr.volume import Volume
@@ -22,12 +22,11 @@ def inspect_mask(path: Path, pattern: str, *, assume_geometry: bool = False) -> 
     """Doubts about a mask's header, or about the names of its structures.
 
     Raises:
-        ScanError: E-ROINAME, and the errors of `nifti.read_header`, `read_structures` and `segment_names`.
+        ScanError: E-ROINAME, and the errors of `nifti.read_header` and `structure_names`.
     """
     if nifti.is_nifti(path):
         return nifti.read_header(path, assume_geometry=assume_geometry).problems
-    rois = read_structures(path) if kind_of(path)[0] == "RTSTRUCT" else segment_names(path)
-    return choose_rois(rois, pattern)[1]
+    return choose_rois(structure_names(path), pattern)[1]
 
 
 def read_mask(
