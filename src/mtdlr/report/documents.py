@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import zipfile
+from collections.abc import Sequence
+from datetime import datetime
 from html import escape
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mtdlr.report.tables import Table
 from mtdlr.spreadsheet import plain_cell
 
+EPOCH = datetime(2000, 1, 1)
+"""The time of writing that documents hold, so that equal documents are equal files."""
 TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "<": r"$<$", ">": r"$>$"}
 
 
@@ -25,7 +31,7 @@ def write_table(table: Table, folder: Path) -> list[Path]:
     if find_spec("openpyxl"):
         written.append(_write_excel(table, stem.with_suffix(".xlsx")))
     if find_spec("docx"):
-        written.append(_write_word(table, stem.with_suffix(".docx")))
+        written.append(write_word([table], stem.with_suffix(".docx")))
     return written
 
 
@@ -68,29 +74,102 @@ def _tex(cell: str) -> str:
 
 
 def _write_excel(table: Table, path: Path) -> Path:
+    """A sheet with a bold frozen header, cells wrapped in columns of a readable width, notes below."""
     from openpyxl import Workbook
+    from openpyxl.styles import Alignment, Border, Font, Side
+    from openpyxl.utils import get_column_letter
 
     book = Workbook()
     sheet = book.active
     sheet.title = f"Table {table.number}"
     for row in (table.header, *table.rows):
         sheet.append([plain_cell(cell) for cell in row])
+    for cell in sheet[1]:
+        cell.font, cell.border = Font(bold=True), Border(bottom=Side("thin"))
+        cell.alignment = Alignment(wrap_text=True, vertical="top")
+    sheet.freeze_panes = "B2"
+    for k in range(len(table.header)):
+        longest = max(len(row[k]) for row in (*table.rows, ("",) * len(table.header)))
+        sheet.column_dimensions[get_column_letter(k + 1)].width = min(max(longest, 10) + 2, 48)
     for note in table.footnotes:
         sheet.append([plain_cell(note)])
+        sheet.cell(sheet.max_row, 1).font = Font(italic=True, size=9)
+    book.properties.created = book.properties.modified = EPOCH
     book.save(path)
-    return path
+    return _without_times(path)
 
 
-def _write_word(table: Table, path: Path) -> Path:
+def write_word(tables: Sequence[Table], path: Path, *, heading: str = "") -> Path:
+    """All tables in one Word file, landscape, three-line tables whose header repeats on every page.
+
+    Args:
+        tables: in the order of print; one without a number has its title alone.
+        path: the .docx to write.
+        heading: printed first; nothing if empty.
+    """
     from docx import Document
+    from docx.enum.section import WD_ORIENT
+    from docx.shared import Mm, Pt
 
     document = Document()
-    document.add_paragraph(f"Table {table.number}. {table.title}")
-    grid = document.add_table(rows=0, cols=len(table.header), style="Light List")
-    for row in (table.header, *table.rows):
-        for cell, text in zip(grid.add_row().cells, row, strict=True):
-            cell.text = text
-    for note in table.footnotes:
-        document.add_paragraph(note)
+    section = document.sections[0]
+    section.orientation, section.page_width, section.page_height = WD_ORIENT.LANDSCAPE, Mm(297), Mm(210)
+    section.left_margin = section.right_margin = section.top_margin = section.bottom_margin = Mm(18)
+    document.styles["Normal"].font.name, document.styles["Normal"].font.size = "Arial", Pt(9)
+    if heading:
+        document.add_heading(heading, level=1)
+    for k, table in enumerate(tables):
+        if k:
+            document.add_page_break()
+        title = f"Table {table.number}. {table.title}" if table.number else table.title
+        document.add_paragraph().add_run(title).bold = True
+        _word_table(document, table)
+        for note in table.footnotes:
+            document.add_paragraph().add_run(note).font.size = Pt(8)
+    document.core_properties.created = document.core_properties.modified = EPOCH
     document.save(str(path))
+    return _without_times(path)
+
+
+def _word_table(document: Any, table: Table) -> None:
+    from docx.oxml import OxmlElement
+    from docx.shared import Mm, Pt
+
+    grid = document.add_table(rows=0, cols=len(table.header))
+    for number, row in enumerate((table.header, *table.rows)):
+        cells = grid.add_row().cells
+        for cell, text in zip(cells, row, strict=True):
+            paragraph = cell.paragraphs[0]
+            run = paragraph.add_run(text.strip())
+            run.font.size, run.bold = Pt(8), number == 0
+            paragraph.paragraph_format.space_after = Pt(1)
+            if text.startswith("  "):
+                paragraph.paragraph_format.left_indent = Mm(3)
+    grid.rows[0]._tr.get_or_add_trPr().append(OxmlElement("w:tblHeader"))
+    for row_number, edges in ((0, ("top", "bottom")), (len(table.rows), ("bottom",))):
+        for cell in grid.rows[row_number].cells:
+            _rule(cell, edges)
+
+
+def _rule(cell: Any, edges: Sequence[str]) -> None:
+    """Lines above or below a cell."""
+    from docx.oxml import OxmlElement
+    from docx.oxml.ns import qn
+
+    borders = OxmlElement("w:tcBorders")
+    for edge in edges:
+        line = OxmlElement(f"w:{edge}")
+        for name, value in {"val": "single", "sz": "6", "color": "000000"}.items():
+            line.set(qn(f"w:{name}"), value)
+        borders.append(line)
+    cell._tc.get_or_add_tcPr().append(borders)
+
+
+def _without_times(path: Path) -> Path:
+    """The same zip with every member dated alike, so that equal documents are equal files."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members:
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)
     return path

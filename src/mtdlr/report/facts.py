@@ -1,0 +1,249 @@
+"""What this run recorded, in sentences: the facts that fill the checklists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from mtdlr.report import facts_data as data
+from mtdlr.evaluate import MODELS, STAGE
+from mtdlr.report.checklist import Fact
+from mtdlr.report.results import Results
+from mtdlr.stats.sample_size import development_size
+from mtdlr.store import digest
+from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
+from mtdlr.versions import versions
+
+MODEL = "mtdlr"
+KEY_LENGTH = 8
+Finder = Callable[[Results], str]
+
+
+def facts_of(results: Results) -> dict[str, Fact]:
+    """Every fact of this run by name; the value is empty where the run did not do it."""
+    keys = _keys(results)
+    return {name: Fact(find(results), stage, anchor, keys[stage]) for name, (stage, anchor, find) in FACTS.items()}
+
+
+def _keys(results: Results) -> dict[str, str]:
+    """A short hash of what each stage made."""
+    folders = {"prepare": sorted(path.name for path in results.prepared.values()),
+               "train": {name: [path.name for path in paths] for name, paths in results.networks.items()},
+               "score": sorted(path.name for path in results.scored.values())}
+    sources: dict[str, Any] = {
+        "settings": results.study.model_dump(mode="json"), "cohort": results.cohort.table.to_csv(), **folders,
+        "radiomics": {name: table.shape for name, table in results.features.items()}
+        | {name: table.to_csv() for name, table in results.pet_parameters.items()},
+        "nomogram": results.models.frozen_digest, "signature": str(results.models.signatures),
+        "evaluate": results.models.digest, "report": [results.models.digest, len(results.problems)]}
+    return {stage: digest([source])[:KEY_LENGTH] for stage, source in sources.items()}
+
+
+def _network(results: Results) -> str:
+    d = results.study.deepmts
+    nets = ", ".join(f"{name} x {len(paths)}" for name, paths in results.networks.items())
+    return f"{nets}; width {d.width:g}, {d.survival_loss}, seed {results.study.score.seed}" if nets else ""
+
+
+def _training(results: Results) -> str:
+    d = results.study.deepmts
+    logs = [sum(1 for _ in (p / "log.csv").open()) - 1 for paths in results.networks.values() for p in paths
+            if (p / "log.csv").exists()]
+    return (f"at most {d.epochs} epochs of batches of {d.batch_size}, peak rate {d.learning_rate:g}; "
+            f"{min(logs)} to {max(logs)} epochs trained; loss curves shown" if logs else "")
+
+
+def _folds(results: Results) -> str:
+    s = results.study.score
+    return f"{s.folds}-fold cross-fitting, seed {s.seed}" if s.training == "out_of_fold" else ""
+
+
+def _scaling(results: Results) -> str:
+    n = {source: len(s.features) for source, s in results.models.signatures.items()}
+    scales = sum(len(s) for s in results.models.scales.values())
+    return f"z-scores with the training cohort's mean and SD: features {n}, {scales} network scales"
+
+
+def _selection(results: Results) -> str:
+    return "; ".join(f"{source}: {s.n_candidates} candidates, lasso penalty {s.penalty:.4g}, {len(s.features)} kept"
+                     for source, s in results.models.signatures.items())
+
+
+def _stability(results: Results) -> str:
+    return "; ".join(f"{source}: " + ", ".join(f"{n} {often:.0%}" for n, often in
+                                              zip(s.features, s.selected_in, strict=True))
+                     for source, s in results.models.signatures.items() if s.features)
+
+
+def _candidates(results: Results) -> str:
+    c = results.study.cohort
+    most = max((s.n_candidates for s in results.models.signatures.values()), default=0)
+    return f"{most} features by lasso, {len(c.continuous) + len(c.factors)} clinical columns" if most else ""
+
+
+def _coding(results: Results) -> str:
+    c = results.study.cohort
+    factors = [f"{n} ({', '.join(levels)})" for n, levels in c.factors.items()]
+    return "; ".join([*factors, *(f"{n} per unit" for n in c.continuous)])
+
+
+def _nomogram(results: Results) -> str:
+    cox = results.models.nomograms[MODEL].cox
+    return ", ".join(f"{n} {b:+.3f}" for n, b in zip(cox.names, cox.coef, strict=True))
+
+
+def _signature(results: Results) -> str:
+    return "; ".join(f"{source}: {len(s.features)} features" for source, s in results.models.signatures.items())
+
+
+def _cutoff(results: Results) -> str:
+    groups = results.models.evaluations[MODEL, "training"].groups
+    return "" if groups is None else f"log hazard {groups.cutoff:.3f}, Youden's index in the training cohort"
+
+
+def _epp(results: Results) -> str:
+    training = results.cohort.of("training").survival
+    cox = results.models.nomograms[MODEL].cox
+    return f"{training.n_events / len(cox.names):.1f} events per parameter of the nomogram ({len(cox.names)})"
+
+
+def _sample_size(results: Results) -> str:
+    """What the development criterion asks for with the features as candidates, and with the nomogram's parameters."""
+    training, horizon = results.cohort.of("training").survival, max(results.study.nomogram.months)
+    mean, candidates = float(training.time_months.mean()), [len(results.models.nomograms[MODEL].cox.names)]
+    candidates += [max((s.n_candidates for s in results.models.signatures.values()), default=0)]
+    if not training.n_events:
+        return ""
+    sizes = [development_size(p, rate=training.n_events / float(training.time_months.sum()), horizon=horizon,
+                              mean_follow_up=mean) for p in candidates if p]
+    told = ", ".join(f"{s.n:,} for {s.parameters:,} parameters" for s in sizes)
+    return f"{len(training)} patients; the criteria of Riley et al. ask for {told} (R2 of 15 % of the largest)"
+
+
+def _model(results: Results) -> str:
+    return f"frozen model {results.models.frozen_digest}"
+
+
+def _performance(results: Results) -> str:
+    return "; ".join(f"{SPLIT_LABELS[s].lower()} C {estimate_text(results.models.evaluations[MODEL, s].c)}"
+                     for s in results.cohort.splits)
+
+
+def _internal_performance(results: Results) -> str:
+    return _performance(results) if _folds(results) or "internal" in results.cohort.splits else ""
+
+
+def _external(results: Results) -> str:
+    if "external" not in results.cohort.splits:
+        return ""
+    e = results.models.evaluations[MODEL, "external"]
+    return f"{e.n} patients, {e.n_events} events, C {estimate_text(e.c)}"
+
+
+def _calibration(results: Results) -> str:
+    parts = [f"{SPLIT_LABELS[s].lower()} {month:g} months O/E {estimate_text(c.oe)}, slope {estimate_text(c.slope)}"
+             for s in results.cohort.splits
+             for month, c in results.models.evaluations[MODEL, s].calibration.items() if isfinite(c.oe.value)]
+    return "; ".join(parts)
+
+
+def _comparison(results: Results) -> str:
+    parts = []
+    for split in results.cohort.splits:
+        versus = results.models.evaluations[MODEL, split].concordance_vs_stage
+        if versus is not None and isfinite(versus.value):
+            parts.append(f"{SPLIT_LABELS[split].lower()} C {versus.value:+.3f} against the stage, P {p_text(versus.p)}")
+    return "; ".join(parts)
+
+
+def _simple_models(results: Results) -> str:
+    return "; ".join(f"{MODELS[STAGE]} {SPLIT_LABELS[s].lower()} C {estimate_text(e.c)}" for s in results.cohort.splits
+                     if (e := results.models.evaluations.get((STAGE, s))))
+
+
+def _measures(results: Results) -> str:
+    e = results.study.evaluate
+    return (f"Harrell's C ({e.comparison}), AUC ({e.roc}), calibration slope, O/E and curve ({e.calibration_test}), "
+            f"hazard ratio of the groups ({e.group_hr})")
+
+
+def _volume_correlation(results: Results) -> str:
+    """Rank correlation of the risk with the volume of the manual mask."""
+    pet = results.pet_parameters.get("manual", pd.DataFrame())
+    if "mtv_ml_2_5" not in pet:
+        return ""
+    pair = pd.concat([results.models.risks[MODEL], pet["mtv_ml_2_5"]], axis=1).dropna().to_numpy(float)
+    if len(pair) < 5 or (np.ptp(pair, axis=0) == 0).any():
+        return ""
+    found = spearmanr(pair[:, 0], pair[:, 1])
+    return f"rank correlation of the MTDLR risk with MTV {found.statistic:.2f} (P {p_text(float(found.pvalue))})"
+
+
+def _limits(results: Results) -> str:
+    events = {s: results.cohort.of(s).survival.n_events for s in results.cohort.splits}
+    told = [f"{n} events in the {SPLIT_LABELS[s].lower()}" for s, n in events.items() if n < 100]
+    told += [] if results.cohort.table["center"].nunique() > 1 else ["one centre"]
+    told += [] if "external" in events else ["no external cohort"]
+    return "; ".join(told)
+
+
+def _settings(results: Results) -> str:
+    default, changed = type(results.study)().model_dump(mode="json"), []
+    for section, keys in results.study.model_dump(mode="json", exclude={"run"}).items():
+        if isinstance(keys, dict):
+            changed += [f"{section}.{k}" for k, v in keys.items() if v != default[section][k]]
+    return f"preset {results.study.preset}; changed: {', '.join(changed) or 'none'}; all others default"
+
+
+def _month_text(results: Results) -> str:
+    return ", ".join(f"{m:g}" for m in results.study.nomogram.months) + " months"
+
+
+FACTS: dict[str, tuple[str, str, Finder]] = {
+    "purpose": ("settings", "summary", lambda r: ("development and evaluation" if len(r.cohort.splits) > 1 else
+                                                  "development") + f" of a model of {r.study.cohort.endpoint}"),
+    "endpoint": ("settings", "summary", lambda r: str(r.study.cohort.endpoint)),
+    "horizons": ("settings", "nomogram", _month_text), "patients": ("cohort", "flow", data.patients),
+    "centres": ("cohort", "flow", data.centres), "multicentre": ("cohort", "flow", data.multicentre),
+    "follow_up": ("cohort", "flow", data.follow_up), "censoring": ("cohort", "flow", data.censoring),
+    "left_out": ("report", "flow", data.left_out), "missing": ("cohort", "flow", data.missing),
+    "split": ("cohort", "flow", data.split), "treatments": ("cohort", "tables", data.treatments),
+    "characteristics": ("cohort", "tables", lambda r: f"Table 1: {data.patients(r)}"),
+    "differences": ("cohort", "tables", data.differences), "acquisition": ("prepare", "patients", data.acquisition),
+    "preparation": ("prepare", "settings", data.preparation), "warnings": ("report", "warnings", data.warnings),
+    "automatic": ("score", "masks", data.automatic), "mask_overlap": ("score", "masks", data.mask_overlap),
+    "blind": ("score", "masks", data.blind), "features": ("radiomics", "signatures", data.features),
+    "feature_classes": ("radiomics", "signatures", data.feature_classes),
+    "image_types": ("radiomics", "signatures", data.image_types),
+    "resampling": ("radiomics", "settings", data.resampling),
+    "discretisation": ("radiomics", "settings", data.discretisation),
+    "robustness": ("radiomics", "settings", data.robustness),
+    "feature_tables": ("radiomics", "signatures", data.feature_tables), "network": ("train", "training", _network),
+    "training": ("train", "training", _training), "folds": ("settings", "optimism", _folds),
+    "scaling": ("signature", "signatures", _scaling), "selection": ("signature", "signatures", _selection),
+    "stability": ("signature", "signatures", _stability), "candidates": ("signature", "signatures", _candidates),
+    "coding": ("settings", "settings", _coding), "nomogram": ("nomogram", "nomogram", _nomogram),
+    "signature": ("signature", "signatures", _signature), "cutoff": ("evaluate", "groups", _cutoff),
+    "events_per_parameter": ("nomogram", "summary", _epp), "sample_size": ("cohort", "summary", _sample_size),
+    "model": ("nomogram", "nomogram", _model), "calculator": ("nomogram", "nomogram", _model),
+    "performance": ("evaluate", "discrimination", _performance),
+    "internal_performance": ("evaluate", "optimism", _internal_performance),
+    "external": ("evaluate", "discrimination", _external), "calibration": ("evaluate", "optimism", _calibration),
+    "comparison": ("evaluate", "discrimination", _comparison),
+    "simple_models": ("evaluate", "discrimination", _simple_models),
+    "measures": ("settings", "discrimination", _measures),
+    "volume_correlation": ("evaluate", "masks", _volume_correlation), "limits": ("cohort", "summary", _limits),
+    "settings": ("settings", "settings", _settings),
+    "version": ("settings", "settings", lambda r: f"mtdlr {versions()['mtdlr']}"),
+    "inputs": ("settings", "nomogram", lambda r: f"PET, CT and {r.study.cohort.stage}"),
+    "explained": ("report", "explained", lambda r: f"{len(r.explained)} patients" if r.explained else ""),
+    "pipeline": ("settings", "flow", lambda r: f"{len(r.prepared)} prepared, {len(r.scored)} scored, "
+                                               f"{sum(map(len, r.networks.values()))} networks" if r.prepared else ""),
+    "lists": ("report", "checklists", lambda r: f"filled for run {r.models.digest}"),
+}
+"""Stage, section of the report and finder of each fact."""
