@@ -26,10 +26,12 @@ from mtdlr.estimate import Estimate
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.axes import by_importance
 from mtdlr.report.figures import (
+    Panel,
     calibration_figure,
     decision_figure,
     forest_figure,
     kaplan_meier_figure,
+    kaplan_meier_panels,
     nomogram_figure,
     roc_figure,
     save,
@@ -156,7 +158,7 @@ class TestNomogram:
         assert all(str(i) in printed for i in range(len(names)))
 
     def test_the_figure_has_the_journal_width(self) -> None:
-        """Single and double are 85 and 180 mm wide."""
+        """Single and double are 84 and 174 mm wide, the columns of Springer journals."""
         for width in ("single", "double"):
             inches = nomogram_figure(simple(), width=width).get_size_inches()[0]  # type: ignore[arg-type]
             assert inches * 25.4 == pytest.approx(WIDTH_MM[width])
@@ -177,7 +179,7 @@ class TestNomogram:
         zero, hundred = boxes["0"], boxes["100"]
         points = dict(zip(nomogram.axes[0].values, nomogram.axes[0].points, strict=True))["IVa"]
         lines = [line for line in figure.axes[0].lines if len(set(line.get_xdata())) == 1]
-        places = {round(float(line.get_xdata()[0]) / 180.0 * figure.bbox.width) for line in lines}
+        places = {round(float(line.get_xdata()[0]) / WIDTH_MM["double"] * figure.bbox.width) for line in lines}
         assert any(abs(place - (zero + (hundred - zero) * points / 100.0)) <= 6 for place in places)
 
 
@@ -434,3 +436,38 @@ class TestContent:
         assert "HR not estimable" in printed and "0.00" not in printed
         forest = forest_figure({"No events": Estimate(0.0, nan, nan, 0.98), "x": Estimate(2.0, 1.5, 2.7, 0.01)})
         assert "not estimable" in [text for text, _ in texts(forest)]
+
+
+class TestSurvivalPanels:
+    """Kaplan-Meier curves of models by cohorts."""
+
+    def _panels(self) -> dict[str, dict[str, Panel]]:
+        table, surv = cohort()
+        high = table.score.to_numpy() > 0.5
+        curves = {"Low risk": kaplan_meier(surv.take(~high)), "High risk": kaplan_meier(surv.take(high))}
+        full = Panel(curves, 1e-9, Estimate(3.21, 2.1, 4.9))
+        return {model: {"Training cohort": full, "Internal validation cohort": full,
+                        "External validation cohort": Panel({}) if model == "Stage" else full}
+                for model in ("MTDLR", "ManualRadio + stage", "SingleTask + stage", "Stage")}
+
+    def test_twelve_panels_fit_a_page(self) -> None:
+        """Four models in three cohorts fit a journal page, no text touches another, an empty panel says why."""
+        figure = kaplan_meier_panels(self._panels(), endpoint="PFS")
+        assert figure.get_size_inches()[1] * 25.4 <= 234.0
+        assert_printable(figure)
+        assert any("does not" in text for text, _ in texts(figure))
+
+    def test_a_curve_ends_where_few_are_at_risk(self) -> None:
+        """The drawn curve ends with five patients at risk: it does not fall to 0 with the last patient's event."""
+        surv = Survival(np.arange(1.0, 41.0), np.concatenate((np.zeros(39), [1.0])))
+        figure = kaplan_meier_figure({"All": kaplan_meier(surv)})
+        drawn = next(line for line in figure.axes[0].lines if line.get_label() == "All")
+        assert np.asarray(drawn.get_ydata()).min() == 1.0 and np.asarray(drawn.get_xdata()).max() == 36.0
+
+
+def test_the_study_model_stands_out_among_rocs() -> None:
+    """An emphasised ROC curve is solid and heavier than the others."""
+    table, surv = cohort()
+    curves = {name: roc(table.score.to_numpy() * sign, surv.event) for name, sign in (("A", 1), ("B", -1))}
+    lines = roc_figure(curves, emphasised=["B"]).axes[0].lines[1:]
+    assert [line.get_linewidth() for line in lines] == [0.9, 1.8] and lines[1].get_linestyle() == "-"

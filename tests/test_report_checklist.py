@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 from test_tables import results  # noqa: F401  (the made-up study)
 
-from mtdlr.report.documents import write_word
 from mtdlr.report.checklist import (
     Fact,
     checklist_tables,
@@ -19,6 +18,7 @@ from mtdlr.report.checklist import (
     metrics_score,
     statement_names,
 )
+from mtdlr.report.documents import write_word
 from mtdlr.report.facts import FACTS, facts_of
 from mtdlr.report.results import Results
 from mtdlr.study import Study

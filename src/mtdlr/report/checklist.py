@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Literal
 
-from mtdlr.spreadsheet import plain_cell
 from mtdlr.report.tables import Table
+from mtdlr.spreadsheet import plain_cell
 
 Status = Literal["done", "part", "not applicable", "yours"]
 SOURCES = {

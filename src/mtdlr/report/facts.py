@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from mtdlr.report import facts_data as data
 from mtdlr.evaluate import MODELS, STAGE
+from mtdlr.report import facts_data as data
 from mtdlr.report.checklist import Fact
 from mtdlr.report.results import Results
+from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
 from mtdlr.stats.sample_size import development_size
 from mtdlr.store import digest
-from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
 from mtdlr.versions import versions
 
 MODEL = "mtdlr"

@@ -10,9 +10,9 @@ from typing import Any
 from mtdlr.errors import FitError, TableError
 from mtdlr.report.masks import mask_table, overlap_rows
 from mtdlr.report.results import Results
+from mtdlr.report.tables import SPLIT_LABELS
 from mtdlr.stats.groups import standardised_difference
 from mtdlr.stats.kaplan_meier import median_follow_up
-from mtdlr.report.tables import SPLIT_LABELS
 
 
 def patients(results: Results) -> str:

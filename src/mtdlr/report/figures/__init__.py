@@ -3,7 +3,6 @@
 from mtdlr.report.figures.curves import (
     calibration_figure,
     decision_figure,
-    kaplan_meier_figure,
     roc_figure,
     training_figure,
 )
@@ -12,13 +11,16 @@ from mtdlr.report.figures.nomogram import nomogram_figure
 from mtdlr.report.figures.page import save
 from mtdlr.report.figures.precision import precision_figure
 from mtdlr.report.figures.scans import attribution_figure, quality_figure, scan_figure
+from mtdlr.report.figures.survival_curves import Panel, kaplan_meier_figure, kaplan_meier_panels
 
 __all__ = [
+    "Panel",
     "attribution_figure",
     "calibration_figure",
     "decision_figure",
     "forest_figure",
     "kaplan_meier_figure",
+    "kaplan_meier_panels",
     "nomogram_figure",
     "precision_figure",
     "quality_figure",

@@ -1,4 +1,4 @@
-"""Curves: ROC, Kaplan-Meier with numbers at risk, calibration, decision curves, and the course of a training."""
+"""Curves: ROC, calibration, decision curves, and the course of a training."""
 
 from __future__ import annotations
 
@@ -26,32 +26,29 @@ from mtdlr.report.figures.page import (
     p_text,
     page,
     panel,
-    ratio_text,
-    sheet,
     text_width,
     wrap,
-    write,
 )
 from mtdlr.stats.calibration import Calibration
 from mtdlr.stats.decision import DecisionCurve
-from mtdlr.stats.kaplan_meier import KaplanMeier
 from mtdlr.stats.roc import Roc
 from mtdlr.stats.time_roc import TimeAuc
 
 _LEFT, _BOTTOM, _TOP, _RIGHT = 12.0, 10.5, 5.0, 2.5  # mm around a panel for its labels
-_ROW = line_height() * 1.1  # mm of a line in the table of numbers at risk
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 @drawn
 def roc_figure(
-    rocs: Mapping[str, Roc | TimeAuc] | Mapping[str, Mapping[str, Roc | TimeAuc]], *, width: Width = "single"
+    rocs: Mapping[str, Roc | TimeAuc] | Mapping[str, Mapping[str, Roc | TimeAuc]], *,
+    emphasised: Sequence[str] = (), width: Width = "single",
 ) -> Figure:
     """ROC curves in square panels; the key beneath gives each area with its interval.
 
     Args:
         rocs: curves by label, in the order of the key; or such curves by cohort, a panel each.
-        width: "single" (85 mm, one panel a row) or "double" (180 mm, two or three).
+        emphasised: labels drawn solid and heavy; the others are thin.
+        width: "single" (84 mm, one panel a row) or "double" (174 mm, two or three).
     """
     panels = {name: curves for name, curves in rocs.items() if isinstance(curves, Mapping)}
     panels = panels or {"": {label: curve for label, curve in rocs.items() if not isinstance(curve, Mapping)}}
@@ -67,47 +64,9 @@ def roc_figure(
     for i, (name, curves) in enumerate(panels.items()):
         foot = (down - 1 - i // across) * high + _BOTTOM + key
         axes = panel(figure, i % across * pitch + _LEFT, foot, side, side)
-        _draw_rocs(axes, curves, keys[name], side)
+        _draw_rocs(axes, curves, keys[name], side, emphasised)
         if len(panels) > 1:
             _panel_letter(axes, i, side, side, name)
-    return figure
-
-
-@drawn
-def kaplan_meier_figure(
-    groups: Mapping[str, KaplanMeier], *, p: float | None = None, hazard_ratio: Estimate | None = None,
-    endpoint: str = "survival", width: Width = "single",
-) -> Figure:
-    """Kaplan-Meier curves with their intervals and censoring marks; the numbers at risk stand beneath.
-
-    Args:
-        groups: by label, in the order of the key.
-        p: of the log-rank test, printed in the figure.
-        hazard_ratio: of the groups, printed in the figure.
-        endpoint: what survival means, such as "PFS".
-        width: "single" (85 mm) or "double" (180 mm).
-    """
-    last = max(float(curve.time[-1]) for curve in groups.values())
-    step = next(step for step in (1, 3, 6, 12, 24, 36, 60, 120, 240) if last / step <= 11)
-    months = np.arange(0.0, last + 1e-9, step)
-    names = {label: wrap(label, 0.25 * WIDTH_MM[width]) for label in groups}
-    left = max(_LEFT, max(text_width(name) for name in names.values()) + 5.0)
-    table = _ROW * (1 + sum(1 + name.count("\n") for name in names.values())) + 2.0
-    height = 52.0 if width == "single" else 75.0
-    figure = page(width, _RIGHT + height + _BOTTOM + table)
-    axes = panel(figure, left, _BOTTOM + table, WIDTH_MM[width] - left - _RIGHT - 1.5, height)
-    for i, (label, curve) in enumerate(groups.items()):
-        _draw_survival(axes, curve, label, i)
-    axes.set(xlim=(0, last * 1.01), ylim=(0, 1.02), xlabel="Months", ylabel=_capital(f"{endpoint} probability"))
-    axes.set_xticks(months)
-    _even_ticks(axes, x=False)
-    low = min(float(np.interp(last / 3.0, curve.time, curve.survival)) for curve in groups.values())
-    facts = [f"HR {ratio_text(hazard_ratio)}"] if hazard_ratio else []
-    facts += [f"Log-rank {p_text(p)}"] if p is not None else []
-    key = axes.legend(loc="lower left" if low > 0.42 else "upper right", title="\n".join(facts) or None,
-                      borderaxespad=0.6, alignment="left", title_fontsize=SMALL)
-    key.set_zorder(6)
-    _numbers_at_risk(figure, axes, {names[label]: curve for label, curve in groups.items()}, months)
     return figure
 
 
@@ -117,7 +76,7 @@ def calibration_figure(
     predicted: Mapping[float, ArrayLike] | None = None, endpoint: str = "survival", width: Width = "double",
 ) -> Figure:
     """Predicted against observed survival, a panel per month: groups with their intervals, the smoothed curve, and
-    the slope, O/E and GND test in the corner.
+    the slope, O/E and GND test above the panel.
 
     Args:
         calibrations: by month; of one cohort, or of several by label.
@@ -128,7 +87,8 @@ def calibration_figure(
     per_row = 1 if width == "single" else min(max(len(calibrations), 2), 3)
     side = WIDTH_MM[width] / per_row - _LEFT - _RIGHT
     rows = -(-len(calibrations) // per_row)
-    top = _TOP if len(calibrations) > 1 else _RIGHT
+    noted = any(not isinstance(shown, Mapping) for shown in calibrations.values())
+    top = 4.0 * line_height() * 1.15 + 2.5 if noted else _TOP if len(calibrations) > 1 else _RIGHT
     pitch = side + _BOTTOM + top
     figure = page(width, rows * pitch)
     for i, (month, shown) in enumerate(calibrations.items()):
@@ -153,7 +113,7 @@ def decision_figure(curves: Mapping[str, DecisionCurve], *, width: Width = "sing
 
     Args:
         curves: by label, of one month and one cohort.
-        width: "single" (85 mm) or "double" (180 mm).
+        width: "single" (84 mm) or "double" (174 mm).
     """
     height = 55.0 if width == "single" else 75.0
     figure = page(width, _RIGHT + height + _BOTTOM)
@@ -215,11 +175,15 @@ def _auc_key(curves: Mapping[str, Roc | TimeAuc], pitch: float) -> list[str]:
             for label, area in entries]
 
 
-def _draw_rocs(axes: Axes, curves: Mapping[str, Roc | TimeAuc], entries: Sequence[str], side: float) -> None:
+def _draw_rocs(
+    axes: Axes, curves: Mapping[str, Roc | TimeAuc], entries: Sequence[str], side: float, bold: Sequence[str]
+) -> None:
     """The curves of one panel and, below it, its key."""
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.6, ls=(0, (4, 3)), zorder=1)
-    lines = [axes.plot(1.0 - curve.specificity, curve.sensitivity, color=_color(i), ls=_dash(i), zorder=3,
-                       clip_on=False)[0] for i, curve in enumerate(curves.values())]
+    lines = []
+    for i, (label, curve) in enumerate(curves.items()):
+        style: Any = {"ls": "-", "lw": 1.8, "zorder": 4} if label in bold else {"ls": _dash(i), "lw": 0.9, "zorder": 3}
+        lines += axes.plot(1.0 - curve.specificity, curve.sensitivity, color=_color(i), clip_on=False, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="1 \N{MINUS SIGN} specificity", ylabel="Sensitivity")
     _even_ticks(axes)
     axes.legend(lines, entries, loc="upper left", bbox_to_anchor=(-8.0 / side, -(_BOTTOM - 1.0) / side),
@@ -231,37 +195,6 @@ def _panel_letter(axes: Axes, i: int, across: float, up: float, title: str = "")
     place: dict[str, Any] = {"transform": axes.transAxes, "va": "baseline"}
     axes.text(-(_LEFT - 1.5) / across, 1.0 + 1.8 / up, "abcdefghijkl"[i], weight="bold", fontsize=NORMAL + 1.5, **place)
     axes.text(0.0, 1.0 + 1.8 / up, title, **place)
-
-
-def _draw_survival(axes: Axes, curve: KaplanMeier, label: str, i: int) -> None:
-    """One Kaplan-Meier curve with its band and its censoring marks."""
-    time, survival = np.append(0.0, curve.time), np.append(1.0, curve.survival)
-    low, high = (np.append(1.0, limit) for limit in (curve.low, curve.high))
-    axes.fill_between(time, low, high, step="post", color=_color(i), alpha=0.16, lw=0, zorder=1)
-    axes.plot(time, survival, drawstyle="steps-post", color=_color(i), ls=_dash(i), label=label, zorder=3)
-    leaving = curve.at_risk - np.append(curve.at_risk[1:], 0) - curve.events
-    axes.plot(curve.time[leaving > 0], curve.survival[leaving > 0], ls="none", marker="|", ms=3.2, mew=0.5,
-              color=_color(i), zorder=3)
-
-
-def _numbers_at_risk(
-    figure: Figure, axes: Axes, groups: Mapping[str, KaplanMeier], months: NDArray[np.float64]
-) -> None:
-    """The table beneath the curves; its columns stand under the ticks."""
-    page_width, page_height = (float(inches) * 25.4 for inches in figure.get_size_inches())
-    box = axes.get_position()
-    left, right = box.x0 * page_width, box.x1 * page_width
-    y = box.y0 * page_height - _BOTTOM - _ROW / 2.0
-    paper = sheet(figure)
-    write(paper, 1.5, y, "Number at risk", SMALL, weight="bold")
-    last = axes.get_xlim()[1]
-    y -= _ROW / 2.0
-    for i, (label, curve) in enumerate(groups.items()):
-        height = _ROW * (1 + label.count("\n"))
-        y -= height
-        write(paper, 1.5, y + height / 2.0, label, SMALL, color=_color(i))
-        for month, count in zip(months, curve.number_at_risk(months), strict=True):
-            write(paper, left + (right - left) * month / last, y + height / 2.0, str(count), SMALL, ha="center")
 
 
 def _histogram(axes: Axes, predicted: NDArray[np.float64]) -> None:
@@ -289,8 +222,8 @@ def _draw_calibrations(axes: Axes, cohorts: Mapping[str, Calibration]) -> None:
                           color=color, mec="white", mew=0.3, elinewidth=0.6, capsize=1.2, capthick=0.6, zorder=4,
                           clip_on=False)
     if "" in cohorts:
-        axes.text(0.03, 0.98, _note("", cohorts[""]), transform=axes.transAxes, va="top", fontsize=SMALL, zorder=6,
-                  bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0})
+        note = _note("", cohorts[""])
+        axes.text(0.0, 1.0 + 0.02, note, transform=axes.transAxes, va="bottom", fontsize=SMALL, linespacing=1.15)
     else:
         axes.legend(loc="lower right", borderaxespad=0.6)  # curves run from the lower left to the upper right
 

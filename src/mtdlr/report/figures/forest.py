@@ -43,7 +43,7 @@ def forest_figure(hazard_ratios: Mapping[str, Estimate], *, width: Width = "doub
     Args:
         hazard_ratios: by label, from top to bottom. An Estimate(1.0) without an interval is a reference level; one
             whose value is nan is a heading, or a ratio that could not be estimated when it has a p value.
-        width: "single" (85 mm) or "double" (180 mm).
+        width: "single" (84 mm) or "double" (174 mm).
     """
     rows = list(hazard_ratios.items())
     texts = [_row_text(estimate) for _, estimate in rows]

@@ -120,7 +120,7 @@ def nomogram_figure(
         nomogram: what to draw.
         patient: a row; its values, points and survival are drawn in and listed at the right.
         cohort: a table; the distribution of its patients is drawn over each axis.
-        width: "single" (85 mm) or "double" (180 mm).
+        width: "single" (84 mm) or "double" (174 mm).
     """
     columns = _columns(nomogram, width, patient is not None)
     upper = [_points_row(columns, patient is not None),

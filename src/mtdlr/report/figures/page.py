@@ -26,7 +26,7 @@ Width = Literal["single", "double"]
 P = ParamSpec("P")
 
 MM = 1.0 / 25.4
-WIDTH_MM = {"single": 85.0, "double": 180.0}
+WIDTH_MM = {"single": 84.0, "double": 174.0}
 SMALL, NORMAL = 6.5, 7.5  # points
 # Okabe and Ito (2008): told apart with every kind of colour blindness, and in grey by their order.
 BLUE, VERMILLION, GREEN, ORANGE, SKY, PURPLE, BLACK, YELLOW = (

@@ -34,7 +34,7 @@ def precision_figure(size: ValidationSize, *, width: Width = "single") -> Figure
 
     Args:
         size: what `validation_size` found.
-        width: "single" (85 mm) or "double" (180 mm).
+        width: "single" (84 mm) or "double" (174 mm).
     """
     full = WIDTH_MM[width]
     figure = page(width, 62.0)

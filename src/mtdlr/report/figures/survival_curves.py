@@ -1,0 +1,198 @@
+"""Kaplan-Meier curves with numbers at risk: one comparison, or models by cohorts on one page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mtdlr.estimate import Estimate
+from mtdlr.report.figures.page import (
+    CYCLE,
+    DASHES,
+    GREY,
+    NORMAL,
+    SMALL,
+    WIDTH_MM,
+    Width,
+    drawn,
+    line_height,
+    p_text,
+    page,
+    panel,
+    ratio_text,
+    sheet,
+    text_width,
+    wrap,
+    write,
+)
+from mtdlr.stats.kaplan_meier import KaplanMeier
+
+_LEFT, _BOTTOM, _RIGHT = 12.0, 10.5, 2.5  # mm around a panel for its labels
+_ROW = line_height() * 1.1  # mm of a line in the table of numbers at risk
+_FEWEST = 5  # patients at risk below which a curve is not drawn any more: its steps are single patients
+_PANEL_HEIGHT, _PANEL_TITLE = 30.5, 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One comparison on a page of many: curves by label, log-rank P and hazard ratio; no curves where none exist."""
+
+    groups: Mapping[str, KaplanMeier]
+    p: float | None = None
+    hazard_ratio: Estimate | None = None
+
+
+@drawn
+def kaplan_meier_figure(
+    groups: Mapping[str, KaplanMeier], *, p: float | None = None, hazard_ratio: Estimate | None = None,
+    endpoint: str = "survival", width: Width = "single",
+) -> Figure:
+    """Kaplan-Meier curves with their intervals and censoring marks; the numbers at risk stand beneath.
+
+    A curve ends where fewer than five patients are at risk (half of them in groups under ten).
+
+    Args:
+        groups: by label, in the order of the key.
+        p: of the log-rank test, printed in the figure.
+        hazard_ratio: of the groups, printed in the figure.
+        endpoint: what survival means, such as "PFS".
+        width: "single" (84 mm) or "double" (174 mm).
+    """
+    last = max(float(curve.time[-1]) for curve in groups.values())
+    months = _ticks(last, 11)
+    names = {label: wrap(label, 0.25 * WIDTH_MM[width]) for label in groups}
+    left = max(_LEFT, max(text_width(name) for name in names.values()) + 5.0)
+    table = _ROW * (1 + sum(1 + name.count("\n") for name in names.values())) + 2.0
+    height = 52.0 if width == "single" else 75.0
+    figure = page(width, _RIGHT + height + _BOTTOM + table)
+    axes = panel(figure, left, _BOTTOM + table, WIDTH_MM[width] - left - _RIGHT - 1.5, height)
+    for i, (label, curve) in enumerate(groups.items()):
+        _draw_survival(axes, curve, label, i)
+    axes.set(xlim=(0, last * 1.01), ylim=(0, 1.02), xlabel="Months", ylabel=_axis_name(endpoint))
+    axes.set_xticks(months)
+    axes.set_yticks([i / 5 for i in range(6)])
+    low = min(float(np.interp(last / 3.0, curve.time, curve.survival)) for curve in groups.values())
+    facts = "\n".join(_facts(p, hazard_ratio)) or None
+    key = axes.legend(loc="lower left" if low > 0.42 else "upper right", title=facts, borderaxespad=0.6,
+                      alignment="left", title_fontsize=SMALL)
+    key.set_zorder(6)
+    _numbers_at_risk(figure, axes, {names[label]: curve for label, curve in groups.items()}, months)
+    return figure
+
+
+@drawn
+def kaplan_meier_panels(
+    panels: Mapping[str, Mapping[str, Panel]], *, endpoint: str = "survival", width: Width = "double"
+) -> Figure:
+    """Kaplan-Meier curves of models (rows) in cohorts (columns) on one page, as the paper's Figure 4.
+
+    Args:
+        panels: by model, then by cohort; a panel without curves holds a sentence instead.
+        endpoint: what survival means, such as "PFS".
+        width: "single" (one cohort a row) or "double".
+    """
+    cohorts = list(dict.fromkeys(name for row in panels.values() for name in row))
+    last = max((float(c.time[-1]) for row in panels.values() for each in row.values() for c in each.groups.values()),
+               default=60.0)
+    labels = {label for row in panels.values() for each in row.values() for label in each.groups} or {""}
+    left = max(_LEFT, max(text_width(label) for label in labels) + 3.5)
+    table = _ROW * (1 + max(len(each.groups) for row in panels.values() for each in row.values())) + 1.0
+    pitch, high = WIDTH_MM[width] / len(cohorts), _PANEL_TITLE + _PANEL_HEIGHT + _BOTTOM + table + 2.0
+    figure = page(width, high * len(panels))
+    months = _ticks(last, 6)
+    for row, (model, by_cohort) in enumerate(panels.items()):
+        foot = (len(panels) - 1 - row) * high + _BOTTOM + table + 2.0
+        for column, cohort in enumerate(cohorts):
+            axes = panel(figure, column * pitch + left, foot, pitch - left - _RIGHT, _PANEL_HEIGHT)
+            letter = "abcdefghijklmnopqrstuvwxyz"[(row * len(cohorts) + column) % 26]
+            _title(axes, letter, f"{model}, {cohort.lower()}", pitch - left - _RIGHT, left)
+            _draw_panel(figure, axes, by_cohort.get(cohort, Panel({})), months, last)
+            if column == 0:
+                axes.set_ylabel(_axis_name(endpoint))
+    return figure
+
+
+def _draw_panel(figure: Figure, axes: Axes, shown: Panel, months: NDArray[np.float64], last: float) -> None:
+    """One comparison of a page, with its facts in a corner and its numbers beneath."""
+    axes.set(xlim=(0, last * 1.01), ylim=(0, 1.02), xlabel="Months")
+    axes.set_xticks(months)
+    axes.set_yticks([i / 5 for i in range(6)])
+    if not shown.groups:
+        axes.text(0.5, 0.5, "The cut-off does not\nsplit this cohort.", transform=axes.transAxes, ha="center",
+                  va="center", fontsize=SMALL, color=GREY)
+        return
+    for i, (label, curve) in enumerate(shown.groups.items()):
+        _draw_survival(axes, curve, label, i)
+    axes.text(0.03, 0.04, "\n".join(_facts(shown.p, shown.hazard_ratio)), transform=axes.transAxes, va="bottom",
+              fontsize=SMALL, zorder=6, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8})
+    _numbers_at_risk(figure, axes, shown.groups, months)
+
+
+def _title(axes: Axes, letter: str, title: str, across: float, left: float) -> None:
+    """The letter of a panel at its upper left, and what it shows."""
+    up = 1.0 + 1.5 / _PANEL_HEIGHT
+    axes.text(-(left - 1.5) / across, up, letter, transform=axes.transAxes, weight="bold", fontsize=NORMAL + 1.0)
+    axes.text(0.0, up, wrap(title, across), transform=axes.transAxes, fontsize=SMALL)
+
+
+def _facts(p: float | None, hazard_ratio: Estimate | None) -> list[str]:
+    """Hazard ratio and log-rank P, as far as they are known."""
+    facts = [f"HR {ratio_text(hazard_ratio)}"] if hazard_ratio else []
+    return facts + ([f"Log-rank {p_text(p)}"] if p is not None else [])
+
+
+def _ticks(last: float, most: int) -> NDArray[np.float64]:
+    """Months from 0 to the last at a round step, `most` steps at most."""
+    step = next(step for step in (1, 3, 6, 12, 24, 36, 60, 120, 240, 480) if last / step <= most)
+    return np.arange(0.0, last + 1e-9, step)
+
+
+def _axis_name(endpoint: str) -> str:
+    return f"{endpoint[0].upper()}{endpoint[1:]} probability"
+
+
+def _draw_survival(axes: Axes, curve: KaplanMeier, label: str, i: int) -> None:
+    """One Kaplan-Meier curve with its band and its censoring marks."""
+    shown = curve.at_risk >= min(_FEWEST, (int(curve.at_risk[0]) + 1) // 2)
+    time, survival = np.append(0.0, curve.time[shown]), np.append(1.0, curve.survival[shown])
+    low, high = (np.append(1.0, limit[shown]) for limit in (curve.low, curve.high))
+    axes.fill_between(time, low, high, step="post", color=_color(i), alpha=0.16, lw=0, zorder=1)
+    axes.plot(time, survival, drawstyle="steps-post", color=_color(i), ls=_dash(i), label=label, zorder=3)
+    leaving = curve.at_risk - np.append(curve.at_risk[1:], 0) - curve.events
+    marked = shown & (leaving > 0)
+    axes.plot(curve.time[marked], curve.survival[marked], ls="none", marker="|", ms=3.2, mew=0.5,
+              color=_color(i), zorder=3)
+
+
+def _numbers_at_risk(
+    figure: Figure, axes: Axes, groups: Mapping[str, KaplanMeier], months: NDArray[np.float64]
+) -> None:
+    """The table beneath the curves; its columns stand under the ticks."""
+    page_width, page_height = (float(inches) * 25.4 for inches in figure.get_size_inches())
+    box = axes.get_position()
+    left, right = box.x0 * page_width, box.x1 * page_width
+    y = box.y0 * page_height - _BOTTOM - _ROW / 2.0
+    paper = sheet(figure)
+    edge = left - max(text_width(label) for label in groups) - 3.0 if len(figure.axes) > 1 else 1.5
+    write(paper, edge, y, "Number at risk", SMALL, weight="bold")
+    last = axes.get_xlim()[1]
+    y -= _ROW / 2.0
+    for i, (label, curve) in enumerate(groups.items()):
+        height = _ROW * (1 + label.count("\n"))
+        y -= height
+        write(paper, edge, y + height / 2.0, label, SMALL, color=_color(i))
+        for month, count in zip(months, curve.number_at_risk(months), strict=True):
+            write(paper, left + (right - left) * month / last, y + height / 2.0, str(count), SMALL, ha="center")
+
+
+def _color(i: int) -> str:
+    return CYCLE[i % len(CYCLE)]
+
+
+def _dash(i: int) -> object:
+    return DASHES[(i + i // len(CYCLE)) % len(DASHES)]
