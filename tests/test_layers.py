@@ -14,7 +14,7 @@ ROWS = [
     {"study", "store", "workers"},
     {"imaging", "nets", "texture", "stats"},
     {"cohort", "prepare", "prepared", "train", "infer", "explain", "radiomics", "signature", "nomogram", "model",
-     "associate", "evaluate", "rivals"},
+     "associate", "evaluate", "appraise", "rivals"},
     {"report", "bundle", "predict"},
     {"jobs", "pipeline"},
     {"cli", "synthetic", "__main__", "__init__"},
