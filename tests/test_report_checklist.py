@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from test_tables import results  # noqa: F401  (the made-up study)
 
+from mtdlr.errors import StudyError
 from mtdlr.report.checklist import (
     Fact,
     checklist_tables,
@@ -22,6 +23,7 @@ from mtdlr.report.documents import write_word
 from mtdlr.report.facts import FACTS, facts_of
 from mtdlr.report.results import Results
 from mtdlr.study import Study
+from mtdlr.study.sections import STATEMENTS
 
 ALL = {name: Fact(f"value of {name}", "stage", "anchor", "0000") for name in fact_names()}
 
@@ -70,6 +72,15 @@ def test_a_statement_completes_what_people_know() -> None:
     assert status("17", ALL, {}) == "yours" and status("17", ALL, {"ethics": "Approved, 2020-1."}) == "done"
     assert status("6c", ALL, {}) == "part" and status("6c", ALL, {"treatment": "IMRT."}) == "done"
     assert status("6c", {}, {"treatment": "IMRT."}) == "part" and status("17", ALL, {"ethics": " "}) == "yours"
+
+
+def test_the_study_file_takes_every_statement_and_no_other() -> None:
+    """`[report.statements]` knows the names that items have; another name is an error that lists them."""
+    assert statement_names() == STATEMENTS
+    assert Study.of({"report": {"statements": {"ethics": "Approved."}}}).report.statements["ethics"] == "Approved."
+    with pytest.raises(StudyError) as error:
+        Study.of({"report": {"statements": {"ethic": "Approved."}}})
+    assert "ethics" in str(error.value)
 
 
 def test_metrics_is_an_interval() -> None:

@@ -6,6 +6,7 @@ Beside it lies a page for every patient: patients/<id>.html.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from mtdlr.errors import Problem
 from mtdlr.evaluate import MODELS
 from mtdlr.model import IN_SAMPLE, SCORE_LABELS, nomogram_predictions
 from mtdlr.nomogram.calculator import write_calculator
-from mtdlr.report.documents import to_html, write_table
+from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.explained import explained_rows
 from mtdlr.report.masks import mask_table, overlap_rows, parameter_rows
 from mtdlr.report.patients import pages_of, write_pages
@@ -36,6 +37,7 @@ from mtdlr.report.pictures import (
     write_training,
 )
 from mtdlr.report.results import Results
+from mtdlr.report.review import review, review_numbers, review_tables, write_review
 from mtdlr.report.tables import SPLIT_LABELS, estimate_text, make_tables, p_text
 from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.concordance import concordance
@@ -73,8 +75,15 @@ def write_report(results: Results, folder: Path) -> None:
     (folder / "nomogram.json").write_text(nomogram.to_json())
     write_calculator(nomogram, folder / "calculator.html")
     results.models.scores.join(results.models.risks, rsuffix="_risk").to_csv(folder / "scores.csv")
-    (folder / "evaluation.json").write_text(json.dumps(evaluation_numbers(results), indent=1))
+    reviewed = review(results)
+    numbers = {"evaluations": evaluation_numbers(results), "review": review_numbers(reviewed)}
+    (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1))
+    shown = write_review(results, reviewed, folder)
+    everything = [*tables.values(), *review_tables(results, reviewed)]
+    write_word(everything, folder / "tables.docx", heading=results.study.report.title)
+    script = (files("mtdlr") / "report" / "templates" / "sort.js").read_text(encoding="utf-8")
     page = _template("report").render(
+        script=Markup(script), script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         title=results.study.report.title, groups=group_problems(results.problems), flow=flow(results),
         tables=[Markup(to_html(table)) for table in tables.values()],  # every cell is escaped there
         figures={name: (caption, _embedded(folder / "figures" / f"figure{name}.svg"))
@@ -88,6 +97,7 @@ def write_report(results: Results, folder: Path) -> None:
         pictures={i: _embedded(results.pictures[i] / PICTURE)
                   for i in results.cohort.some_of_each(results.study.report.thumbnails)},
         risk_maps={i: _embedded(path / ATTRIBUTION) for i, path in results.explained.items()},
+        **{k: [Markup(t) for t in v] if k in ("review_tables", "checklists") else v for k, v in shown.items()},
         settings=settings_rows(results), versions=versions(), out_of_fold=results.study.score.training == "out_of_fold")
     (folder / "report.html").write_text(page, encoding="utf-8")
 

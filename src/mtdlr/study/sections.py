@@ -206,12 +206,33 @@ class EvaluateSettings(Section):
     seed: int = setting(0, "seed of the resamples", ge=0)
 
 
+STATEMENTS = (
+    "abstract", "accrual", "background", "blinding", "clinical_imaging", "code_sharing", "conflicts", "confounders",
+    "data_overlap", "data_sharing", "data_source", "eligibility", "eligibility_flow", "ethics", "fairness", "funding",
+    "heterogeneity", "image_sharing", "imaging_interval", "implications", "inequalities", "intended_use",
+    "interpretation", "keywords", "limitations", "network_robustness", "next_steps", "objectives", "outcome",
+    "outcome_assessors", "predictor_assessors", "preselection", "previous_work", "protocol", "public_involvement",
+    "rationale", "registration", "robustness_reviewed", "segmentation_reliability", "setting", "setting_differences",
+    "single_modality", "study_nature", "title", "treatment", "use")
+"""What only the authors know of a reporting checklist; the names of `report.statements`."""
+
+
 class ReportSettings(Section):
     """What people see."""
 
     title: str = setting("MTDLR study", "title of the report")
     thumbnails: int = setting(24, "patients shown with contours in the report", ge=0)
     pages: bool = setting(True, "a page of pictures, SUV audit and geometry for every patient (0.4 s each, once)")
+    statements: dict[str, str] = setting(dict, "what only the authors know, for the reporting checklists, such as "
+                                         "ethics or funding; docs/report.md lists the names")
+
+    @model_validator(mode="after")
+    def _statements_have_names(self) -> ReportSettings:
+        unknown = sorted(set(self.statements) - set(STATEMENTS))
+        if unknown:
+            raise ValueError(f"no item of the checklists takes the statement {unknown[0]}; the names are "
+                             f"{', '.join(STATEMENTS)}")
+        return self
 
 
 class RunSettings(Section):

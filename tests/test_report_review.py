@@ -1,0 +1,116 @@
+"""The first page and the reviewer's part: what they say follows the numbers, and what cannot be computed is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_tables import results  # noqa: F401  (the made-up study)
+
+from mtdlr.appraise import Development
+from mtdlr.cohort import Cohort
+from mtdlr.errors import Problem
+from mtdlr.estimate import Estimate
+from mtdlr.report.results import Results
+from mtdlr.report.review import Review, review, review_numbers, write_review
+from mtdlr.report.summary import FEW, Judged, summary_lines
+
+
+@pytest.fixture(scope="module")
+def done(results: Results) -> Review:  # noqa: F811
+    """The review of the made-up study."""
+    return review(results)
+
+
+def _line(judged: Judged, question: str) -> tuple[str, str]:
+    found = next(line for line in summary_lines(judged) if line.question == question)
+    return found.answer, found.mark
+
+
+def _changed(done: Review, split: str, **values: object) -> Judged:
+    """The same study with other numbers of the main model in one cohort."""
+    judged, key = done.judged, (done.judged.main, split)
+    return replace(judged, evaluations={**judged.evaluations, key: replace(judged.evaluations[key], **values)})
+
+
+def test_ten_lines_say_what_the_numbers_say(done: Review) -> None:
+    """At most ten lines; the first holds the C-index outside, patients and events."""
+    lines, found = summary_lines(done.judged), done.judged.evaluations["mtdlr", "external"]
+    assert 5 < len(lines) <= 10
+    assert f"{found.c.value:.3f}" in lines[0].answer and f"{found.n_events} events" in lines[0].answer
+    assert lines[0].mark == ("good" if found.c.low > 0.5 else "bad")
+
+
+def test_a_difference_is_better_worse_or_not_shown(done: Review) -> None:
+    """The line on the stage follows the interval of the paired difference."""
+    question, key = "Better than the stage?", ("mtdlr", "external")
+    for difference, begins, mark in ((Estimate(0.1, 0.05, 0.15, 0.001), "Yes", "good"),
+                                     (Estimate(-0.1, -0.2, -0.05, 0.001), "No, worse", "bad"),
+                                     (Estimate(0.05, -0.05, 0.15, 0.3), "Not shown", "open")):
+        appraisal = replace(done.judged.appraisals[key], versus={"stage": difference})
+        judged = replace(done.judged, appraisals={**done.judged.appraisals, key: appraisal})
+        answer, found = _line(judged, question)
+        assert answer.startswith(begins) and found == mark
+
+
+def test_few_events_do_not_look_sure(done: Review) -> None:
+    """Seven events: not sure at all, and a good C-index is an open question; 886 patients with 200 events are sure."""
+    few = _changed(done, "external", n=36, n_events=7)
+    assert _line(few, "How sure is this?") == (_line(few, "How sure is this?")[0], "bad")
+    assert "Not at all: 7 events" in _line(few, "How sure is this?")[0] and FEW > 7
+    assert _line(few, "Does it work?")[1] != "good"
+    assert _line(_changed(done, "external", n=886, n_events=200), "How sure is this?")[1] == "good"
+
+
+def test_what_is_wrong_names_the_codes(done: Review) -> None:
+    """Errors and warnings of the run are named by code; without any, nothing was noticed."""
+    wrong = replace(done.judged, problems=(Problem("E-SUV", "x"), Problem("W-ROI", "y")))
+    assert "E-SUV" in _line(wrong, "What is wrong?")[0] and "W-ROI" in _line(wrong, "What is wrong?")[0]
+    assert _line(replace(done.judged, problems=()), "What is wrong?")[1] == "good"
+
+
+def test_a_cohort_without_events_is_judged_elsewhere(done: Review) -> None:
+    """FAULTS 92: without an event outside, the training cohort is judged and said to be it; without any, one line."""
+    none = {key: replace(e, n_events=0, concordance_vs_stage=None) if key[1] == "external" else e
+            for key, e in done.judged.evaluations.items()}
+    assert "in the training cohort, the only one with events" in summary_lines(
+        replace(done.judged, evaluations=none))[0].answer
+    nobody = {key: replace(e, n_events=0) for key, e in none.items()}
+    assert [line.question for line in summary_lines(replace(done.judged, evaluations=nobody))] == [
+        "Does it work?", "What is wrong?"]
+
+
+def test_every_number_is_in_the_json(results: Results, done: Review) -> None:  # noqa: F811
+    """The numbers are plain JSON and those of the appraisal; nan is null."""
+    numbers = json.loads(json.dumps(review_numbers(done), allow_nan=False))
+    own = next(a for a in numbers["appraisals"] if (a["model"], a["cohort"]) == ("mtdlr", "external"))
+    assert own["uno_c"]["value"] == done.judged.appraisals["mtdlr", "external"].uno.value
+    assert own["c_versus"]["stage"]["p"] == done.judged.appraisals["mtdlr", "external"].versus["stage"].p
+    assert isinstance(done.development, Development) and numbers["development"]["n"] == 100
+    assert set(own["brier"]) == {"12", "24"}
+
+
+def test_the_page_gets_figures_tables_and_lists(results: Results, done: Review, tmp_path: Path) -> None:  # noqa: F811
+    """Figures have captions for those who do not see them, tables are written, checklists filled."""
+    shown = write_review(results, done, tmp_path)
+    assert {"_summary", "4", "5", "6", "7"} == set(shown["review_figures"])
+    assert all(len(caption) > 30 and data.startswith("data:image/svg") for caption, data in
+               shown["review_figures"].values())
+    assert (tmp_path / "figures" / "figure4.pdf").exists() and (tmp_path / "tables" / "table5.csv").exists()
+    assert len((tmp_path / "checklists.csv").read_text().splitlines()) == 141
+    assert shown["metrics"].certain > 20 and shown["checklist_counts"]["CLEAR"]["done"] > 10
+
+
+def test_a_hopeless_study_is_still_reviewed(results: Results, tmp_path: Path) -> None:  # noqa: F811
+    """No event outside and one patient inside: the review is written, and holds no made-up number."""
+    table = results.cohort.table.copy()
+    table.loc[table["split"] == "external", "event"] = False
+    found = review(replace(results, cohort=Cohort(table, {})))
+    assert {split for _, split in found.judged.appraisals} == {"training"}
+    assert not any(isfinite(s.c.value) for s in found.subgroups if s.split == "external")
+    shown = write_review(replace(results, cohort=Cohort(table, {})), found, tmp_path)
+    assert shown["summary"] and np.isfinite(shown["metrics"].certain)
