@@ -16,6 +16,7 @@ from mtdlr.appraise import Appraisal, Development, Subgroup, appraise, develop, 
 from mtdlr.cohort.clinical import label_of
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import MODELS, STAGE, Evaluation
+from mtdlr.model import SCORE_LABELS
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.facts import facts_of
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 PANELS = ("mtdlr", "manual_radio_stage", "single_task_stage", "stage")
 """The models of Figure 4."""
+STAGE_GROUPS = {"Low risk": "Lower stage", "High risk": "Higher stage"}
 Cells = tuple[str, ...]
 
 
@@ -186,8 +188,11 @@ def _panels(done: Review, splits: list[str]) -> dict[str, dict[str, Panel]]:
         for split in splits:
             found = done.judged.evaluations.get((model, split))
             groups = found.groups if found else None
+            curves = groups.curves if groups else {}
+            if model == done.judged.reference:  # no risk is predicted: these are the stages on either side
+                curves = {STAGE_GROUPS.get(label, label): curve for label, curve in curves.items()}
             panels.setdefault(done.judged.labels[model], {})[SPLIT_LABELS[split]] = (
-                Panel(groups.curves, groups.log_rank.p, groups.hazard_ratio) if groups else Panel({}))
+                Panel(curves, groups.log_rank.p, groups.hazard_ratio) if groups else Panel({}))
     return panels
 
 
@@ -202,9 +207,9 @@ def _benefit_figures(results: Results, done: Review, place: str) -> dict[str, tu
     everybody = net_benefit([0.0] * len(surv), surv, month, appraisal.benefit[month].thresholds)
     others = {done.judged.labels[m]: a.benefit[month] for (m, s), a in done.judged.appraisals.items()
               if s == place and m != done.judged.main and month in a.benefit}
-    over = {"treat all": appraisal.over_all[month]}
+    over = {"Less treat all": appraisal.over_all[month]}
     if month in appraisal.over_reference:
-        over[done.judged.labels["manual_radio_stage"]] = appraisal.over_reference[month]
+        over[f"Less {done.judged.labels['manual_radio_stage']}"] = appraisal.over_reference[month]
     return {"6": (f"Decision curves at {month:g} months, {SPLIT_LABELS[place].lower()}: net benefit, and how much more "
                   f"{name} has, with 95 % intervals.",
                   benefit_figure({name: appraisal.benefit[month], **others, "Treat all": everybody}, over))}
@@ -216,7 +221,13 @@ def _trend_figures(done: Review) -> dict[str, tuple[str, Figure]]:
         return {}
     return {"7": ("Effects over time (scaled Schoenfeld residuals with a smooth curve and its band) of the nomogram's "
                   "variables in the training cohort; a level curve is a proportional hazard.",
-                  trend_figure({label_of(name): trend for name, trend in trends.items()}))}
+                  trend_figure({_variable(name): trend for name, trend in trends.items()}))}
+
+
+def _variable(name: str) -> str:
+    """A column of the model as printed: `tnm=IVa` is "Tnm IVa"."""
+    column, _, level = name.partition("=")
+    return SCORE_LABELS.get(column, f"{label_of(column)} {level}".strip())
 
 
 def _appraisal_table(done: Review) -> Table:
@@ -260,7 +271,7 @@ def _hazard_table(done: Review) -> Table:
     d = done.development
     if d is None:
         return Table(7, "", ("",), ())
-    rows = [(f"Proportional hazards: {label_of(name) if name != 'GLOBAL' else 'all together'}",
+    rows = [(f"Proportional hazards: {_variable(name) if name != 'GLOBAL' else 'all together'}",
              f"chi-square {t.statistic:.2f}, df {t.df:g}", f"P {p_text(t.p)}") for name, t in d.proportional.items()]
     if d.corrected:
         c, slope = d.corrected.row("c"), d.corrected.row("slope")
