@@ -62,7 +62,7 @@ def show_concordance(run: Run, folder: Path) -> dict[tuple[str, str], float]:
         for (model, where), evaluation in run.evaluations.items():
             if where == split:
                 c = evaluation.c
-                risk = run.models.risks.loc[run.models.risks.index.isin(rows), model].dropna()
+                risk = run.findings.risks.loc[run.findings.risks.index.isin(rows), model].dropna()
                 r = risk.corr(truth.loc[risk.index, "log_hazard"])
                 ways[split, model] = way_to_truth(c.value, best)
                 print(f"  {model:20} C {c}  {ways[split, model]:4.0f} % of the way; correlation with the truth {r:.2f}")
@@ -82,9 +82,9 @@ def show_masks(run: Run) -> dict[tuple[str, str], float]:
 
 def external_predictions(run: Run, truth: pd.Series) -> pd.DataFrame:
     """Follow-up of the external patients and their predicted survival from either nomogram, and from the truth."""
-    table = run.included.table.join(run.models.scores, rsuffix="_score").join(truth)
+    table = run.included.table.join(run.score_table, rsuffix="_score").join(truth)
     rows, training = (table[table["split"] == split] for split in ("external", "training"))
-    nomograms = {name: run.models.nomograms[name] for name in NOMOGRAMS} | {
+    nomograms = {name: run.model.nomograms[name] for name in NOMOGRAMS} | {
         TRUTH: Nomogram.fit(training, follow_up(training), [Continuous(TRUTH)], (MONTH,))}
     predicted = {name: nomogram_predictions(nomogram, rows)[1][MONTH] for name, nomogram in nomograms.items()}
     return rows[["time_months", "event"]].assign(**predicted).dropna()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events, split_patients
+from mtdlr.cohort import Cohort, imputation, impute, leakage, read_cohort, require_events, split_patients
 from mtdlr.errors import CohortError, StudyError, TableError
 from mtdlr.imaging import nifti
 from mtdlr.study import CohortSettings
@@ -110,6 +110,6 @@ def test_imputation_looks_at_the_training_cohort_only() -> None:
     """FAULTS 48: a missing value takes the training cohort's mode or median, whatever the other cohorts hold."""
     table = pd.DataFrame({"split": ["training"] * 3 + ["external"] * 3, "stage": ["1", "1", "2", "2", "2", None],
                           "age": [10.0, 20.0, 30.0, 90.0, np.nan, 95.0]}, index=list("abcdef"))
-    filled, problems = impute(table, ["stage", "age"])
+    filled, problems = impute(table, imputation(table[table["split"] == "training"], ["stage", "age"]))
     assert filled.at["f", "stage"] == "1" and filled.at["e", "age"] == 20.0
     assert [p.code for p in problems] == ["W-IMPUTED", "W-IMPUTED"] and "f" in str(problems[0])

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from mtdlr.errors import FitError
-from mtdlr.evaluate import evaluate, training_cutoff
-from mtdlr.model import combine_scores, fit_models, fit_nomogram
+from mtdlr.errors import FitError, Problem, StudyError, TableError
+from mtdlr.evaluate import Findings, Judged, evaluate, judge
+from mtdlr.model import FrozenModel, combine_scores, fit_model, study_scores, training_cutoff
+from mtdlr.nomogram.fit import fit_nomogram
 from mtdlr.signature import fit_signature
-from mtdlr.study import Study
+from mtdlr.study import Study, models_of
 from mtdlr.survival import Survival
 
 STUDY = Study.of({
     "cohort": {"stage": "tnm", "factors": {"tnm": ("III", "IVa")}}, "nomogram": {"months": (12, 24)},
     "signature": {"lambdas": 20, "folds": 4, "repeats": 1}})
+
+
+MTDLR = next(model for model in models_of(STUDY) if model.name == "mtdlr")
 
 
 def _raw(risks: dict[str, list[float]]) -> dict[str, dict[str, dict[str, list[float]]]]:
@@ -37,14 +44,33 @@ def _study_data(seed: int = 0, n: int = 160) -> tuple[pd.DataFrame, pd.Series, d
     return table, folds, raw, {"auto": features, "manual": features + 0.1}
 
 
-def _models(table: pd.DataFrame, folds: pd.Series, raw: dict, features: dict):
+@dataclass(frozen=True)
+class Fitted:
+    """A made-up study after its networks."""
+
+    model: FrozenModel
+    scores: pd.DataFrame
+    findings: Findings
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Warnings of the fits and of the evaluation."""
+        return self.model.problems + self.findings.problems
+
+
+def fitted(table: pd.DataFrame, folds: pd.Series, raw: dict, features: dict, study: Study = STUDY) -> Fitted:
+    """Everything that follows the networks, on made-up scores and features."""
     training = table[table["split"] == "training"]
     surv = Survival(training["time_months"].to_numpy(), training["event"].to_numpy())
     signatures = {}
     for source, values in features.items():
-        signature = fit_signature(values.loc[training.index], surv, STUDY.signature)
+        signature = fit_signature(values.loc[training.index], surv, study.signature)
         signatures[source] = signature, signature.score(values.loc[training.index])
-    return fit_models(table, combine_scores(raw, folds, "csn-only"), features, signatures, STUDY)
+    deep = combine_scores(raw, folds, "csn-only")
+    scores = study_scores(table, deep, features, signatures)
+    model = fit_model(table, scores, deep, {name: pair[0] for name, pair in signatures.items()}, study,
+                      networks={}, mean_image=Path())
+    return Fitted(model, scores, judge(model, table, scores, study.evaluate))
 
 
 def test_each_network_is_scaled_by_its_own_held_out_fold() -> None:
@@ -73,7 +99,7 @@ def test_one_network_that_saw_everybody_gives_the_raw_risk() -> None:
 def test_other_cohorts_change_nothing_that_is_frozen() -> None:
     """FAULTS 56: permuting another cohort's outcomes and features leaves every frozen number as it is."""
     table, folds, raw, features = _study_data()
-    before = _models(table, folds, raw, features)
+    before = fitted(table, folds, raw, features)
     rng, external = np.random.default_rng(5), table.index[table["split"] == "external"]
     mixed = table.copy()
     shuffled = rng.permutation(external)
@@ -83,29 +109,29 @@ def test_other_cohorts_change_nothing_that_is_frozen() -> None:
     other = {k: v.copy() for k, v in features.items()}
     for values in other.values():
         values.loc[external] = values.loc[shuffled].to_numpy()
-    after = _models(mixed, folds, raw, other)
-    assert before.frozen_digest == after.frozen_digest and before.digest != after.digest
-    cut = {m: e.groups.cutoff for (m, s), e in before.evaluations.items() if s == "training" and e.groups}
-    assert cut == {m: e.groups.cutoff for (m, s), e in after.evaluations.items() if s == "training" and e.groups}
+    after = fitted(mixed, folds, raw, other)
+    assert before.model.digest == after.model.digest and not before.scores.equals(after.scores)
+    assert before.model.cutoffs == after.model.cutoffs and set(before.model.cutoffs) == set(before.findings.risks)
 
 
 def test_a_study_evaluates_every_model_in_every_cohort() -> None:
     """Each model has its C-index, AUCs and, for nomograms, calibration, in each cohort; better scores rank better."""
-    models = _models(*_study_data())
-    assert {split for _, split in models.evaluations} == {"training", "external"}
-    mtdlr, stage = models.evaluations["mtdlr", "external"], models.evaluations["stage", "external"]
+    models = fitted(*_study_data())
+    assert {split for _, split in models.findings.evaluations} == {"training", "external"}
+    mtdlr, stage = models.findings.evaluations["mtdlr", "external"], models.findings.evaluations["stage", "external"]
     assert mtdlr.c.value > stage.c.value and mtdlr.concordance_vs_stage.value > 0
     assert stage.concordance_vs_stage is None and set(mtdlr.auc) == {12.0, 24.0} == set(mtdlr.calibration)
-    assert set(models.nomograms) == {"mtdlr", "manual_radio_stage", "single_task_stage", "mtdlr_in_sample"}
+    assert set(models.model.nomograms) == {"mtdlr", "manual_radio_stage", "single_task_stage", "mtdlr_in_sample"}
 
 
 def test_a_missing_score_leaves_the_patient_out_and_says_so() -> None:
     """FAULTS 28: without features the AutoRadio score is NA, the others stay, and the evaluation counts who is lost."""
     table, folds, raw, features = _study_data()
     features["auto"].loc["P120"] = np.nan
-    models = _models(table, folds, raw, features)
-    assert np.isnan(models.risks.at["P120", "mtdlr"]) and np.isfinite(models.risks.at["P120", "deepmts"])
-    assert models.evaluations["mtdlr", "external"].n == 59
+    models = fitted(table, folds, raw, features)
+    risks = models.findings.risks
+    assert np.isnan(risks.at["P120", "mtdlr"]) and np.isfinite(risks.at["P120", "deepmts"])
+    assert models.findings.evaluations["mtdlr", "external"].n == 59
     assert any(p.code == "W-NOSCORE" for p in models.problems)
 
 
@@ -117,7 +143,7 @@ def test_the_cut_off_comes_from_the_training_cohort() -> None:
     table.loc[table["split"] == "external", "event"] = True
     assert training_cutoff(risk, table) == cut
     assert np.isnan(training_cutoff(risk * 0, table))
-    found = evaluate(pd.DataFrame({"stage": risk * 0}), {}, table, (12.0,), STUDY.evaluate)
+    found = evaluate(Judged(pd.DataFrame({"stage": risk * 0}), {}, {}), table, (12.0,), STUDY.evaluate)
     flat = found["stage", "training"]
     assert flat.c.value == 0.5 and flat.groups is None
     assert any(p.code == "W-NOGROUPS" for p in flat.problems)
@@ -127,13 +153,13 @@ def test_horizons_nobody_reached_are_not_estimated() -> None:
     """FAULTS 51-52: an AUC before the first event or beyond the last follow-up is NA, never extrapolated."""
     table, *_ = _study_data()
     risk = pd.DataFrame({"stage": np.arange(160.0)}, index=table.index)
-    found = evaluate(risk, {}, table, (0.05, 500.0), STUDY.evaluate)["stage", "training"]
+    found = evaluate(Judged(risk, {}, {}), table, (0.05, 500.0), STUDY.evaluate)["stage", "training"]
     assert all(np.isnan(auc.auc.value) for auc in found.auc.values())
 
 
 def test_calibration_cautions_are_said() -> None:
     """Too few events to judge a calibration is a warning that names the model, the cohort and the horizon."""
-    said = [p for p in _models(*_study_data()).problems if p.code == "W-CALIBRATIONEVENTS"]
+    said = [p for p in fitted(*_study_data()).problems if p.code == "W-CALIBRATIONEVENTS"]
     assert any(p.where == "MTDLR in the external cohort, 12 months" for p in said)
     assert len({p.where for p in said}) == len(said)
 
@@ -145,7 +171,7 @@ def test_the_bias_of_hosmer_lemeshow_is_said_where_it_is_printed(test: str) -> N
     predicted = pd.DataFrame({12.0: np.linspace(0.2, 0.9, len(table))}, index=table.index)
     risks = pd.DataFrame({"stage": (table["tnm"] == "IVa").astype(float), "mtdlr": 1.0 - predicted[12.0]})
     table = table.assign(event=table["event"] & (np.arange(len(table)) % 3 > 0))
-    found = evaluate(risks, {"mtdlr": predicted}, table, (12.0,),
+    found = evaluate(Judged(risks, {"mtdlr": predicted}, {}), table, (12.0,),
                      STUDY.evaluate.model_copy(update={"calibration_test": test}))["mtdlr", "training"]
     assert ("W-HLBINARY" in {p.code for p in found.problems}) == (test == "hl_binary")
 
@@ -155,7 +181,7 @@ def test_the_comparison_takes_as_many_resamples_as_it_is_told() -> None:
     table, *_ = _study_data()
     rng = np.random.default_rng(0)
     risks = pd.DataFrame({"stage": (table["tnm"] == "IVa").astype(float), "mtdlr": rng.normal(size=len(table))})
-    few, again, many = (evaluate(risks, {}, table, (12.0,), STUDY.evaluate.model_copy(update={
+    few, again, many = (evaluate(Judged(risks, {}, {}), table, (12.0,), STUDY.evaluate.model_copy(update={
         "comparison": "bootstrap", "bootstrap": n}))["mtdlr", "training"].concordance_vs_stage for n in (50, 50, 400))
     assert few == again != many
 
@@ -165,9 +191,9 @@ def test_a_level_without_patients_and_scores_that_do_not_vary() -> None:
     table, *_ = _study_data()
     rows = table.assign(auto_radio=0.0, deepmts=np.random.default_rng(0).normal(size=160))
     rows.loc[rows["split"] == "training", "tnm"] = "III"
-    assert fit_nomogram(rows, ("auto_radio", "deepmts"), STUDY).design.columns == ("deepmts",)
+    assert fit_nomogram(rows, MTDLR, STUDY).design.columns == ("deepmts",)
     with pytest.raises(FitError, match="E-NOMODEL"):
-        fit_nomogram(rows, ("auto_radio",), STUDY)
+        fit_nomogram(rows, replace(MTDLR, scores=("auto_radio",)), STUDY)
 
 
 def test_separation_is_fitted_by_firth_and_said() -> None:
@@ -175,6 +201,85 @@ def test_separation_is_fitted_by_firth_and_said() -> None:
     table, *_ = _study_data()
     noise = np.random.default_rng(0).normal(size=160)
     rows = table.assign(deepmts=np.where(table["event"], 1.0, 0.0), auto_radio=noise)
-    nomogram = fit_nomogram(rows, ("auto_radio", "deepmts"), STUDY)
+    nomogram = fit_nomogram(rows, MTDLR, STUDY)
     assert np.isfinite(nomogram.cox.coef).all() and nomogram.cox.hazard_ratios()["deepmts"].value > 10
     assert any(p.code == "W-FIRTH" and "deepmts" in p.where for p in nomogram.cox.problems)
+
+
+def _with_age(seed: int = 0) -> tuple[pd.DataFrame, pd.Series, dict, dict]:
+    """The made-up study with an age that carries risk, missing for one training and one external patient."""
+    table, folds, raw, features = _study_data(seed)
+    rng = np.random.default_rng(seed)
+    table = table.assign(age=50 - 8 * np.log(table["time_months"]) + rng.normal(0, 8, len(table)),
+                         noise=rng.normal(size=len(table)))
+    table.loc[["P3", "P130"], "age"] = np.nan
+    return table, folds, raw, features
+
+
+def _study(**nomogram: object) -> Study:
+    return Study.of({
+        "cohort": {"stage": "tnm", "factors": {"tnm": ("III", "IVa")}, "continuous": ("age", "noise")},
+        "nomogram": {"months": (12, 24), "covariates": ("tnm", "age", "noise")} | nomogram,
+        "signature": {"lambdas": 20, "folds": 4, "repeats": 1}})
+
+
+def test_a_nomogram_takes_clinical_covariates() -> None:
+    """nomogram.covariates enter every nomogram, with splines where wanted; a missing value takes the training median,
+    of the training cohort alone, and is said."""
+    table, *rest = _with_age()
+    found = fitted(table, *rest, study=_study(splines={"age": 3}))
+    nomogram = found.model.nomograms["mtdlr"]
+    assert nomogram.design.columns == ("tnm=IVa", "age", "age'", "noise", "auto_radio", "deepmts")
+    training = table[table["split"] == "training"]
+    assert found.model.imputed["age"] == training["age"].median()
+    assert found.findings.risks["mtdlr"].notna().all()
+    assert any(p.code == "W-IMPUTED" and "P130" in p.found for p in found.problems)
+
+
+def test_a_prediction_asks_for_the_covariates_of_the_nomogram() -> None:
+    """Each covariate is asked for by name; a decimal comma is understood; a missing, unknown or unused one is said."""
+    model = fitted(*_with_age(), study=_study()).model
+    assert model.clinical({"tnm": "iva", "age": "51,5", "noise": 0}) == {"tnm": "IVa", "age": 51.5, "noise": 0.0}
+    with pytest.raises(TableError) as caught:
+        model.clinical({"tnm": "V", "aeg": 51})
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 4 and all(line.startswith("E-CLINICAL") for line in lines)
+    assert any("aeg" in line and "does not use" in line for line in lines)
+
+
+def test_selection_by_p_is_done_again_without_each_fold() -> None:
+    """nomogram.select = 'p' keeps what has P < 0.05 alone and together; the training cohort's risks come from nomograms
+    that were selected and fitted without the patient's fold."""
+    table, folds, raw, features = _with_age()
+    study = _study(select="p")
+    found = fitted(table, folds, raw, features, study=study)
+    assert "noise" not in found.model.nomograms["mtdlr"].design.columns
+    held_out = judge(found.model, table, found.scores, study.evaluate, folds).risks["mtdlr"]
+    other = table.index[table["split"] == "external"]
+    assert held_out[other].equals(found.findings.risks["mtdlr"][other])
+    assert not np.allclose(held_out[folds.index], found.findings.risks.loc[folds.index, "mtdlr"])
+    changed = table.copy()
+    fold = folds.index[folds == 0]
+    changed.loc[fold, "event"] = ~changed.loc[fold, "event"]
+    again = judge(found.model, changed, found.scores, study.evaluate, folds).risks["mtdlr"]
+    assert again[fold].equals(held_out[fold]) and not again[folds.index].equals(held_out[folds.index])
+
+
+def test_a_cohort_without_events_is_judged_as_far_as_it_goes() -> None:
+    """FAULTS 92: no event in a validation cohort leaves its numbers NA, with a warning, and the others whole."""
+    table, folds, raw, features = _study_data()
+    table.loc[table["split"] == "external", "event"] = False
+    found = fitted(table, folds, raw, features)
+    external = found.findings.evaluations["mtdlr", "external"]
+    assert np.isnan(external.c.value) and external.n == 60 and external.groups is None
+    assert any(p.code == "W-NOEVENTS" and "external" in p.where for p in found.problems)
+    assert found.findings.evaluations["mtdlr", "training"].c.value > 0.5
+
+
+@pytest.mark.parametrize(("nomogram", "said"), [
+    ({"covariates": ("age",)}, "neither in cohort.factors nor in cohort.continuous"),
+    ({"splines": {"age": 3}}, "not a continuous column of nomogram.covariates"), ({"splines": {"age": 2}}, "3 to 7")])
+def test_covariates_are_columns_of_the_cohort(nomogram: dict, said: str) -> None:
+    """A covariate that the cohort does not describe, or a spline of something else, is a mistake of the study file."""
+    with pytest.raises(StudyError, match=said):
+        Study.of({"nomogram": nomogram})

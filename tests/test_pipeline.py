@@ -104,7 +104,7 @@ def test_a_run_leaves_everything_it_promises(finished: Run) -> None:
 
 def test_every_patient_is_scored_and_evaluated(finished: Run) -> None:
     """Each of the 54 patients has every score; each model is judged in each of the three cohorts; the truth leads."""
-    scores = finished.models.scores
+    scores = finished.score_table
     assert len(scores) == 54 and scores[["deepmts", "single_task", "manual_radio"]].notna().all().all()
     assert {split for _, split in finished.evaluations} == {"training", "internal", "external"}
     assert finished.evaluations["truth", "training"].c.value > 0.7
@@ -155,10 +155,10 @@ def test_predict_gives_the_runs_own_scores(finished: Run, study_file: Path) -> N
     for patient in finished.included.of("external").ids[:2]:
         row = finished.included.table.loc[patient]
         found = model.predict(study_file.parent / "centerB" / patient, clinical={"tnm_stage": row["tnm_stage"]})
-        assert found.scores["deepmts"] == pytest.approx(finished.models.scores.at[patient, "deepmts"], abs=1e-6)
-        assert found.scores["auto_radio"] == pytest.approx(finished.models.scores.at[patient, "auto_radio"], abs=1e-9)
-        assert found.risk == pytest.approx(finished.models.risks.at[patient, "mtdlr"], abs=1e-6)
-        predicted = finished.models.predicted["mtdlr"].loc[patient]
+        assert found.scores["deepmts"] == pytest.approx(finished.score_table.at[patient, "deepmts"], abs=1e-6)
+        assert found.scores["auto_radio"] == pytest.approx(finished.score_table.at[patient, "auto_radio"], abs=1e-9)
+        assert found.risk == pytest.approx(finished.findings.risks.at[patient, "mtdlr"], abs=1e-6)
+        predicted = finished.findings.predicted["mtdlr"].loc[patient]
         for month, survival in found.survival.items():
             assert survival.value == pytest.approx(predicted[month], abs=1e-6)
         kept = load_mask(finished.scored.folders[patient])

@@ -61,7 +61,7 @@ def results(patient: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory)
                      ()).save(folder / f"scored{number}")
     table = pd.DataFrame({"split": ["training", "external"], "center": ["A", "all"], "event": [True, False],
                           "time_months": [12.0, 60.0]}, index=[PLAIN, ODD])
-    models = SimpleNamespace(risks={"mtdlr": pd.Series([0.5, -1.0], index=[PLAIN, ODD])})
+    findings = SimpleNamespace(risks={"mtdlr": pd.Series([0.5, -1.0], index=[PLAIN, ODD])})
     pictures = {name: folder / f"picture{n}" for n, name in enumerate(scans)}
     for number, drawn in enumerate(pictures.values()):
         drawn.mkdir()
@@ -73,7 +73,7 @@ def results(patient: SyntheticPatient, tmp_path_factory: pytest.TempPathFactory)
         "adds": {f"{c} {p}": 0.5 for c in ("pet", "ct") for p in ("tumour", "near", "elsewhere")},
         "outside": 2 / 3, "tumour_volume": 0.02}))
     draw_attribution(made, made.region, np.zeros((2, 32, 32, 32), np.float32), folder / "explained" / "attribution.jpg")
-    return SimpleNamespace(study=Study(), cohort=Cohort(table, scans), models=models,  # type: ignore[return-value]
+    return SimpleNamespace(study=Study(), cohort=Cohort(table, scans), findings=findings,  # type: ignore[return-value]
                            pictures=pictures, explained={PLAIN: folder / "explained"},
                            pet_parameters={"manual": pet, "auto": pet * 1.1},
                            prepared={name: folder / f"prepared{n}" for n, name in enumerate(scans)},

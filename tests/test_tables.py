@@ -9,10 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_models import STUDY, _models, _study_data
+from test_models import STUDY, _study_data, fitted
 
+from mtdlr.associate import study_associations
 from mtdlr.cohort import Cohort
-from mtdlr.evaluate import evaluate
+from mtdlr.cohort.characteristics import characteristics
+from mtdlr.evaluate import Judged, evaluate
+from mtdlr.radiomics import PET_LABELS
 from mtdlr.report.documents import to_csv, to_html, to_latex, write_table
 from mtdlr.report.results import Results
 from mtdlr.report.tables import Table, make_tables
@@ -37,8 +40,11 @@ def results() -> Results:
                                              "t": ["T1", "T2", "T3"]}}, "nomogram": {"months": [12, 24]}})
     table["t"] = rng.choice(["T1", "T2"], len(table))
     pet = pd.DataFrame({"suv_max": rng.gamma(5, 2, len(table))}, index=table.index)
-    return Results(study, Cohort(table, {}), {}, {}, {}, Path(), features, {"manual": pet},
-                   _models(table, folds, raw, features), ())
+    found = fitted(table, folds, raw, features)
+    return Results(study, Cohort(table, {}), found.model, found.scores, found.findings,
+                   characteristics(table, study.cohort, pet, PET_LABELS),
+                   study_associations(table.join(pet).join(found.scores), study, pet.columns), features,
+                   {"manual": pet}, {}, {}, ())
 
 
 def _rows(table: Table) -> dict[str, tuple[str, ...]]:
@@ -63,7 +69,7 @@ def test_table_2_is_a_cox_model_of_each_variable(results: Results) -> None:
     """A cell is the hazard ratio of that variable alone in that cohort; references and empty levels say so."""
     rows = _rows(make_tables(results)[2])
     external = results.cohort.of("external")
-    fit = fit_cox(results.models.scores.loc[external.ids, "deepmts"].to_numpy()[:, None], external.survival)
+    fit = fit_cox(results.scores.loc[external.ids, "deepmts"].to_numpy()[:, None], external.survival)
     ratio = fit.hazard_ratios()["x1"]
     assert rows["DeepMTS-Score"][2] == f"{ratio.value:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
     assert rows["III"] == ("Reference", "-") * 2
@@ -74,7 +80,7 @@ def test_table_3_holds_the_nomograms_variables(results: Results) -> None:
     """The multivariate model has the variables of the MTDLR nomogram, and its training column that model's HRs."""
     rows = _rows(make_tables(results)[3])
     assert list(rows) == ["TNM", "III", "IVa", "AutoRadio-Score", "DeepMTS-Score"]
-    ratio = results.models.nomograms["mtdlr"].cox.hazard_ratios()["deepmts"]
+    ratio = results.model.nomograms["mtdlr"].cox.hazard_ratios()["deepmts"]
     assert rows["DeepMTS-Score"][0].startswith(f"{ratio.value:.3f} (")
 
 
@@ -101,11 +107,14 @@ def test_paper_and_modern(results: Results, preset: str, ties: str, roc: str, he
     study = Study.of({"preset": preset, "nomogram": {"months": [12, 24]}, "cohort": results.study.cohort.model_dump()})
     rows = results.cohort.table
     cohort = Cohort(rows.assign(time_months=np.ceil(rows["time_months"] / 6) * 6), {})  # tied
-    models = results.models
-    found = evaluate(models.risks, models.predicted, cohort.table, study.nomogram.months, study.evaluate)
-    tables = make_tables(replace(results, study=study, cohort=cohort, models=replace(models, evaluations=found)))
+    found = evaluate(Judged(results.findings.risks, results.findings.predicted, results.model.cutoffs), cohort.table,
+                     study.nomogram.months, study.evaluate)
+    pet = results.pet_parameters["manual"]
+    tables = make_tables(replace(
+        results, study=study, cohort=cohort, findings=replace(results.findings, evaluations=found),
+        associations=study_associations(cohort.table.join(pet).join(results.scores), study, pet.columns)))
     external = cohort.of("external")
-    fit = fit_cox(models.scores.loc[external.ids, "deepmts"].to_numpy()[:, None], external.survival, ties=ties)
+    fit = fit_cox(results.scores.loc[external.ids, "deepmts"].to_numpy()[:, None], external.survival, ties=ties)
     ratio = fit.hazard_ratios()["x1"]
     assert _rows(tables[2])["DeepMTS-Score"][2] == f"{ratio.value:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
     assert all(any(f"{ties.title()}'s" in note for note in tables[k].footnotes) for k in (2, 3))

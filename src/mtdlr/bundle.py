@@ -9,21 +9,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from mtdlr.errors import BundleError, Problem, StudyError
-from mtdlr.model import IN_SAMPLE, Scale
+from mtdlr.model import IN_SAMPLE, FrozenModel, Scale
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepared import MEAN_IMAGE
-from mtdlr.report.results import Results
 from mtdlr.signature import Signature
 from mtdlr.store import file_hash
 from mtdlr.study import Study
 from mtdlr.versions import versions
 
-SCHEMA = 2  # 2: with the mean image
+SCHEMA = 3  # 2: with the mean image; 3: with clinical covariates and what a missing one takes
 HEADER = "bundle.json"
 KEPT_OF_COHORT = ("stage", "continuous", "factors", "references")
 README = """\
@@ -35,52 +34,26 @@ Trained on {n} patients with {events} events; horizons {months} months. Of their
 """
 
 
-@dataclass(frozen=True, eq=False)
-class Frozen:
-    """What a bundle holds.
-
-    Args:
-        study: the settings that preparation, scoring and radiomics follow.
-        nomograms, signatures: by name, as in the run.
-        networks: folders of the checkpoints, by network and fold.
-        scales: of each network's risks.
-        cutoffs: risk-group cut-offs, by model.
-        mean_image: folder of the training cohort's mean image.
-        facts: who trained it: numbers of patients and events, versions.
-    """
-
-    study: Study
-    nomograms: Mapping[str, Nomogram]
-    signatures: Mapping[str, Signature]
-    networks: Mapping[str, tuple[Path, ...]]
-    scales: Mapping[str, tuple[Scale, ...]]
-    cutoffs: Mapping[str, float]
-    mean_image: Path
-    facts: Mapping[str, Any]
-
-
-def save_bundle(results: Results, folder: Path) -> None:
-    """Write the frozen model of a finished run into an empty folder."""
-    models, training = results.models, results.cohort.of("training").table
-    for network, checkpoints in results.networks.items():
+def save_bundle(model: FrozenModel, folder: Path) -> None:
+    """Write a frozen model into an empty folder."""
+    for network, checkpoints in model.networks.items():
         for k, checkpoint in enumerate(checkpoints):
             for name in ("weights.safetensors", "model.json"):
                 target = folder / "networks" / network / str(k) / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(checkpoint / name, target)
-    shutil.copyfile(results.mean_image / MEAN_IMAGE, folder / MEAN_IMAGE)
-    for name, nomogram in models.nomograms.items():
+    shutil.copyfile(model.mean_image / MEAN_IMAGE, folder / MEAN_IMAGE)
+    for name, nomogram in model.nomograms.items():
         if not name.endswith(IN_SAMPLE):
             (folder / f"nomogram_{name}.json").write_text(nomogram.to_json())
-    for source, signature in models.signatures.items():
+    for source, signature in model.signatures.items():
         signature.save(folder / f"signature_{source}.json")
-    facts = {"n": len(training), "events": int(training["event"].sum()), "versions": versions()}
     (folder / "README.md").write_text(README.format(
-        stage=results.study.cohort.stage, months=", ".join(f"{m:g}" for m in results.study.nomogram.months), **facts))
-    _write_header(folder, results, facts, _copy_parameters(results.study.radiomics.profile, folder))
+        stage=model.study.cohort.stage, months=", ".join(f"{m:g}" for m in model.study.nomogram.months), **model.facts))
+    _write_header(folder, model, _copy_parameters(model.study.radiomics.profile, folder))
 
 
-def read_bundle(folder: str | Path) -> Frozen:
+def read_bundle(folder: str | Path) -> FrozenModel:
     """The frozen model in a folder, every byte of it checked.
 
     Raises:
@@ -99,7 +72,7 @@ def read_bundle(folder: str | Path) -> Frozen:
     except StudyError as error:
         raise BundleError(error.problems) from None
     names = sorted(header["files"])
-    return Frozen(
+    return FrozenModel(
         study=study,
         nomograms={_middle(n): Nomogram.from_json((folder / n).read_text())
                    for n in names if n.startswith("nomogram_")},
@@ -107,7 +80,7 @@ def read_bundle(folder: str | Path) -> Frozen:
         networks={name: tuple(folder / "networks" / name / str(k) for k in range(len(scales)))
                   for name, scales in header["scales"].items()},
         scales={name: tuple(Scale(**s) for s in scales) for name, scales in header["scales"].items()},
-        cutoffs=header["cutoffs"], mean_image=folder, facts=header["facts"])
+        cutoffs=header["cutoffs"], mean_image=folder, imputed=header["imputed"], facts=header["facts"])
 
 
 def _copy_parameters(profile: str, folder: Path) -> str:
@@ -125,17 +98,14 @@ def _with_parameters(study: Study, folder: Path, files: Mapping[str, str]) -> St
     return study.model_copy(update={"radiomics": study.radiomics.model_copy(update=place)})
 
 
-def _write_header(folder: Path, results: Results, facts: Mapping[str, Any], profile: str) -> None:
-    models = results.models
-    settings = results.study.model_dump(mode="json", exclude={"run", "cohort", "report", "evaluate"})
+def _write_header(folder: Path, model: FrozenModel, profile: str) -> None:
+    settings = model.study.model_dump(mode="json", exclude={"run", "cohort", "report", "evaluate"})
     settings["radiomics"]["profile"] = profile
-    cohort = results.study.recipe("cohort")
-    cutoffs = {e.model: e.groups.cutoff for (_, split), e in models.evaluations.items()
-               if split == "training" and e.groups}
+    cohort = model.study.recipe("cohort")
     header = {
-        "schema": SCHEMA, "facts": facts, "cutoffs": cutoffs,
-        "study": settings | {"cohort": {key: cohort[key] for key in KEPT_OF_COHORT}},
-        "scales": {name: [asdict(s) for s in scales] for name, scales in models.scales.items()},
+        "schema": SCHEMA, "facts": dict(model.facts) | {"versions": versions()}, "cutoffs": dict(model.cutoffs),
+        "imputed": dict(model.imputed), "study": settings | {"cohort": {key: cohort[key] for key in KEPT_OF_COHORT}},
+        "scales": {name: [asdict(s) for s in scales] for name, scales in model.scales.items()},
         "files": {str(p.relative_to(folder)): file_hash(p) for p in sorted(folder.rglob("*")) if p.is_file()},
     }
     (folder / HEADER).write_text(json.dumps(header, indent=1, sort_keys=True))

@@ -1,7 +1,7 @@
-"""risk x follow-up -> Evaluation: discrimination, calibration and risk groups of each model in each cohort (METHOD 7).
+"""Frozen risks x follow-up -> Evaluation: discrimination, calibration and risk groups by model and cohort (METHOD 7).
 
-Nothing here is fitted but the cut-off, and that comes from the training cohort alone. Association (Tables 2 and 3 refit
-a Cox model inside each cohort) is in `tables`; this file judges frozen models.
+Nothing is fitted here: risks, survival and cut-offs come from a frozen model, the follow-up from any cohort.
+Association (Tables 2 and 3 refit a Cox model inside each cohort) is in `associate`.
 """
 
 from __future__ import annotations
@@ -14,31 +14,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtdlr.cohort import impute
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
+from mtdlr.model import IN_SAMPLE, FrozenModel, cross_fitted, read_known_risk, training_cutoff
 from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.concordance import Concordance, compare_concordance, concordance
 from mtdlr.stats.kaplan_meier import KaplanMeier, kaplan_meier
 from mtdlr.stats.log_rank import LogRank, group_hazard_ratio, log_rank
-from mtdlr.stats.roc import Roc, delong, roc, youden
+from mtdlr.stats.roc import Roc, delong, roc
 from mtdlr.stats.time_roc import TimeAuc, auc_at, compare_auc_at
-from mtdlr.study import EvaluateSettings
+from mtdlr.study import KNOWN, MAIN, REFERENCE, TRUTH, EvaluateSettings
 from mtdlr.survival import Survival
 
 HrMethod = Literal["cox", "logrank_oe", "peto"]
-STAGE = "stage"
-MODELS = {
-    STAGE: "Stage", "manual_radio": "ManualRadio", "manual_radio_stage": "ManualRadio + stage",
-    "single_task": "SingleTask", "single_task_stage": "SingleTask + stage", "deepmts": "DeepMTS",
-    "auto_radio": "AutoRadio", "mtdlr": "MTDLR", "truth": "True risk (simulated)",
-}
-"""Every model, in the order of the paper's Table 4, and the name it is printed with."""
-NOMOGRAMS = {
-    "mtdlr": ("auto_radio", "deepmts"), "manual_radio_stage": ("manual_radio",), "single_task_stage": ("single_task",),
-}
-"""The scores that each nomogram combines with the stage."""
-
-
 @dataclass(frozen=True)
 class Groups:
     """High and low risk at the frozen cut-off, and how their follow-up differs."""
@@ -56,10 +45,10 @@ class Evaluation:
     Args:
         model, split: which, where.
         n, n_events: patients with a score, and their events.
-        concordance: Harrell's C; its p value is against 0.5.
-        concordance_vs_stage: C minus the stage's C, paired; None for the stage itself.
+        concordance: Harrell's C; its p value is against 0.5. None where the cohort has no event.
+        concordance_vs_stage: C minus the reference model's C, paired; None for the reference itself.
         auc: by horizon in months, or under 0 for the event status (the paper's ROC).
-        auc_vs_stage: AUC minus the stage's, paired, by the same keys.
+        auc_vs_stage: AUC minus the reference model's, paired, by the same keys.
         calibration: by horizon; nomograms only.
         groups: None where no cut-off can separate anybody.
         problems: what could not be computed, and why.
@@ -69,7 +58,7 @@ class Evaluation:
     split: str
     n: int
     n_events: int
-    concordance: Concordance
+    concordance: Concordance | None
     concordance_vs_stage: Estimate | None
     auc: Mapping[float, Roc | TimeAuc]
     auc_vs_stage: Mapping[float, Estimate]
@@ -80,39 +69,97 @@ class Evaluation:
     @property
     def c(self) -> Estimate:
         """Harrell's C with its interval and p value against 0.5."""
-        return self.concordance.c
+        return Estimate(float("nan")) if self.concordance is None else self.concordance.c
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """How a frozen model does, in every cohort.
+
+    Args:
+        risks: (patients, models) log-hazards, NaN where a score is missing.
+        predicted: of each nomogram, (patients, months) survival probabilities.
+        evaluations: by (model, cohort).
+        optimism: C-index of each score in sample and by cohort.
+        calibrations: of the main nomogram, by the kind of training scores, then by (cohort, month).
+        problems: what was imputed, and what could not be computed.
+    """
+
+    risks: pd.DataFrame
+    predicted: Mapping[str, pd.DataFrame]
+    evaluations: Mapping[tuple[str, str], Evaluation]
+    optimism: Mapping[str, Mapping[str, Estimate]]
+    calibrations: Mapping[str, Mapping[tuple[str, float], Calibration]]
+    problems: tuple[Problem, ...]
+
+
+def judge(
+    model: FrozenModel, table: pd.DataFrame, scores: pd.DataFrame, settings: EvaluateSettings,
+    folds: pd.Series | None = None,
+) -> Findings:
+    """How a frozen model does on any patients, in the cohorts of their `split` column.
+
+    Args:
+        model: the frozen model; nothing of it is fitted again.
+        table: split, time_months, event and the clinical covariates.
+        scores: (patients, scores) of the same patients.
+        settings: how models are judged; `known_risk` adds the true risk of simulated patients.
+        folds: the fold of each training patient, where the training cohort is to be judged by nomograms that were
+            selected and fitted without each fold (`cross_fitted`).
+    """
+    table, problems = impute(table, model.imputed)
+    rows, months = table.join(scores), model.study.nomogram.months
+    risks, predicted, cutoffs = model.risks(rows), model.predicted(rows), dict(model.cutoffs)
+    if folds is not None:
+        held_out, survival = cross_fitted(rows, folds, model.study)
+        risks.update(held_out)
+        for name, part in survival.items():
+            predicted[name].loc[part.index] = part
+    if settings.known_risk is not None:
+        risks[TRUTH] = read_known_risk(settings.known_risk).reindex(risks.index)
+        cutoffs[TRUTH] = training_cutoff(risks[TRUTH], table)
+    labels = {one.name: one.label for one in (*model.models, *KNOWN)}
+    found = evaluate(Judged(risks, predicted, cutoffs, labels), table, months, settings)
+    kinds = {"out-of-fold scores": MAIN, "in-sample scores": MAIN + IN_SAMPLE}
+    return Findings(
+        risks, predicted, found, optimism(scores, table),
+        {kind: calibrations(predicted[name], table, months, settings) for kind, name in kinds.items()
+         if name in predicted},
+        tuple(dict.fromkeys([*problems, *(p for one in found.values() for p in one.problems)])))
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What is judged: the risks of some models in some cohorts, and how they were frozen.
+
+    Args:
+        risks: (patients, models) log-hazards; NaN where a patient has no score.
+        predicted: of each nomogram, (patients, months) survival probabilities.
+        cutoffs: the frozen risk-group cut-off of each model, a log-hazard.
+        labels: the name of each model as printed.
+        reference: the model that every other is compared with; one of `risks`.
+    """
+
+    risks: pd.DataFrame
+    predicted: Mapping[str, pd.DataFrame]
+    cutoffs: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    reference: str = REFERENCE
 
 
 def evaluate(
-    risks: pd.DataFrame,
-    predicted: Mapping[str, pd.DataFrame],
-    table: pd.DataFrame,
-    months: tuple[float, ...],
-    settings: EvaluateSettings,
+    judged: Judged, table: pd.DataFrame, months: tuple[float, ...], settings: EvaluateSettings,
 ) -> dict[tuple[str, str], Evaluation]:
-    """The evaluation of every model in every cohort.
+    """The evaluation of every model in every cohort, by (model, cohort). Nothing is fitted.
 
     Args:
-        risks: (patients, models), log-hazards; NaN where a patient has no score.
-        predicted: of each nomogram, (patients, months) survival probabilities.
-        table: split, time_months and event of the same patients.
+        judged: risks, survival and cut-offs of frozen models.
+        table: split, time_months and event of the same patients; any cohorts, the training cohort may be absent.
         months: the horizons.
+        settings: how models are judged.
     """
-    cutoffs = {str(model): training_cutoff(risks[model], table) for model in risks}
-    return {
-        (model, split): _evaluate_one(
-            model, split, risks, predicted.get(model), table, cutoffs[model], months, settings)
-        for split in dict.fromkeys(map(str, table["split"])) for model in map(str, risks.columns)
-    }
-
-
-def training_cutoff(risk: pd.Series, table: pd.DataFrame) -> float:
-    """The Youden cut-off of the event-status ROC in the training cohort; NaN where no score separates anybody."""
-    rows = ((table["split"] == "training") & risk.notna()).to_numpy()
-    values, status = risk.to_numpy(float)[rows], table["event"].to_numpy(bool)[rows]
-    if np.unique(values).size < 2 or status.all() or not status.any():
-        return float("nan")
-    return youden(roc(values, status)).threshold
+    return {(model, split): _evaluate_one(model, split, judged, table, months, settings)
+            for split in dict.fromkeys(map(str, table["split"])) for model in map(str, judged.risks.columns)}
 
 
 def risk_groups(risk: NDArray[np.float64], cutoff: float, surv: Survival, hr_method: HrMethod) -> Groups | None:
@@ -125,33 +172,42 @@ def risk_groups(risk: NDArray[np.float64], cutoff: float, surv: Survival, hr_met
 
 
 def _evaluate_one(
-    model: str, split: str, risks: pd.DataFrame, predicted: pd.DataFrame | None, table: pd.DataFrame,
-    cutoff: float, months: tuple[float, ...], settings: EvaluateSettings,
+    model: str, split: str, judged: Judged, table: pd.DataFrame, months: tuple[float, ...], settings: EvaluateSettings,
 ) -> Evaluation:
-    rows = ((table["split"] == split) & risks[[model, STAGE]].notna().all(axis=1)).to_numpy()
+    pair = judged.risks[[model, judged.reference]]
+    rows = ((table["split"] == split) & pair.notna().all(axis=1)).to_numpy()
     lost = int((table["split"] == split).sum() - rows.sum())
     surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
-    risk, stage = risks[model].to_numpy(float)[rows], risks[STAGE].to_numpy(float)[rows]
-    auc, versus = _discriminate(model, risk, stage, surv, months, settings)
-    compared = None if model == STAGE else compare_concordance(
-        risk, stage, surv, method=settings.comparison, resamples=settings.bootstrap, seed=settings.seed).difference
+    where = f"{judged.labels.get(model, model)} in the {split} cohort"
+    if not surv.n_events:
+        return Evaluation(model, split, int(rows.sum()), 0, None, None, {}, {}, {}, None, (Problem(
+            "W-NOEVENTS", "no event: discrimination and calibration cannot be estimated", where=where),))
+    risk, other = judged.risks[model].to_numpy(float)[rows], judged.risks[judged.reference].to_numpy(float)[rows]
+    is_reference = model == judged.reference
+    auc, versus = _discriminate(risk, None if is_reference else other, surv, months, settings)
+    compared = None if is_reference else compare_concordance(
+        risk, other, surv, method=settings.comparison, resamples=settings.bootstrap, seed=settings.seed).difference
+    predicted = judged.predicted.get(model)
     calibration = {} if predicted is None else _calibrate(predicted[rows], surv, months, settings, split == "training")
-    groups = risk_groups(risk, cutoff, surv, settings.group_hr)
+    groups = risk_groups(risk, judged.cutoffs.get(model, np.nan), surv, settings.group_hr)
     return Evaluation(model, split, int(rows.sum()), surv.n_events, concordance(risk, surv), compared, auc, versus,
-                      calibration, groups, tuple(_notes(model, split, lost, groups, calibration, settings)))
+                      calibration, groups, tuple(_notes(where, lost, groups, calibration, settings)))
 
 
 def _discriminate(
-    model: str, risk: NDArray, stage: NDArray, surv: Survival, months: tuple[float, ...], settings: EvaluateSettings
+    risk: NDArray, other: NDArray | None, surv: Survival, months: tuple[float, ...], settings: EvaluateSettings
 ) -> tuple[dict[float, Roc | TimeAuc], dict[float, Estimate]]:
-    """ROC by horizon (or of the event status), and each AUC against the stage's."""
+    """ROC by horizon (or of the event status), and each AUC against that of another model."""
+    versus: dict[float, Estimate] = {}
     if settings.roc == "status":
         curves: dict[float, Roc | TimeAuc] = {0.0: roc(risk, surv.event)}
-        versus = {0.0: delong(risk, stage, surv.event).difference}
+        if other is not None:
+            versus = {0.0: delong(risk, other, surv.event).difference}
     else:
         curves = {month: auc_at(risk, surv, month) for month in months}
-        versus = {month: compare_auc_at(risk, stage, surv, month).difference for month in months}
-    return curves, {} if model == STAGE else versus
+        if other is not None:
+            versus = {month: compare_auc_at(risk, other, surv, month).difference for month in months}
+    return curves, versus
 
 
 def _calibrate(
@@ -162,10 +218,8 @@ def _calibrate(
 
 
 def _notes(
-    model: str, split: str, lost: int, groups: Groups | None, calibration: Mapping[float, Calibration],
-    settings: EvaluateSettings,
+    where: str, lost: int, groups: Groups | None, calibration: Mapping[float, Calibration], settings: EvaluateSettings,
 ) -> list[Problem]:
-    where = f"{MODELS.get(model, model)} in the {split} cohort"
     notes = []
     if lost:
         notes.append(Problem("W-NOSCORE", f"{lost} patients without a score are left out", where=where))
@@ -175,3 +229,44 @@ def _notes(
         notes += [problem.at(f"{where}, {month:g} months") for problem in judged.warnings
                   if problem.code != "W-HLBINARY" or settings.calibration_test == "hl_binary"]
     return notes
+
+
+def optimism(scores: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
+    """C-index of each score in sample (under "in_sample") and, by cohort, as it is judged (out of fold in training).
+
+    Args:
+        scores: (patients, scores), with their in-sample versions.
+        table: split, time_months and event of the same patients.
+    """
+    splits = list(dict.fromkeys(map(str, table["split"])))
+    names = [str(name) for name in scores if f"{name}{IN_SAMPLE}" in scores]
+    return {name: {"in_sample": c_of(scores[f"{name}{IN_SAMPLE}"], table, "training"),
+                   **{split: c_of(scores[name], table, split) for split in splits}} for name in names}
+
+
+def c_of(risk: pd.Series, table: pd.DataFrame, split: str) -> Estimate:
+    """Harrell's C of a risk in one cohort; nan where no patient with a risk has an event."""
+    rows = ((table["split"] == split) & risk.notna()).to_numpy()
+    surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
+    return concordance(risk.to_numpy(float)[rows], surv).c if surv.n_events else Estimate(float("nan"))
+
+
+def calibrations(
+    predicted: pd.DataFrame, table: pd.DataFrame, months: tuple[float, ...], settings: EvaluateSettings
+) -> dict[tuple[str, float], Calibration]:
+    """The calibration of one nomogram by (cohort, month), in cohorts with an event.
+
+    Args:
+        predicted: (patients, months) survival probabilities; NaN where a score is missing.
+        table: split, time_months and event of the same patients.
+        months: the horizons.
+        settings: number of groups of the curve.
+    """
+    found = {}
+    for split in dict.fromkeys(map(str, table["split"])):
+        rows = ((table["split"] == split) & predicted.notna().all(axis=1)).to_numpy()
+        surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
+        if surv.n_events:
+            judged = _calibrate(predicted[rows], surv, months, settings, split == "training")
+            found.update({(split, month): one for month, one in judged.items()})
+    return found

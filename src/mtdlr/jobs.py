@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
+from mtdlr.errors import Problem
 from mtdlr.imaging.layout import ScanSet
 from mtdlr.signature import Signature, cross_fit_signature
 from mtdlr.signature import fit_signature as fit_once
@@ -30,8 +31,17 @@ from mtdlr.survival import Survival
 
 NetworkName = Literal["deepmts", "csn-only", "densenet121-3d"]
 if TYPE_CHECKING:
-    from mtdlr.model import Scale
+    from mtdlr.model import FrozenModel, Scale
     from mtdlr.report.results import Results
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Results of a per-patient stage: the folder and the key of each, and what went wrong or was noticed."""
+
+    folders: Mapping[str, Path]
+    keys: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -242,8 +252,14 @@ def report(store: Store, recipe: Recipe, results: Results) -> Path:
     return store.make(recipe, lambda folder: write_report(results, folder))
 
 
-def bundle(store: Store, recipe: Recipe, results: Results) -> Path:
+def bundle(store: Store, recipe: Recipe, model: FrozenModel) -> Path:
     """The folder of the frozen model."""
     from mtdlr.bundle import save_bundle
 
-    return store.make(recipe, lambda folder: save_bundle(results, folder))
+    return store.make(recipe, lambda folder: save_bundle(model, folder))
+
+
+def left_with(folders: Mapping[str, Path], name: str) -> tuple[Problem, ...]:
+    """Warnings that a stage left with each patient's result."""
+    return tuple(Problem(**problem).of_patient(i) for i, folder in folders.items()
+                 for problem in json.loads((folder / name).read_text())["problems"])

@@ -1,4 +1,5 @@
-"""Scores and stage -> the study's models: one risk a patient for each, the three nomograms, and their evaluation.
+"""FrozenModel: everything a new patient needs, one value. Fitting returns it, `bundle` reads and writes it, `predict`
+and `validate` take it.
 
 Cross-fitting: a training patient's score comes from networks and signatures that never saw the patient, another
 patient's from all of them. The nomograms are fitted on such training scores only; the same nomogram fitted on in-sample
@@ -7,27 +8,27 @@ scores is kept beside them, so that the optimism is seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from mtdlr.cohort import impute
-from mtdlr.cohort.clinical import label_of, read_csv_text
-from mtdlr.errors import FitError, Problem, TableError
-from mtdlr.evaluate import MODELS, NOMOGRAMS, STAGE, Evaluation, evaluate
+from mtdlr.cohort import imputation
+from mtdlr.cohort.clinical import read_csv_text
+from mtdlr.errors import Problem, TableError
 from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.covariates import clinical_values
+from mtdlr.nomogram.fit import fit_nomogram
 from mtdlr.signature import Signature
-from mtdlr.stats.terms import Continuous, Factor, Term
-from mtdlr.store import digest
-from mtdlr.study import Study
-from mtdlr.survival import Survival
+from mtdlr.stats.roc import roc, youden
+from mtdlr.stats.terms import Continuous, Factor, Spline
+from mtdlr.store import digest, file_hash
+from mtdlr.study import MAIN, REFERENCE, Model, Study, models_of
 
-SCORE_LABELS = {"manual_radio": "ManualRadio-Score", "single_task": "SingleTask-Score", "deepmts": "DeepMTS-Score",
-                "auto_radio": "AutoRadio-Score"}
-"""The four scores and the names they are printed with."""
 IN_SAMPLE = "_in_sample"
 
 
@@ -47,47 +48,86 @@ class Scores:
     """Deep scores of every patient: columns deepmts, single_task, each with `_sd` and `_in_sample` beside.
 
     `_sd` is the spread over the networks that speak for the patient (nan for one), `_in_sample` what the networks that
-    trained on the patient say (training cohort only).
+    trained on the patient say (training cohort only). `folds` is the fold of each training patient.
     """
 
     table: pd.DataFrame
     scales: Mapping[str, tuple[Scale, ...]]
+    folds: pd.Series = field(default_factory=lambda: pd.Series(dtype=int))
 
 
 @dataclass(frozen=True, eq=False)
-class Models:
-    """Everything fitted after the networks, and how it does.
+class FrozenModel:
+    """A fitted study: what scores, judges and predicts patients it has never seen. No patient's row is in it.
 
     Args:
-        scores: (patients, scores) the four scores, their in-sample versions, and the imputed stage.
-        risks: (patients, models) log-hazards, NaN where a score is missing.
-        predicted: survival of every patient at the horizons, by nomogram.
-        nomograms: by model name; `mtdlr_in_sample` is the same model fitted on in-sample scores, for comparison only.
-        signatures: `auto` and `manual`.
-        scales: of the networks, by name.
-        evaluations: by (model, cohort).
-        problems: warnings of every fit and evaluation.
+        study: the settings that preparation, scoring and radiomics follow.
+        nomograms: by name of the model; `mtdlr_in_sample` is the same model fitted on in-sample scores, kept for the
+            report alone and not written into a bundle.
+        signatures: by mask source, `auto` and `manual`.
+        networks: folders of the checkpoints, by network and fold.
+        scales: of each network's risks.
+        cutoffs: risk-group cut-off of each model, a log-hazard; a model that separates nobody has none.
+        imputed: what a missing clinical value takes, by column, from the training cohort.
+        mean_image: folder of the training cohort's mean image.
+        facts: who trained it: numbers of patients and events, versions, the parent model of an update.
+        problems: warnings of the fits.
     """
 
-    scores: pd.DataFrame
-    risks: pd.DataFrame
-    predicted: Mapping[str, pd.DataFrame]
+    study: Study
     nomograms: Mapping[str, Nomogram]
     signatures: Mapping[str, Signature]
+    networks: Mapping[str, tuple[Path, ...]]
     scales: Mapping[str, tuple[Scale, ...]]
-    evaluations: Mapping[tuple[str, str], Evaluation]
-    problems: tuple[Problem, ...]
+    cutoffs: Mapping[str, float]
+    mean_image: Path
+    imputed: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
 
     @property
+    def models(self) -> tuple[Model, ...]:
+        """Every model of the study."""
+        return models_of(self.study)
+
+    @cached_property
     def digest(self) -> str:
-        """Stands for every number a report prints."""
-        return digest([self.frozen_digest, self.risks.to_csv(), self.scores.to_csv()])
+        """Stands for all that the model holds: two models with one digest predict the same."""
+        weights = {f"{name}/{k}": file_hash(folder / "weights.safetensors") for name, folders in self.networks.items()
+                   for k, folder in enumerate(folders) if (folder / "weights.safetensors").exists()}
+        return digest([{name: n.to_json() for name, n in self.nomograms.items() if not name.endswith(IN_SAMPLE)},
+                       {name: str(s) for name, s in self.signatures.items()}, str(self.scales), dict(self.cutoffs),
+                       {name: str(value) for name, value in self.imputed.items()}, weights])
 
-    @property
-    def frozen_digest(self) -> str:
-        """Stands for what a bundle freezes: nothing of any cohort but the training one enters."""
-        return digest([{name: n.to_json() for name, n in self.nomograms.items()},
-                       {name: str(s) for name, s in self.signatures.items()}, str(self.scales)])
+    def risks(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """(patients, models) log-hazards; NaN where a score or a covariate is missing.
+
+        Args:
+            rows: clinical covariates and scores of any patients.
+        """
+        found = {}
+        for model in self.models:
+            if model.name in self.nomograms:
+                found[model.name] = nomogram_predictions(self.nomograms[model.name], rows)[0]
+            elif model.name == REFERENCE:
+                found[model.name] = self._stage(rows)
+            elif model.scores and model.scores[0] in rows:
+                found[model.name] = rows[model.scores[0]]
+        return pd.DataFrame(found, index=rows.index)
+
+    def predicted(self, rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+        """Of each nomogram, (patients, months) survival probabilities; NaN where a score or covariate is missing."""
+        return {name: nomogram_predictions(nomogram, rows)[1] for name, nomogram in self.nomograms.items()}
+
+    def clinical(self, given: Mapping[str, Any], model: str = MAIN) -> dict[str, Any]:
+        """The clinical values that a nomogram needs, spelled as it knows them; raises as `clinical_values`."""
+        return clinical_values(self.nomograms[model], self.study.nomogram_covariates, given)
+
+    def _stage(self, rows: pd.DataFrame) -> pd.Series:
+        """The stage as a risk: the place of its level in the printed order."""
+        stage = self.study.cohort.stage
+        levels = {level: float(k) for k, level in enumerate(self.study.cohort.factors[stage])}
+        return rows[stage].map(levels).astype(float)
 
 
 def combine_scores(
@@ -102,98 +142,105 @@ def combine_scores(
         single: name of the single-task network.
         frozen: the scales of a finished study; by default they come from the held-out folds.
     """
-    columns, scales = {}, dict(frozen or {})
+    columns: dict[str, pd.Series] = {}
+    scales = dict(frozen or {})
     for column, network in (("deepmts", "deepmts"), ("single_task", single)):
         risks = pd.DataFrame({i: values["risks"][network] for i, values in raw.items()}).T
         if frozen is None:
             scales[network] = tuple(_scale(risks[k], folds, k) for k in range(risks.shape[1]))
         scaled = pd.DataFrame({k: (risks[k] - s.mean) / s.sd for k, s in enumerate(scales[network])})
         columns.update(_speak(scaled, folds, column))
-    return Scores(pd.DataFrame(columns), scales)
+    return Scores(pd.DataFrame(columns), scales, folds)
 
 
-def fit_models(
+def study_scores(
     table: pd.DataFrame, deep: Scores, features: Mapping[str, pd.DataFrame],
-    signatures: Mapping[str, tuple[Signature, pd.Series]], study: Study,
-) -> Models:
-    """The study's models, fitted on the training rows of `table`, and their evaluation in every cohort."""
-    table, problems = impute(table, [study.cohort.stage])
+    signatures: Mapping[str, tuple[Signature, pd.Series]],
+) -> pd.DataFrame:
+    """Every score of every patient, and its in-sample version for training patients.
+
+    Args:
+        table: (patients) with their cohort in `split`.
+        deep: the networks' scores.
+        features: (patients, features) by mask source.
+        signatures: of each mask source, the signature of the training cohort and its out-of-fold training scores.
+    """
     scores = deep.table.loc[table.index].copy()
     for source, (signature, out_of_fold) in signatures.items():
-        scores[f"{source}_radio"] = signature.score(features[source].loc[table.index])
-        scores[f"{source}_radio{IN_SAMPLE}"] = scores[f"{source}_radio"].where(table["split"] == "training")
-        scores.loc[out_of_fold.index, f"{source}_radio"] = out_of_fold
-        problems += signature.problems
-    rows = table.join(scores)
-    nomograms = {name: fit_nomogram(rows, parts, study) for name, parts in NOMOGRAMS.items()}
-    for nomogram in nomograms.values():
-        problems += nomogram.cox.problems
-    risks, predicted = _predictions(rows, nomograms, study)
-    evaluations = evaluate(risks, predicted, table, study.nomogram.months, study.evaluate)
-    problems += [p for e in evaluations.values() for p in e.problems]
-    if study.score.training == "out_of_fold":
-        nomograms["mtdlr" + IN_SAMPLE] = fit_nomogram(_in_sample(rows), NOMOGRAMS["mtdlr"], study)
-    return Models(scores, risks, predicted, nomograms, {s: pair[0] for s, pair in signatures.items()}, deep.scales,
-                  evaluations, tuple(dict.fromkeys(problems)))
+        name = f"{source}_radio"
+        scores[name] = signature.score(features[source].loc[table.index])
+        scores[f"{name}{IN_SAMPLE}"] = scores[name].where(table["split"] == "training")
+        scores.loc[out_of_fold.index, name] = out_of_fold
+    return scores
 
 
-def fit_nomogram(rows: pd.DataFrame, parts: tuple[str, ...], study: Study) -> Nomogram:
-    """The nomogram of the stage and the given scores, fitted on the training rows that have all of them.
+def fit_model(
+    table: pd.DataFrame, scores: pd.DataFrame, deep: Scores, signatures: Mapping[str, Signature], study: Study, *,
+    networks: Mapping[str, Sequence[Path]], mean_image: Path,
+) -> FrozenModel:
+    """The frozen model of a study: nomograms and cut-offs, fitted on the training rows and nobody else.
 
-    A score that is the same for everybody (an empty signature) and a stage with one level take no part.
+    Args:
+        table: (patients) split, time_months, event and the clinical columns; rows of other cohorts take no part.
+        scores: (patients, scores) of `study_scores`.
+        deep: the scales of the networks and the folds.
+        signatures: by mask source.
+        networks, mean_image: where the fitted networks and the mean image lie.
 
     Raises:
-        FitError: E-NOMODEL when nothing varies; what `Nomogram.fit` raises.
+        FitError: E-NOMODEL when neither a covariate nor a score of a nomogram varies; what `Nomogram.fit` raises.
     """
-    training = rows[(rows["split"] == "training") & rows[list(parts)].notna().all(axis=1)]
-    surv = Survival(training["time_months"].to_numpy(float), training["event"].to_numpy(bool))
-    varying = [Continuous(name) for name in parts if training[name].nunique() > 1]
-    terms: list[Term] = [*_stage_term(training, study), *varying]
-    if not terms:
-        raise FitError(Problem("E-NOMODEL", "neither the stage nor a score varies in the training cohort",
-                               where=" + ".join(parts)))
-    labels = SCORE_LABELS | {study.cohort.stage: label_of(study.cohort.stage)}
-    return _finite(lambda firth: Nomogram.fit(training, surv, terms, study.nomogram.months, ties=study.nomogram.ties,
-                                              labels=labels, endpoint=study.cohort.endpoint, firth=firth))
+    training = table[table["split"] == "training"]
+    imputed = imputation(training, list(study.nomogram_covariates))
+    rows = training.join(scores).assign(**{name: training[name].fillna(value) for name, value in imputed.items()})
+    nomograms = {model.name: fit_nomogram(rows, model, study) for model in models_of(study) if model.is_nomogram}
+    problems = [p for s in signatures.values() for p in s.problems]
+    problems += [p for nomogram in nomograms.values() for p in nomogram.cox.problems]
+    if study.score.training == "out_of_fold":
+        main = next(model for model in models_of(study) if model.name == MAIN)
+        nomograms[MAIN + IN_SAMPLE] = fit_nomogram(_in_sample(rows, main), main, study)
+    frozen = FrozenModel(
+        study, nomograms, dict(signatures), {name: tuple(folders) for name, folders in networks.items()}, deep.scales,
+        {}, mean_image, imputed, {"n": len(training), "events": int(training["event"].sum())},
+        tuple(dict.fromkeys(problems)))
+    cutoffs = {name: training_cutoff(risk, rows) for name, risk in frozen.risks(rows).items()}
+    return replace(frozen, cutoffs={str(name): cutoff for name, cutoff in cutoffs.items() if np.isfinite(cutoff)})
 
 
-def _finite(fit: Callable[[bool], Nomogram]) -> Nomogram:
-    """The nomogram; where the events are separated, by Firth's method, with a warning that says so."""
-    try:
-        return fit(False)
-    except FitError as error:
-        if error.code != "E-SEPARATION":
-            raise
-        nomogram, separated = fit(True), error.problems[0]
-    notice = Problem("W-FIRTH", "no finite maximum of the likelihood: the nomogram is fitted by Firth's method",
-                     where=separated.where, remedy="Join the level without events with another")
-    return replace(nomogram, cox=replace(nomogram.cox, problems=(*nomogram.cox.problems, notice)))
-
-
-def _stage_term(training: pd.DataFrame, study: Study) -> list[Factor]:
-    """The stage with the levels that the training cohort has; nothing if it has one."""
-    stage = study.cohort.stage
-    levels = tuple(level for level in study.cohort.factors[stage] if (training[stage] == level).any())
-    reference = study.cohort.references.get(stage, levels[0])
-    return [Factor(stage, levels, reference if reference in levels else levels[0])] if len(levels) > 1 else []
-
-
-def model_inputs(rows: pd.DataFrame, study: Study) -> dict[str, pd.Series]:
-    """The risk of every model that is not a nomogram: the stage in its printed order, and the four scores."""
-    levels = {level: float(k) for k, level in enumerate(study.cohort.factors[study.cohort.stage])}
-    return {STAGE: rows[study.cohort.stage].map(levels).astype(float), **{name: rows[name] for name in SCORE_LABELS}}
-
-
-def _predictions(
-    rows: pd.DataFrame, nomograms: Mapping[str, Nomogram], study: Study
+def cross_fitted(
+    rows: pd.DataFrame, folds: pd.Series, study: Study
 ) -> tuple[pd.DataFrame, dict[str, pd.DataFrame]]:
-    """(log-hazards of every model, survival by nomogram); NaN for patients who lack a score."""
-    risks, predicted = model_inputs(rows, study), {}
-    for name, nomogram in nomograms.items():
-        risks[name], predicted[name] = nomogram_predictions(nomogram, rows)
-    if study.evaluate.known_risk is not None:
-        risks["truth"] = read_known_risk(study.evaluate.known_risk).reindex(rows.index)
-    return pd.DataFrame(risks)[[name for name in MODELS if name in risks]], predicted
+    """Log-hazards and survival of the training patients from nomograms that never saw their fold.
+
+    Where the terms of a nomogram are selected by their P, its risk of its own training patients is too good. Selection
+    and fit are done again without each fold.
+
+    Args:
+        rows: (patients) split, follow-up, covariates and scores.
+        folds: the fold of each training patient.
+        study: the models and how they are fitted.
+    """
+    risks: dict[str, pd.Series] = {}
+    predicted: dict[str, pd.DataFrame] = {}
+    for model in models_of(study):
+        if model.is_nomogram:
+            parts = []
+            for fold in sorted(set(folds)):
+                inside = rows.loc[folds.index[folds != fold]]
+                left_out = rows.loc[folds.index[folds == fold]]
+                parts.append(nomogram_predictions(fit_nomogram(inside, model, study), left_out))
+            risks[model.name] = pd.concat([risk for risk, _ in parts])
+            predicted[model.name] = pd.concat([survival for _, survival in parts])
+    return pd.DataFrame(risks), predicted
+
+
+def training_cutoff(risk: pd.Series, table: pd.DataFrame) -> float:
+    """The Youden cut-off of the event-status ROC in the training cohort; NaN where no score separates anybody."""
+    rows = ((table["split"] == "training") & risk.notna()).to_numpy()
+    values, status = risk.to_numpy(float)[rows], table["event"].to_numpy(bool)[rows]
+    if np.unique(values).size < 2 or status.all() or not status.any():
+        return float("nan")
+    return youden(roc(values, status)).threshold
 
 
 def read_known_risk(path: Path) -> pd.Series:
@@ -213,7 +260,7 @@ def nomogram_predictions(nomogram: Nomogram, rows: pd.DataFrame) -> tuple[pd.Ser
     """(log-hazard, survival at the horizons) of each row; NaN where a variable is missing or a level is unknown."""
     known = np.ones(len(rows), dtype=bool)
     for term in nomogram.design.terms:
-        assert isinstance(term, Factor | Continuous)
+        assert isinstance(term, Factor | Continuous | Spline)
         column = rows[term.name]
         known &= (column.isin(term.levels) if isinstance(term, Factor) else column.notna()).to_numpy()
     risk = pd.Series(np.nan, index=rows.index)
@@ -242,6 +289,6 @@ def _speak(scaled: pd.DataFrame, folds: pd.Series, column: str) -> dict[str, pd.
             f"{column}{IN_SAMPLE}": inside.mean(axis=1).where(fold.notna())}
 
 
-def _in_sample(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with every score replaced by its in-sample version, where there is one."""
-    return rows.assign(**{name: rows[f"{name}{IN_SAMPLE}"] for name in ("deepmts", "auto_radio")})
+def _in_sample(rows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """The rows with every score of a model replaced by its in-sample version."""
+    return rows.assign(**{name: rows[f"{name}{IN_SAMPLE}"] for name in model.scores})

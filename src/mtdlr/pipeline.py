@@ -7,7 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from typing import Any
 import pandas as pd
 
 from mtdlr import jobs
-from mtdlr.cohort import Cohort, leakage, read_cohort, require_events
+from mtdlr.associate import study_associations
+from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events
+from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps
 from mtdlr.errors import CohortError, Problem
-from mtdlr.evaluate import Evaluation
-from mtdlr.model import Models, Scores, combine_scores, fit_models
+from mtdlr.evaluate import Evaluation, Findings, judge
+from mtdlr.model import FrozenModel, Scores, combine_scores, fit_model, study_scores
+from mtdlr.radiomics import PET_LABELS
 from mtdlr.radiomics.robustness import perturbed_tables
 from mtdlr.report.results import Results
 from mtdlr.signature import Signature
@@ -33,15 +36,6 @@ STAGES = ("cohort", "prepared", "networks", "scored", "features", "signatures", 
 """Every stage in order; `Run.until` takes one of them."""
 SOURCES = ("auto", "manual")
 """Where the mask of the radiomics comes from: the network, or the observer."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Results of a per-patient stage: the folder and the key of each, and what went wrong or was noticed."""
-
-    folders: Mapping[str, Path]
-    keys: Mapping[str, str]
-    problems: tuple[Problem, ...] = ()
 
 
 class Run:
@@ -110,7 +104,7 @@ class Run:
     # ---- 2 prepare ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def prepared(self) -> Stored:
+    def prepared(self) -> jobs.Stored:
         """Each prepared patient; those that fail are named in the problems and left out of everything below."""
         settings = self.study.recipe("prepare")
         recipes = {id_: Recipe("prepare", settings, {"scan": scan}, version=2) for id_, scan in self.hashes.items()}
@@ -169,7 +163,7 @@ class Run:
     # ---- 4 score --------------------------------------------------------------------------------------------------
 
     @cached_property
-    def scored(self) -> Stored:
+    def scored(self) -> jobs.Stored:
         """Each patient's risks from every network, and the predicted mask."""
         recipes = {id_: self._score_recipe(id_) for id_ in self.included.ids}
 
@@ -178,7 +172,7 @@ class Run:
                               self.networks, self.study.score, self.workers.threads)
 
         folders = self._in_shares(jobs.score, job, recipes, "score")
-        return Stored(folders, {i: r.key for i, r in recipes.items()}, _left_with(folders, "score.json"))
+        return jobs.Stored(folders, {i: r.key for i, r in recipes.items()}, jobs.left_with(folders, "score.json"))
 
     def _score_recipe(self, patient: str) -> Recipe:
         networks = {f"{name}/{k}": folder.name for name, folders in self.networks.items()
@@ -201,11 +195,11 @@ class Run:
     # ---- 5 radiomics ----------------------------------------------------------------------------------------------
 
     @cached_property
-    def features(self) -> dict[str, Stored]:
+    def features(self) -> dict[str, jobs.Stored]:
         """Each patient's features, by source of the mask."""
         return {source: self._extract(source) for source in SOURCES}
 
-    def _extract(self, source: str) -> Stored:
+    def _extract(self, source: str) -> jobs.Stored:
         recipes, training = {}, set(self.training.index)
         again = {i: self.study.radiomics.perturbations if i in training else 0 for i in self.included.ids}
         settings = self.study.recipe("radiomics") | {"source": source}
@@ -224,7 +218,7 @@ class Run:
         """(patients, features) by source of the mask; a row of NaN where extraction failed."""
         return {source: self._table_of(stored, "features") for source, stored in self.features.items()}
 
-    def _table_of(self, stored: Stored, what: str) -> pd.DataFrame:
+    def _table_of(self, stored: jobs.Stored, what: str) -> pd.DataFrame:
         rows = {i: json.loads((f / "features.json").read_text())[what] for i, f in stored.folders.items()}
         return pd.DataFrame.from_dict(rows, orient="index").reindex(self.included.ids)
 
@@ -258,21 +252,36 @@ class Run:
             "folds": digest(self.folds.tolist())}, version=2)
 
     @cached_property
-    def models(self) -> Models:
-        """Nomograms, every score of every patient, and the evaluations (a matter of seconds, made from the store)."""
-        return fit_models(self.included.table, self.scores, self.feature_tables, self.signatures, self.study)
+    def score_table(self) -> pd.DataFrame:
+        """(patients, scores): the four scores, their in-sample versions and the spread of the networks'."""
+        return study_scores(self.included.table, self.scores, self.feature_tables, self.signatures)
+
+    @cached_property
+    def model(self) -> FrozenModel:
+        """The frozen model: nomograms and cut-offs, fitted on the training cohort (seconds, made from the store)."""
+        return fit_model(self.included.table, self.score_table, self.scores,
+                         {source: signature for source, (signature, _) in self.signatures.items()}, self.study,
+                         networks=self.networks, mean_image=self.mean_image)
+
+    @cached_property
+    def findings(self) -> Findings:
+        """Risks and survival of everybody, and how every model does in every cohort."""
+        selected = self.study.nomogram.select != "off" and self.folds.nunique() > 1
+        return judge(self.model, self.included.table, self.score_table, self.study.evaluate,
+                     self.folds if selected else None)
 
     @property
     def evaluations(self) -> Mapping[tuple[str, str], Evaluation]:
         """Evaluation by (model, cohort): `run.evaluations["mtdlr", "external"].c`."""
-        return self.models.evaluations
+        return self.findings.evaluations
 
     @property
     def problems(self) -> list[Problem]:
         """Everything that was wrong or noticed on the way, errors first."""
         sources: Sequence[Sequence[Problem]] = (
             self.cohort.problems, few_steps(self.study, len(self.training)), self.prepared.problems,
-            self.scored.problems, *(stored.problems for stored in self.features.values()), self.models.problems)
+            self.scored.problems, *(stored.problems for stored in self.features.values()), self.model.problems,
+            self.findings.problems)
         return sorted(dict.fromkeys(p for problems in sources for p in problems), key=lambda p: not p.is_error)
 
     # ---- 9, 10 report, bundle -------------------------------------------------------------------------------------
@@ -318,12 +327,15 @@ class Run:
 
     @cached_property
     def results(self) -> Results:
-        """Everything that tables, figures, report and bundle are made from."""
+        """Everything that tables, figures and report are made from, as numbers."""
         write_atomic(self.folder / "problems.json", json.dumps([p.as_dict() for p in self.problems], indent=1))
-        return Results(self.study, self.included, self.prepared.folders, self.scored.folders, self.networks,
-                       self.mean_image, self.feature_tables,
-                       {source: self._table_of(self.features[source], "pet_parameters") for source in SOURCES},
-                       self.models, tuple(self.problems), self.pictures, self.explained)
+        pet = {source: self._table_of(self.features[source], "pet_parameters") for source in SOURCES}
+        rows = impute(self.included.table, self.model.imputed)[0].join(self.score_table).join(pet["manual"])
+        return Results(
+            self.study, self.included, self.model, self.score_table, self.findings,
+            characteristics(self.included.table, self.study.cohort, pet["manual"], PET_LABELS),
+            study_associations(rows, self.study, pet["manual"].columns), self.feature_tables, pet,
+            self.prepared.folders, self.scored.folders, tuple(self.problems), self.pictures, self.explained)
 
     @cached_property
     def report(self) -> Path:
@@ -332,7 +344,9 @@ class Run:
         recipe = Recipe("report", settings, {
             "scored": digest(self.scored.keys), "prepared": digest(self.prepared.keys),
             "features": digest({s: stored.keys for s, stored in self.features.items()}),
-            "models": self.models.digest, "problems": digest([str(p) for p in self.problems])}, version=4)
+            "model": self.model.digest,
+            "risks": digest([self.findings.risks.to_csv(), self.score_table.to_csv()]),
+            "problems": digest([str(p) for p in self.problems])}, version=4)
         return self._publish(jobs.report(self.store, recipe, self.results), self.folder)
 
     @cached_property
@@ -340,18 +354,18 @@ class Run:
         """The frozen model: what predict and validate need, and no patient's row."""
         settings = self.study.model_dump(mode="json", exclude={"run", "report", "evaluate"})
         recipe = Recipe("bundle", settings, {
-            "models": self.models.frozen_digest, "mean": self._mean_recipe.key,
+            "model": self.model.digest, "mean": self._mean_recipe.key,
             "networks": digest([str(f) for fs in self.networks.values() for f in fs])}, version=3)
-        return self._publish(jobs.bundle(self.store, recipe, self.results), self.folder / "bundle")
+        return self._publish(jobs.bundle(self.store, recipe, self.model), self.folder / "bundle")
 
     def _per_patient(
         self, function: Any, work: Sequence[Any], recipes: Mapping[str, Recipe], label: str, facts: str = "facts.json"
-    ) -> Stored:
+    ) -> jobs.Stored:
         """Run one job a patient; a patient that fails is left out, by name."""
         outcomes = dict(zip(recipes, self._do(function, work, label), strict=True))
         folders = {i: outcome.value for i, outcome in outcomes.items() if outcome.value is not None}
         failed = tuple(p.of_patient(i) for i, outcome in outcomes.items() for p in outcome.problems)
-        return Stored(folders, {i: recipes[i].key for i in folders}, failed + _left_with(folders, facts))
+        return jobs.Stored(folders, {i: recipes[i].key for i in folders}, failed + jobs.left_with(folders, facts))
 
     def _do(self, function: Any, work: Sequence[Any], label: str) -> list[Outcome[Path]]:
         """The outcome of every job; one whose result is stored whole starts no process."""
@@ -373,12 +387,6 @@ class Run:
         """The stored result as plain files where the user looks for them."""
         shutil.copytree(folder, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("manifest.json"))
         return target
-
-
-def _left_with(folders: Mapping[str, Path], name: str) -> tuple[Problem, ...]:
-    """Warnings that a stage left with each patient's result."""
-    return tuple(Problem(**problem).of_patient(i) for i, folder in folders.items()
-                 for problem in json.loads((folder / name).read_text())["problems"])
 
 
 def _outcome(table: pd.DataFrame) -> str:

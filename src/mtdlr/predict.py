@@ -11,22 +11,22 @@ from typing import Any
 
 import pandas as pd
 
-from mtdlr.bundle import Frozen, read_bundle
-from mtdlr.errors import Problem, ScanError, TableError
+from mtdlr.bundle import read_bundle
+from mtdlr.errors import Problem, ScanError
 from mtdlr.estimate import Estimate
 from mtdlr.explain import Attribution, explain_patient
 from mtdlr.imaging import nifti
 from mtdlr.imaging.layout import ScanSet, discover, given_files
 from mtdlr.infer import Networks, load_networks, score_patient
-from mtdlr.model import IN_SAMPLE, combine_scores
+from mtdlr.model import IN_SAMPLE, FrozenModel, combine_scores
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.prepared import load_mean_image
 from mtdlr.radiomics.extract import patient_features
 from mtdlr.report.figures import attribution_figure, nomogram_figure, save, scan_figure
+from mtdlr.study import MAIN
 from mtdlr.volume import Volume
 
-MODEL = "mtdlr"
 RESEARCH = "For research only; not a medical device."
 
 
@@ -81,7 +81,7 @@ class Prediction:
 class Bundle:
     """A frozen model, ready to predict."""
 
-    frozen: Frozen
+    frozen: FrozenModel
 
     @classmethod
     def load(cls, folder: str | Path) -> Bundle:
@@ -106,7 +106,7 @@ class Bundle:
 
         Args:
             patient: a DICOM folder or zip, or a folder with NIfTI files; or give `pet` and `ct`.
-            clinical: the stage, under its column's name.
+            clinical: every clinical covariate of the nomogram, under its column's name.
             series: DICOM series to take instead of those chosen (UID, key or pattern of the description).
             uptake_min: minutes from injection to scan, where the headers lack them.
             explain: also say where in the images the DeepMTS-Score came from (minutes, on the full grid).
@@ -115,7 +115,7 @@ class Bundle:
             ScanError: what reading and preparing raise; E-MANYPATIENTS where the folder holds several.
             TableError: E-CLINICAL when a clinical value is missing or not one the model knows.
         """
-        row = self._clinical_row(clinical or {})
+        row = self.frozen.clinical(clinical or {})
         settings = self.frozen.study.prepare
         settings = settings.model_copy(update={"uptake_min": uptake_min or settings.uptake_min})
         scan = read_patient(_one_scan(patient, pet, ct), settings, series=series)
@@ -145,31 +145,20 @@ class Bundle:
         Raises:
             ScanError: E-NOSCORE when a score could not be computed.
         """
-        nomogram = self.frozen.nomograms[MODEL]
-        missing = [name for name in ("deepmts", "auto_radio") if row[name].isna().any()]
+        nomogram = self.frozen.nomograms[MAIN]
+        missing = [name for name in _scores_of(nomogram, row) if row[name].isna().any()]
         if missing:
             raise ScanError([Problem("E-NOSCORE", "a score of the nomogram could not be computed",
                                      found=", ".join(missing)), *problems])
         risk = float(nomogram.log_hazard(row)[0])
         curve = nomogram.survival(row)
         survival = {month: curve.estimate(0, month) for month in nomogram.months}
-        cutoff = self.frozen.cutoffs.get(MODEL)
+        cutoff = self.frozen.cutoffs.get(MAIN)
         scores = {str(name): float(value) for name, value in row.iloc[0].items()
                   if name not in clinical and not str(name).endswith(IN_SAMPLE)}
         return Prediction(risk, survival, "" if cutoff is None else ("high" if risk >= cutoff else "low"),
                           {str(k): float(v) for k, v in nomogram.points(row).iloc[0].items()}, scores, clinical, mask,
                           prepared, nomogram, (*problems, *nomogram.outside(row)))
-
-    def _clinical_row(self, clinical: Mapping[str, Any]) -> dict[str, str]:
-        """The clinical values that the nomogram needs, spelled as it knows them."""
-        stage = self.frozen.study.cohort.stage
-        levels = {level.lower(): level for level in self.frozen.study.cohort.factors[stage]}
-        given = str(clinical.get(stage, "")).strip()
-        if given.lower() not in levels:
-            raise TableError(Problem("E-CLINICAL", "the model needs this clinical value", where=stage,
-                                     found=repr(given) if given else "nothing", expected=" or ".join(levels.values()),
-                                     remedy=f"--clinical {stage}={next(iter(levels.values()))}"))
-        return {stage: levels[given.lower()]}
 
 
 def write_prediction(prediction: Prediction, folder: Path) -> None:
@@ -177,13 +166,18 @@ def write_prediction(prediction: Prediction, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "prediction.json").write_text(json.dumps(prediction.as_dict(), indent=1))
     nifti.write(folder / "mask.nii.gz", prediction.mask)
-    row = dict(prediction.clinical) | {name: prediction.scores[name] for name in ("deepmts", "auto_radio")}
+    row = dict(prediction.clinical) | dict(prediction.scores)
     save(nomogram_figure(prediction.nomogram, patient=row), folder / "nomogram.svg")
     prepared, contours = prediction.prepared, {"predicted": prediction.mask}
     save(scan_figure(prepared.pet_suv, prepared.ct_hu, contours), folder / "overview.png")
     if prediction.attribution is not None:
         maps = [Volume(one, prepared.affine) for one in prediction.attribution.maps]
         save(attribution_figure(prepared.pet_suv, prepared.ct_hu, maps, contours), folder / "attribution.png")
+
+
+def _scores_of(nomogram: Nomogram, row: pd.DataFrame) -> list[str]:
+    """The scores that a nomogram needs: its variables that are computed, not given."""
+    return [name for name in nomogram.design.variables if name in row]
 
 
 def _one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path | None) -> ScanSet:

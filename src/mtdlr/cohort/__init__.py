@@ -4,6 +4,7 @@ from mtdlr.cohort.patients import (
     Cohort,
     Patient,
     find_scans,
+    imputation,
     impute,
     leakage,
     raise_errors,
@@ -12,5 +13,5 @@ from mtdlr.cohort.patients import (
     split_patients,
 )
 
-__all__ = ["Cohort", "Patient", "find_scans", "impute", "leakage", "raise_errors", "read_cohort", "require_events",
-           "split_patients"]
+__all__ = ["Cohort", "Patient", "find_scans", "imputation", "impute", "leakage", "raise_errors", "read_cohort",
+           "require_events", "split_patients"]

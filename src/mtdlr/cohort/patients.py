@@ -187,15 +187,18 @@ def require_events(cohort: Cohort) -> None:
                                   found=f"{events} in {len(training)} patients", remedy=_MORE))
 
 
-def impute(table: pd.DataFrame, variables: list[str]) -> tuple[pd.DataFrame, list[Problem]]:
-    """The table with missing values of `variables` filled from the TRAINING rows: their mode, or median if numeric."""
+def imputation(training: pd.DataFrame, variables: Sequence[str]) -> dict[str, object]:
+    """What a missing value of each variable takes: the training cohort's mode, or its median for a number."""
+    return {name: training[name].median() if pd.api.types.is_numeric_dtype(training[name])
+            else training[name].mode().iloc[0] for name in variables if training[name].notna().any()}
+
+
+def impute(table: pd.DataFrame, values: Mapping[str, object]) -> tuple[pd.DataFrame, list[Problem]]:
+    """The table with `values` of `imputation` where one is missing, and a warning for each column that needs one."""
     filled, problems = table.copy(), []
-    training = table[table["split"] == "training"]
-    for name in variables:
+    for name, value in values.items():
         missing = filled[name].isna()
         if missing.any():
-            numeric = pd.api.types.is_numeric_dtype(filled[name])
-            value = training[name].median() if numeric else training[name].mode().iloc[0]
             filled.loc[missing, name] = value
             problems.append(Problem("W-IMPUTED", f"missing values take the training cohort's {value}",
                                     where=f"column {name}", found=", ".join(map(str, filled.index[missing]))))

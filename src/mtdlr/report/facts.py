@@ -10,16 +10,15 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from mtdlr.evaluate import MODELS, STAGE
 from mtdlr.report import facts_data as data
 from mtdlr.report.checklist import Fact
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
 from mtdlr.stats.sample_size import development_size
 from mtdlr.store import digest
+from mtdlr.study import MAIN, REFERENCE
 from mtdlr.versions import versions
 
-MODEL = "mtdlr"
 KEY_LENGTH = 8
 Finder = Callable[[Results], str]
 
@@ -33,26 +32,26 @@ def facts_of(results: Results) -> dict[str, Fact]:
 def _keys(results: Results) -> dict[str, str]:
     """A short hash of what each stage made."""
     folders = {"prepare": sorted(path.name for path in results.prepared.values()),
-               "train": {name: [path.name for path in paths] for name, paths in results.networks.items()},
+               "train": {name: [path.name for path in paths] for name, paths in results.model.networks.items()},
                "score": sorted(path.name for path in results.scored.values())}
     sources: dict[str, Any] = {
         "settings": results.study.model_dump(mode="json"), "cohort": results.cohort.table.to_csv(), **folders,
         "radiomics": {name: table.shape for name, table in results.features.items()}
         | {name: table.to_csv() for name, table in results.pet_parameters.items()},
-        "nomogram": results.models.frozen_digest, "signature": str(results.models.signatures),
-        "evaluate": results.models.digest, "report": [results.models.digest, len(results.problems)]}
+        "nomogram": results.model.digest, "signature": str(results.model.signatures),
+        "evaluate": results.digest, "report": [results.digest, len(results.problems)]}
     return {stage: digest([source])[:KEY_LENGTH] for stage, source in sources.items()}
 
 
 def _network(results: Results) -> str:
     d = results.study.deepmts
-    nets = ", ".join(f"{name} x {len(paths)}" for name, paths in results.networks.items())
+    nets = ", ".join(f"{name} x {len(paths)}" for name, paths in results.model.networks.items())
     return f"{nets}; width {d.width:g}, {d.survival_loss}, seed {results.study.score.seed}" if nets else ""
 
 
 def _training(results: Results) -> str:
     d = results.study.deepmts
-    logs = [sum(1 for _ in (p / "log.csv").open()) - 1 for paths in results.networks.values() for p in paths
+    logs = [sum(1 for _ in (p / "log.csv").open()) - 1 for paths in results.model.networks.values() for p in paths
             if (p / "log.csv").exists()]
     return (f"at most {d.epochs} epochs of batches of {d.batch_size}, peak rate {d.learning_rate:g}; "
             f"{min(logs)} to {max(logs)} epochs trained; loss curves shown" if logs else "")
@@ -64,25 +63,25 @@ def _folds(results: Results) -> str:
 
 
 def _scaling(results: Results) -> str:
-    n = {source: len(s.features) for source, s in results.models.signatures.items()}
-    scales = sum(len(s) for s in results.models.scales.values())
+    n = {source: len(s.features) for source, s in results.model.signatures.items()}
+    scales = sum(len(s) for s in results.model.scales.values())
     return f"z-scores with the training cohort's mean and SD: features {n}, {scales} network scales"
 
 
 def _selection(results: Results) -> str:
     return "; ".join(f"{source}: {s.n_candidates} candidates, lasso penalty {s.penalty:.4g}, {len(s.features)} kept"
-                     for source, s in results.models.signatures.items())
+                     for source, s in results.model.signatures.items())
 
 
 def _stability(results: Results) -> str:
     return "; ".join(f"{source}: " + ", ".join(f"{n} {often:.0%}" for n, often in
                                               zip(s.features, s.selected_in, strict=True))
-                     for source, s in results.models.signatures.items() if s.features)
+                     for source, s in results.model.signatures.items() if s.features)
 
 
 def _candidates(results: Results) -> str:
     c = results.study.cohort
-    most = max((s.n_candidates for s in results.models.signatures.values()), default=0)
+    most = max((s.n_candidates for s in results.model.signatures.values()), default=0)
     return f"{most} features by lasso, {len(c.continuous) + len(c.factors)} clinical columns" if most else ""
 
 
@@ -93,30 +92,30 @@ def _coding(results: Results) -> str:
 
 
 def _nomogram(results: Results) -> str:
-    cox = results.models.nomograms[MODEL].cox
+    cox = results.model.nomograms[MAIN].cox
     return ", ".join(f"{n} {b:+.3f}" for n, b in zip(cox.names, cox.coef, strict=True))
 
 
 def _signature(results: Results) -> str:
-    return "; ".join(f"{source}: {len(s.features)} features" for source, s in results.models.signatures.items())
+    return "; ".join(f"{source}: {len(s.features)} features" for source, s in results.model.signatures.items())
 
 
 def _cutoff(results: Results) -> str:
-    groups = results.models.evaluations[MODEL, "training"].groups
+    groups = results.findings.evaluations[MAIN, "training"].groups
     return "" if groups is None else f"log hazard {groups.cutoff:.3f}, Youden's index in the training cohort"
 
 
 def _epp(results: Results) -> str:
     training = results.cohort.of("training").survival
-    cox = results.models.nomograms[MODEL].cox
+    cox = results.model.nomograms[MAIN].cox
     return f"{training.n_events / len(cox.names):.1f} events per parameter of the nomogram ({len(cox.names)})"
 
 
 def _sample_size(results: Results) -> str:
     """What the development criterion asks for with the features as candidates, and with the nomogram's parameters."""
     training, horizon = results.cohort.of("training").survival, max(results.study.nomogram.months)
-    mean, candidates = float(training.time_months.mean()), [len(results.models.nomograms[MODEL].cox.names)]
-    candidates += [max((s.n_candidates for s in results.models.signatures.values()), default=0)]
+    mean, candidates = float(training.time_months.mean()), [len(results.model.nomograms[MAIN].cox.names)]
+    candidates += [max((s.n_candidates for s in results.model.signatures.values()), default=0)]
     if not training.n_events:
         return ""
     sizes = [development_size(p, rate=training.n_events / float(training.time_months.sum()), horizon=horizon,
@@ -126,11 +125,11 @@ def _sample_size(results: Results) -> str:
 
 
 def _model(results: Results) -> str:
-    return f"frozen model {results.models.frozen_digest}"
+    return f"frozen model {results.model.digest}"
 
 
 def _performance(results: Results) -> str:
-    return "; ".join(f"{SPLIT_LABELS[s].lower()} C {estimate_text(results.models.evaluations[MODEL, s].c)}"
+    return "; ".join(f"{SPLIT_LABELS[s].lower()} C {estimate_text(results.findings.evaluations[MAIN, s].c)}"
                      for s in results.cohort.splits)
 
 
@@ -141,29 +140,29 @@ def _internal_performance(results: Results) -> str:
 def _external(results: Results) -> str:
     if "external" not in results.cohort.splits:
         return ""
-    e = results.models.evaluations[MODEL, "external"]
+    e = results.findings.evaluations[MAIN, "external"]
     return f"{e.n} patients, {e.n_events} events, C {estimate_text(e.c)}"
 
 
 def _calibration(results: Results) -> str:
     parts = [f"{SPLIT_LABELS[s].lower()} {month:g} months O/E {estimate_text(c.oe)}, slope {estimate_text(c.slope)}"
              for s in results.cohort.splits
-             for month, c in results.models.evaluations[MODEL, s].calibration.items() if isfinite(c.oe.value)]
+             for month, c in results.findings.evaluations[MAIN, s].calibration.items() if isfinite(c.oe.value)]
     return "; ".join(parts)
 
 
 def _comparison(results: Results) -> str:
     parts = []
     for split in results.cohort.splits:
-        versus = results.models.evaluations[MODEL, split].concordance_vs_stage
+        versus = results.findings.evaluations[MAIN, split].concordance_vs_stage
         if versus is not None and isfinite(versus.value):
             parts.append(f"{SPLIT_LABELS[split].lower()} C {versus.value:+.3f} against the stage, P {p_text(versus.p)}")
     return "; ".join(parts)
 
 
 def _simple_models(results: Results) -> str:
-    return "; ".join(f"{MODELS[STAGE]} {SPLIT_LABELS[s].lower()} C {estimate_text(e.c)}" for s in results.cohort.splits
-                     if (e := results.models.evaluations.get((STAGE, s))))
+    return "; ".join(f"Stage {SPLIT_LABELS[s].lower()} C {estimate_text(e.c)}" for s in results.cohort.splits
+                     if (e := results.findings.evaluations.get((REFERENCE, s))))
 
 
 def _measures(results: Results) -> str:
@@ -177,7 +176,7 @@ def _volume_correlation(results: Results) -> str:
     pet = results.pet_parameters.get("manual", pd.DataFrame())
     if "mtv_ml_2_5" not in pet:
         return ""
-    pair = pd.concat([results.models.risks[MODEL], pet["mtv_ml_2_5"]], axis=1).dropna().to_numpy(float)
+    pair = pd.concat([results.findings.risks[MAIN], pet["mtv_ml_2_5"]], axis=1).dropna().to_numpy(float)
     if len(pair) < 5 or (np.ptp(pair, axis=0) == 0).any():
         return ""
     found = spearmanr(pair[:, 0], pair[:, 1])
@@ -243,7 +242,7 @@ FACTS: dict[str, tuple[str, str, Finder]] = {
     "inputs": ("settings", "nomogram", lambda r: f"PET, CT and {r.study.cohort.stage}"),
     "explained": ("report", "explained", lambda r: f"{len(r.explained)} patients" if r.explained else ""),
     "pipeline": ("settings", "flow", lambda r: f"{len(r.prepared)} prepared, {len(r.scored)} scored, "
-                                               f"{sum(map(len, r.networks.values()))} networks" if r.prepared else ""),
-    "lists": ("report", "checklists", lambda r: f"filled for run {r.models.digest}"),
+                                               f"{sum(map(len, r.model.networks.values()))} networks" if r.prepared else ""),
+    "lists": ("report", "checklists", lambda r: f"filled for run {r.digest}"),
 }
 """Stage, section of the report and finder of each fact."""

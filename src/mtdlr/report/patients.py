@@ -14,9 +14,10 @@ from jinja2 import Template
 from mtdlr.errors import Problem
 from mtdlr.report.explained import patient_shares
 from mtdlr.report.masks import patient_rows
-from mtdlr.report.pictures import MODEL, page_name
+from mtdlr.report.pictures import page_name
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS
+from mtdlr.study import MAIN
 
 Rows = list[tuple[str, str]]
 _STATED = (
@@ -94,7 +95,7 @@ def _page(results: Results, masks: pd.DataFrame, patient: str) -> Page:
     return Page(
         id=patient, name=page_name(patient), split=SPLIT_LABELS[str(row["split"])], center=str(row["center"]),
         outcome=f"{'event' if row['event'] else 'event free'} at {row['time_months']:.0f} months",
-        dice="no manual mask" if dice is None else f"{dice:.2f}", risk=f"{results.models.risks[MODEL][patient]:.2f}",
+        dice="no manual mask" if dice is None else f"{dice:.2f}", risk=f"{results.findings.risks[MAIN][patient]:.2f}",
         problems=tuple(_short(Problem(**p), patient) for p in header["problems"] + score["problems"]),
         choice=_choice(audit), suv=_stated(suv), used=_used(suv), candidates=_candidates(suv),
         geometry=geometry_of(facts), masks=patient_rows(masks, patient), shares=patient_shares(results, patient),

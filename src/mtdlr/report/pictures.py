@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.evaluate import MODELS, STAGE, Evaluation
+from mtdlr.evaluate import Evaluation
 from mtdlr.prepared import Prepared, load_mask
 from mtdlr.report.figures import (
     attribution_figure,
@@ -26,27 +26,27 @@ from mtdlr.report.figures import (
 )
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS
+from mtdlr.study import MAIN, REFERENCE, models_of
 from mtdlr.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MODEL = "mtdlr"
-STRATIFIED = (MODEL, "manual_radio_stage", "single_task_stage", STAGE)
 PICTURE, ATTRIBUTION = "picture.jpg", "attribution.jpg"
 FORMATS = (".svg", ".pdf", ".png")
 
 
 def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     """(caption, figure) by name: 2a the nomogram, 2b... calibration, 3... ROC, 4... Kaplan-Meier."""
-    figures = {"2a": ("The MTDLR nomogram.", nomogram_figure(results.models.nomograms[MODEL]))}
-    calibrations = {split: results.models.evaluations[MODEL, split].calibration for split in results.cohort.splits}
+    figures = {"2a": ("The MTDLR nomogram.", nomogram_figure(results.model.nomograms[MAIN]))}
+    calibrations = {split: results.findings.evaluations[MAIN, split].calibration for split in results.cohort.splits}
     for letter, (split, by_month) in zip("bcd", calibrations.items(), strict=False):
         figures[f"2{letter}"] = (f"Calibration of the MTDLR nomogram, {SPLIT_LABELS[split].lower()}.",
                                  calibration_figure(by_month, predicted=_predicted(results, split),
                                                     endpoint=results.study.cohort.endpoint))
     for number, month in enumerate(_roc_keys(results)):
-        curves = {SPLIT_LABELS[split]: {MODELS[m]: e.auc[month] for m, e in _of(results, split).items()}
+        curves = {SPLIT_LABELS[split]: {label: e.auc[month] for label, e in _of(results, split).items()
+                                        if month in e.auc}
                   for split in results.cohort.splits}
         name = "event status" if month == 0 else f"event by {month:g} months"
         figures["3" + "abcdef"[number]] = (f"ROC curves of the {name}.", roc_figure(curves, width="double"))
@@ -64,7 +64,7 @@ def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path) -> None:
 def write_training(results: Results, folder: Path) -> list[tuple[str, Path]]:
     """(network, picture) of the course of each network's first fold."""
     written = []
-    for network, checkpoints in results.networks.items():
+    for network, checkpoints in results.model.networks.items():
         with (checkpoints[0] / "log.csv").open() as handle:
             rows = [{name: float(cell) for name, cell in row.items() if cell and name != "learning_rate"}
                     for row in csv.DictReader(handle)]
@@ -115,11 +115,12 @@ def _survival_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     """Kaplan-Meier curves of the risk groups of each nomogram and of the stage."""
     figures = {}
     letters = iter("abcdefghijkl")
-    for model in STRATIFIED:
+    models = [model for model in models_of(results.study) if model.is_nomogram or model.name == REFERENCE]
+    for model in reversed(models):
         for split in results.cohort.splits:
-            groups = results.models.evaluations[model, split].groups
+            groups = results.findings.evaluations[model.name, split].groups
             if groups is not None:
-                caption = f"Risk groups of {MODELS[model]}, {SPLIT_LABELS[split].lower()}."
+                caption = f"Risk groups of {model.label}, {SPLIT_LABELS[split].lower()}."
                 figures[f"4{next(letters)}"] = (caption, kaplan_meier_figure(
                     groups.curves, p=groups.log_rank.p, hazard_ratio=groups.hazard_ratio,
                     endpoint=results.study.cohort.endpoint))
@@ -128,14 +129,15 @@ def _survival_figures(results: Results) -> dict[str, tuple[str, Figure]]:
 
 def _predicted(results: Results, split: str) -> dict[float, NDArray[np.float64]]:
     """The nomogram's predictions in one cohort, by horizon."""
-    table = results.models.predicted[MODEL].loc[results.cohort.of(split).ids].dropna()
+    table = results.findings.predicted[MAIN].loc[results.cohort.of(split).ids].dropna()
     return {float(month): table[month].to_numpy(float) for month in table.columns}
 
 
 def _of(results: Results, split: str) -> dict[str, Evaluation]:
-    return {model: results.models.evaluations[model, split] for model in MODELS
-            if (model, split) in results.models.evaluations}
+    """The evaluation of every model in one cohort, by its printed name."""
+    return {model.label: results.findings.evaluations[model.name, split] for model in models_of(results.study)
+            if (model.name, split) in results.findings.evaluations}
 
 
 def _roc_keys(results: Results) -> list[float]:
-    return list(results.models.evaluations[MODEL, "training"].auc)
+    return list(results.findings.evaluations[MAIN, "training"].auc)

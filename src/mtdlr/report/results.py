@@ -1,4 +1,4 @@
-"""Everything a finished run knows: what tables, figures, report and bundle are made from."""
+"""Everything a finished run knows: what tables, figures and report are made from."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from pathlib import Path
 
 import pandas as pd
 
+from mtdlr.associate import Associations
 from mtdlr.cohort import Cohort
+from mtdlr.cohort.characteristics import Characteristic
 from mtdlr.errors import Problem
-from mtdlr.model import Models
+from mtdlr.evaluate import Findings
+from mtdlr.model import FrozenModel
+from mtdlr.store import digest
 from mtdlr.study import Study
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """The results of one study.
+    """The results of one study, as numbers. Tables, figures and pages print them and compute nothing.
 
     Args:
         cohort: the patients that are in.
+        model: the frozen model.
+        scores: (patients, scores) with their in-sample versions.
+        findings: risks, survival, evaluations (Table 4), optimism and calibration.
+        characteristics: Table 1.
+        associations: Tables 2 and 3.
+        features, pet_parameters: (patients, ...) by mask source.
         prepared, scored: each patient's folder.
-        networks: checkpoint folders by network.
-        mean_image: the folder of the training cohort's mean image.
-        features: (patients, features) by source of the mask, `auto` and `manual`.
-        pet_parameters: (patients, SUVmax, MTV and the like) by source of the mask.
-        models: scores, nomograms, evaluations.
         problems: errors first.
         pictures: the folder of the picture of each patient that has a page or that the report shows.
         explained: the folder of where the risk came from, of each patient that the report shows.
@@ -33,13 +38,20 @@ class Results:
 
     study: Study
     cohort: Cohort
-    prepared: Mapping[str, Path]
-    scored: Mapping[str, Path]
-    networks: Mapping[str, Sequence[Path]]
-    mean_image: Path
+    model: FrozenModel
+    scores: pd.DataFrame
+    findings: Findings
+    characteristics: Sequence[Characteristic]
+    associations: Associations
     features: Mapping[str, pd.DataFrame]
     pet_parameters: Mapping[str, pd.DataFrame]
-    models: Models
+    prepared: Mapping[str, Path]
+    scored: Mapping[str, Path]
     problems: tuple[Problem, ...]
     pictures: Mapping[str, Path] = field(default_factory=dict)
     explained: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """Stands for every number that a report prints."""
+        return digest([self.model.digest, self.findings.risks.to_csv(), self.scores.to_csv()])

@@ -15,8 +15,7 @@ import pandas as pd
 from mtdlr.appraise import Appraisal, Development, Subgroup, appraise, develop, differences, subgroups
 from mtdlr.cohort.clinical import label_of
 from mtdlr.estimate import Estimate
-from mtdlr.evaluate import MODELS, STAGE, Evaluation
-from mtdlr.model import SCORE_LABELS
+from mtdlr.evaluate import Evaluation
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.facts import facts_of
@@ -26,6 +25,7 @@ from mtdlr.report.results import Results
 from mtdlr.report.summary import OUTSIDE, Judged, interval_of, strongest_rival, summary_lines
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text
 from mtdlr.stats.net_benefit import net_benefit
+from mtdlr.study import MAIN, REFERENCE, SCORES, models_of
 from mtdlr.survival import Survival
 
 if TYPE_CHECKING:
@@ -175,11 +175,11 @@ class _Found:
 
 
 def _found(results: Results) -> _Found:
-    models, table = results.models, results.cohort.table
-    cutoffs = {m: e.groups.cutoff for (m, s), e in models.evaluations.items() if e.groups}
-    scores = models.scores.drop(columns=[name for name in models.scores if name in table])
-    return _Found("mtdlr", STAGE, MODELS, models.evaluations, models.risks, models.predicted, cutoffs, table, scores,
-                  models.nomograms["mtdlr"], max((s.n_candidates for s in models.signatures.values()), default=0))
+    model, found, table = results.model, results.findings, results.cohort.table
+    labels = {one.name: one.label for one in models_of(results.study)}
+    scores = results.scores.drop(columns=[name for name in results.scores if name in table])
+    return _Found(MAIN, REFERENCE, labels, found.evaluations, found.risks, found.predicted, model.cutoffs, table,
+                  scores, model.nomograms[MAIN], max((s.n_candidates for s in model.signatures.values()), default=0))
 
 
 def _panels(done: Review, splits: list[str]) -> dict[str, dict[str, Panel]]:
@@ -227,7 +227,8 @@ def _trend_figures(done: Review) -> dict[str, tuple[str, Figure]]:
 def _variable(name: str) -> str:
     """A column of the model as printed: `tnm=IVa` is "Tnm IVa"."""
     column, _, level = name.partition("=")
-    return SCORE_LABELS.get(column, f"{label_of(column)} {level}".strip())
+    titles = {score.name: score.title for score in SCORES}
+    return titles.get(column, f"{label_of(column)} {level}".strip())
 
 
 def _appraisal_table(done: Review) -> Table:

@@ -6,29 +6,21 @@ Every printed number carries its method in a footnote.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, isnan
 
-import numpy as np
 import pandas as pd
 
-from mtdlr.cohort.clinical import label_of
-from mtdlr.errors import FitError
+from mtdlr.associate import NOT_ESTIMABLE, Association
+from mtdlr.cohort.characteristics import Characteristic, Range
 from mtdlr.estimate import Estimate
-from mtdlr.evaluate import MODELS, NOMOGRAMS, Evaluation
-from mtdlr.model import SCORE_LABELS
+from mtdlr.evaluate import Evaluation
 from mtdlr.report.results import Results
-from mtdlr.stats.cox import CoxFit, fit_cox
-from mtdlr.stats.groups import chi_square, kruskal_wallis
-from mtdlr.stats.terms import Continuous, Design, Factor
-from mtdlr.survival import Survival
+from mtdlr.study import models_of
 
 SPLIT_LABELS = {"training": "Training cohort", "internal": "Internal validation cohort",
                 "external": "External validation cohort"}
-PET_LABELS = {"max_diameter_cm": "Maximum diameter (cm)", "suv_max": "SUVmax (g/ml)", "suv_mean_2_5": "SUVmean (g/ml)",
-              "mtv_ml_2_5": "MTV (ml)", "tlg_g_2_5": "TLG (g)"}
-"""The PET parameters of the paper's Tables 1 and 2; SUVmean, MTV and TLG at SUV >= 2.5."""
 LARGEST = 1000.0
 """Ratios above this are printed as such: their digits mean nothing."""
 
@@ -50,7 +42,7 @@ class Table:
 
 def make_tables(results: Results) -> dict[int, Table]:
     """Tables 1 to 4 by number."""
-    return {1: characteristics(results), 2: univariate(results), 3: multivariate(results), 4: performance(results)}
+    return {1: patients(results), 2: univariate(results), 3: multivariate(results), 4: performance(results)}
 
 
 def p_text(p: float) -> str:
@@ -92,62 +84,35 @@ def _decimal(value: float, digits: int = 3) -> str:
 # ---- Table 1 --------------------------------------------------------------------------------------------------------
 
 
-def characteristics(results: Results) -> Table:
+def patients(results: Results) -> Table:
     """Table 1: the patients of each cohort, and whether the cohorts differ."""
-    table, settings = results.cohort.table, results.study.cohort
-    splits = results.cohort.splits
-    groups = [table[table["split"] == split] for split in splits]
-    sizes = (f"{SPLIT_LABELS[s]} (n = {len(g)})" for s, g in zip(splits, groups, strict=True))
-    header = ("Characteristic", *sizes, "P")
-    rows: list[tuple[str, ...]] = []
-    for name in settings.continuous:
-        rows.append(_continuous_row(label_of(name), [g[name] for g in groups]))
-    for name, levels in settings.factors.items():
-        rows += _factor_rows(label_of(name), [g[name] for g in groups], levels)
-    for name in settings.described:
-        rows.append(_flag_row(label_of(name), [g[name] for g in groups]))
-    pet = results.pet_parameters["manual"]
-    rows += [_continuous_row(label, [pet.loc[g.index, name] for g in groups])
-             for name, label in PET_LABELS.items() if name in pet]
-    rows += _factor_rows("Outcome", [g["event"].map({False: "Event free", True: "Event"}) for g in groups],
-                         ("Event free", "Event"))
-    return Table(1, "Characteristics of the patients", header, tuple(rows), (
+    splits, table = results.cohort.splits, results.cohort.table
+    sizes = (f"{SPLIT_LABELS[s]} (n = {int((table['split'] == s).sum())})" for s in splits)
+    rows = tuple(row for one in results.characteristics for row in _characteristic_rows(one, splits))
+    return Table(1, "Characteristics of the patients", ("Characteristic", *sizes, "P"), rows, (
         "Continuous: median (range), P by Kruskal-Wallis over all cohorts. Categorical: n (%), P by Pearson's "
         "chi-square without continuity correction. A missing value takes no part in its row.",
         "PET parameters inside the manual mask; SUVmean, MTV and TLG at SUV >= 2.5."))
 
 
-def _continuous_row(label: str, values: Sequence[pd.Series]) -> tuple[str, ...]:
-    samples = [v.dropna().to_numpy(float) for v in values]
-    cells = [f"{np.median(v):.4g} ({v.min():.4g}-{v.max():.4g})" if v.size else "-" for v in samples]
-    return (label, *cells, p_text(_p_of(lambda: kruskal_wallis([v for v in samples if v.size]).p)))
+def _characteristic_rows(one: Characteristic, splits: Sequence[str]) -> list[tuple[str, ...]]:
+    if one.ranges:
+        return [(one.label, *(_range_text(one.ranges[split]) for split in splits), p_text(one.p))]
+    totals = [sum(row[split] for row in one.counts.values()) for split in splits]
+    cells = {level: [_share(row[split], total) for split, total in zip(splits, totals, strict=True)]
+             for level, row in one.counts.items()}
+    if one.is_flag:
+        return [(one.label, *cells["yes"], p_text(one.p))]
+    return [(one.label, *[""] * len(splits), p_text(one.p)),
+            *((f"  {level}", *row, "") for level, row in cells.items())]
 
 
-def _factor_rows(label: str, values: Sequence[pd.Series], levels: Sequence[str]) -> list[tuple[str, ...]]:
-    counts = np.array([[int((v == level).sum()) for v in values] for level in levels])
-    totals = counts.sum(axis=0)
-    present = counts[counts.sum(axis=1) > 0]
-    rows = [(label, *[""] * len(values), p_text(_p_of(lambda: chi_square(present).p)))]
-    return rows + [(f"  {level}", *(_share(n, total) for n, total in zip(row, totals, strict=True)), "")
-                   for level, row in zip(levels, counts, strict=True)]
-
-
-def _flag_row(label: str, values: Sequence[pd.Series]) -> tuple[str, ...]:
-    counts = np.array([[int((v == k).sum()) for v in values] for k in (1, 0)])
-    return (label, *(_share(n, total) for n, total in zip(counts[0], counts.sum(axis=0), strict=True)),
-            p_text(_p_of(lambda: chi_square(counts).p)))
+def _range_text(values: Range) -> str:
+    return f"{values.median:.4g} ({values.low:.4g}-{values.high:.4g})" if values.n else "-"
 
 
 def _share(n: int, total: int) -> str:
     return f"{n} ({100 * n / total:.1f}%)" if total else "-"
-
-
-def _p_of(test: Callable[[], float]) -> float:
-    """The p value, or nan where the cohorts cannot be compared (one cohort, one level)."""
-    try:
-        return test()
-    except FitError:
-        return float("nan")
 
 
 # ---- Tables 2 and 3 -------------------------------------------------------------------------------------------------
@@ -155,91 +120,38 @@ def _p_of(test: Callable[[], float]) -> float:
 
 def univariate(results: Results) -> Table:
     """Table 2: each variable alone in a Cox model, refitted in each cohort."""
-    splits = results.cohort.splits
-    frames = [_frame(results, split) for split in splits]
-    rows: list[tuple[str, ...]] = []
-    for term, label in _terms(results):
-        blocks = [_cox_block(frame, [term], results.study.nomogram.ties) for frame in frames]
-        rows += _side_by_side(label, term, blocks)
-    return Table(2, "Univariate Cox regression, refitted in each cohort", _cox_header(splits), tuple(rows),
-                 _cox_notes(results))
+    return Table(2, "Univariate Cox regression, refitted in each cohort", _cox_header(results.cohort.splits),
+                 _cox_rows(results.associations.univariate), _cox_notes(results))
 
 
 def multivariate(results: Results) -> Table:
     """Table 3: the variables of the MTDLR nomogram together in a Cox model, refitted in each cohort."""
-    splits, study = results.cohort.splits, results.study
-    terms: list[Continuous | Factor] = [_factor(results, study.cohort.stage), *map(Continuous, NOMOGRAMS["mtdlr"])]
-    fits = [_cox_block(_frame(results, split), terms, study.nomogram.ties) for split in splits]
-    rows: list[tuple[str, ...]] = []
-    for term in terms:
-        rows += _side_by_side(SCORE_LABELS.get(term.name, label_of(term.name)), term, fits)
-    return Table(3, "Multivariate Cox regression, refitted in each cohort", _cox_header(splits), tuple(rows),
-                 _cox_notes(results))
+    return Table(3, "Multivariate Cox regression, refitted in each cohort", _cox_header(results.cohort.splits),
+                 _cox_rows(results.associations.multivariate), _cox_notes(results))
 
 
-def _terms(results: Results) -> list[tuple[Continuous | Factor, str]]:
-    """Every variable of Table 2 and its label."""
-    settings = results.study.cohort
-    terms: list[tuple[Continuous | Factor, str]] = [(Continuous(n), label_of(n)) for n in settings.continuous]
-    terms += [(_factor(results, n), label_of(n)) for n in settings.factors]
-    terms += [(Continuous(n), label) for n, label in PET_LABELS.items() if n in results.pet_parameters["manual"]]
-    return terms + [(Continuous(n), label) for n, label in SCORE_LABELS.items()]
+def _cox_rows(found: Sequence[Association]) -> tuple[tuple[str, ...], ...]:
+    """The rows of every variable, a pair of cells for each cohort."""
+    by_name: dict[str, list[Association]] = {}
+    for one in found:
+        by_name.setdefault(one.name, []).append(one)
+    return tuple(row for cohorts in by_name.values() for row in _variable_rows(cohorts))
 
 
-def _factor(results: Results, name: str) -> Factor:
-    settings = results.study.cohort
-    levels = settings.factors[name]
-    return Factor(name, levels, settings.references.get(name, levels[0]))
-
-
-def _frame(results: Results, split: str) -> pd.DataFrame:
-    """Clinical columns, PET parameters and scores of one cohort."""
-    table, pet = results.cohort.of(split).table, results.pet_parameters["manual"]
-    return table.join(pet[[n for n in PET_LABELS if n in pet]]).join(results.models.scores[list(SCORE_LABELS)])
-
-
-def _cox_block(frame: pd.DataFrame, terms: Sequence[Continuous | Factor], ties: str) -> tuple[CoxFit, Design] | None:
-    """The fit on complete cases; None where there is nothing to fit."""
-    complete = frame[[t.name for t in terms]].notna().all(axis=1)
-    rows = frame[complete]
-    if not rows["event"].any():
-        return None
-    design = Design(tuple(terms))
-    surv = Survival(rows["time_months"].to_numpy(float), rows["event"].to_numpy(bool))
-    try:
-        matrix = design.matrix({t.name: rows[t.name].to_numpy() for t in terms})
-        return fit_cox(matrix, surv, names=design.columns, ties=ties), design  # type: ignore[arg-type]
-    except FitError:
-        return None
-
-
-def _side_by_side(
-    label: str, term: Continuous | Factor, blocks: Sequence[tuple[CoxFit, Design] | None]
-) -> list[tuple[str, ...]]:
-    """The rows of one variable, a pair of cells for each cohort."""
-    if isinstance(term, Continuous):
-        return [(label, *_flatten(_cell(block, term.name) for block in blocks))]
-    many = len(term.levels) > 2
-    rows = [(label, *_flatten(_overall(block, term) if many else ("", "") for block in blocks))]
-    for level in term.levels:
-        name = f"{term.name}={level}"
-        cells = (("Reference", "-") if level == term.reference else _cell(block, name) for block in blocks)
-        rows.append((f"  {level}", *_flatten(cells)))
+def _variable_rows(cohorts: Sequence[Association]) -> list[tuple[str, ...]]:
+    first = cohorts[0]
+    if not first.reference:
+        return [(first.label, *_flatten(_ratio_cells(one.ratios[""]) for one in cohorts))]
+    many = len(first.ratios) > 1
+    rows = [(first.label, *_flatten(("-", p_text(one.overall_p)) if many else ("", "") for one in cohorts))]
+    for level in first.levels:
+        rows.append((f"  {level}", *_flatten(("Reference", "-") if level == first.reference
+                                             else _ratio_cells(one.ratios[level]) for one in cohorts)))
     return rows
 
 
-def _cell(block: tuple[CoxFit, Design] | None, name: str) -> tuple[str, str]:
-    if block is None:
-        return "not estimable", "-"
-    ratio = block[0].hazard_ratios().get(name, Estimate(float("nan")))
+def _ratio_cells(ratio: Estimate) -> tuple[str, str]:
     return estimate_text(ratio), p_text(ratio.p)
-
-
-def _overall(block: tuple[CoxFit, Design] | None, term: Factor) -> tuple[str, str]:
-    """The overall Wald P of a factor, k-1 degrees of freedom."""
-    if block is None:
-        return "-", "-"
-    return "-", p_text(block[0].wald([f"{term.name}={level}" for level in term.contrasts]).p)
 
 
 def _flatten(pairs: object) -> list[str]:
@@ -265,14 +177,13 @@ def _cox_notes(results: Results) -> tuple[str, ...]:
 
 def performance(results: Results) -> Table:
     """Table 4: discrimination of every frozen model in every cohort, each compared with the stage."""
-    splits, study = results.cohort.splits, results.study
-    evaluations = results.models.evaluations
+    splits, study, evaluations = results.cohort.splits, results.study, results.findings.evaluations
     keys = [0.0] if study.evaluate.roc == "status" else list(study.nomogram.months)
     header = ["Model", "Cohort", "C-index (95% CI)", "P", "P vs stage"]
     for key in keys:
         header += [f"{_auc_label(key)} (95% CI)", "P", "P vs stage"]
-    rows = [(MODELS[model], SPLIT_LABELS[split].split()[0], *_performance_cells(evaluations[model, split], keys))
-            for model in MODELS for split in splits if (model, split) in evaluations]
+    rows = [(model.label, SPLIT_LABELS[split].split()[0], *_performance_cells(evaluations[model.name, split], keys))
+            for model in models_of(study) for split in splits if (model.name, split) in evaluations]
     roc = ("ROC of the event status at last contact, DeLong" if study.evaluate.roc == "status" else
            "cumulative/dynamic AUC with inverse-probability-of-censoring weights, error from its influence function")
     return Table(4, "Discrimination of the frozen models", tuple(header), tuple(rows), (
@@ -288,7 +199,7 @@ def _performance_cells(evaluation: Evaluation, keys: Sequence[float]) -> list[st
     versus = evaluation.concordance_vs_stage
     cells = [estimate_text(evaluation.c), p_text(evaluation.c.p), "-" if versus is None else p_text(versus.p)]
     for key in keys:
-        auc = evaluation.auc[key].auc
+        auc = evaluation.auc[key].auc if key in evaluation.auc else NOT_ESTIMABLE
         against = evaluation.auc_vs_stage.get(key)
         cells += [estimate_text(auc), p_text(auc.p), "-" if against is None else p_text(against.p)]
     return cells

@@ -15,21 +15,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jinja2 import Environment, Template
+from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from mtdlr.errors import Problem
-from mtdlr.evaluate import MODELS
-from mtdlr.model import IN_SAMPLE, SCORE_LABELS, nomogram_predictions
 from mtdlr.nomogram.calculator import write_calculator
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.explained import explained_rows
 from mtdlr.report.masks import mask_table, overlap_rows, parameter_rows
+from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.patients import pages_of, write_pages
 from mtdlr.report.pictures import (
     ATTRIBUTION,
-    MODEL,
     PICTURE,
     make_figures,
     write_figures,
@@ -39,9 +36,9 @@ from mtdlr.report.pictures import (
 from mtdlr.report.results import Results
 from mtdlr.report.review import review, review_numbers, review_tables, write_review
 from mtdlr.report.tables import SPLIT_LABELS, estimate_text, make_tables, p_text
-from mtdlr.stats.calibration import Calibration, calibrate
-from mtdlr.stats.concordance import concordance
+from mtdlr.stats.calibration import Calibration
 from mtdlr.stats.kaplan_meier import median_follow_up
+from mtdlr.study import MAIN, SCORES
 from mtdlr.survival import Survival
 from mtdlr.versions import versions
 
@@ -71,12 +68,12 @@ def write_report(results: Results, folder: Path) -> None:
     if results.study.report.pages:
         write_patients(results, folder / "patients")
         write_pages(pages, _template("patient"), folder / "patients", results.study.report.title)
-    nomogram = results.models.nomograms[MODEL]
+    nomogram = results.model.nomograms[MAIN]
     (folder / "nomogram.json").write_text(nomogram.to_json())
     write_calculator(nomogram, folder / "calculator.html")
-    results.models.scores.join(results.models.risks, rsuffix="_risk").to_csv(folder / "scores.csv")
+    results.scores.join(results.findings.risks, rsuffix="_risk").to_csv(folder / "scores.csv")
     reviewed = review(results)
-    numbers = {"evaluations": evaluation_numbers(results), "review": review_numbers(reviewed)}
+    numbers = evaluation_numbers(results) | {"review": review_numbers(reviewed)}
     (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1))
     shown = write_review(results, reviewed, folder)
     everything = [*tables.values(), *review_tables(results, reviewed)]
@@ -89,7 +86,7 @@ def write_report(results: Results, folder: Path) -> None:
         figures={name: (caption, _embedded(folder / "figures" / f"figure{name}.svg"))
                  for name, (caption, _) in figures.items()},
         curves=[(name, _embedded(path)) for name, path in write_training(results, folder / "figures")],
-        optimism=optimism(results), slopes=slopes(results),
+        optimism=optimism_rows(results), slopes=slope_rows(results),
         calibration_test=CALIBRATION_TESTS[results.study.evaluate.calibration_test],
         months=[f"{month:g}" for month in results.study.nomogram.months], masks=overlap_rows(masks, splits),
         parameters=parameter_rows(masks, splits), explained=explained_rows(results),
@@ -125,33 +122,20 @@ def flow(results: Results) -> dict[str, Any]:
     return {"included": len(table), "left_out": out, "arms": arms}
 
 
-def optimism(results: Results) -> list[tuple[str, ...]]:
+def optimism_rows(results: Results) -> list[tuple[str, ...]]:
     """C-index of each score: in sample, out of fold, and in the other cohorts."""
-    table, scores = results.cohort.table, results.models.scores
-    rows = []
-    for name in SCORE_LABELS:
-        cells = [_c(scores[column], table, "training") for column in (f"{name}{IN_SAMPLE}", name)]
-        cells += [_c(scores[name], table, split) for split in results.cohort.splits if split != "training"]
-        rows.append((SCORE_LABELS[name], *cells))
-    return rows
+    titles = {score.name: score.title for score in SCORES}
+    return [(titles[name], *(estimate_text(estimate) for estimate in found.values()))
+            for name, found in results.findings.optimism.items() if name in titles]
 
 
-def slopes(results: Results) -> list[tuple[str, ...]]:
+def slope_rows(results: Results) -> list[tuple[str, ...]]:
     """Slope, O/E and a test's P, by horizon, of the nomogram in each cohort, on out-of-fold and on in-sample scores."""
-    table, settings, rows = results.cohort.table, results.study.evaluate, []
-    data = table.join(results.models.scores)
-    for name, label in ((MODEL, "out-of-fold scores"), (MODEL + IN_SAMPLE, "in-sample scores")):
-        if name not in results.models.nomograms:
-            continue
-        _, predicted = nomogram_predictions(results.models.nomograms[name], data)
-        for split in results.cohort.splits:
-            known = ((table["split"] == split) & predicted.notna().all(axis=1)).to_numpy()
-            surv = Survival(table["time_months"].to_numpy(float)[known], table["event"].to_numpy(bool)[known])
-            found = [calibrate(predicted[month].to_numpy(float)[known], surv, month, groups=settings.calibration_groups,
-                               development=split == "training") for month in results.study.nomogram.months]
-            rows.append((label, SPLIT_LABELS[split].split()[0],
-                         *(cell for c in found for cell in _cells(c, settings.calibration_test))))
-    return rows
+    test, months = results.study.evaluate.calibration_test, results.study.nomogram.months
+    return [(kind, SPLIT_LABELS[split].split()[0],
+             *(cell for month in months for cell in _cells(found[split, month], test)))
+            for kind, found in results.findings.calibrations.items() for split in results.cohort.splits
+            if (split, months[0]) in found]
 
 
 def _cells(found: Calibration, test: str) -> tuple[str, str, str]:
@@ -163,7 +147,7 @@ def signature_rows(results: Results) -> dict[str, list[tuple[str, ...]]]:
     """Selected features of each signature with their coefficient per SD and how often they are selected."""
     return {source: [(name, f"{coef:+.4f}", f"{100 * often:.0f} %") for name, coef, often in sorted(
         zip(s.features, s.coef, s.selected_in, strict=True), key=lambda row: -abs(row[1]))]
-        for source, s in results.models.signatures.items()}
+        for source, s in results.model.signatures.items()}
 
 
 def settings_rows(results: Results) -> list[tuple[str, str, bool]]:
@@ -177,36 +161,6 @@ def settings_rows(results: Results) -> list[tuple[str, str, bool]]:
     return rows
 
 
-def evaluation_numbers(results: Results) -> list[dict[str, Any]]:
-    """Every evaluation's numbers, for programs."""
-    return [{
-        "model": e.model, "label": MODELS[e.model], "cohort": e.split, "n": e.n, "events": e.n_events,
-        "c": _numbers(e.c), "c_vs_stage": e.concordance_vs_stage and _numbers(e.concordance_vs_stage),
-        "auc": {f"{k:g}": _numbers(a.auc) for k, a in e.auc.items()},
-        "calibration": {f"{k:g}": {"slope": _numbers(c.slope), "oe": _numbers(c.oe), "ici": _finite(c.ici),
-                                   "gnd_p": _finite(c.gnd.p)} for k, c in e.calibration.items()},
-        "groups": e.groups and {"cutoff": e.groups.cutoff, "hazard_ratio": _numbers(e.groups.hazard_ratio),
-                                "log_rank_p": _finite(e.groups.log_rank.p)},
-    } for e in results.models.evaluations.values()]
-
-
-def _numbers(estimate: Any) -> dict[str, float | None]:
-    return {name: _finite(getattr(estimate, name)) for name in ("value", "low", "high", "p")}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _c(score: Any, table: Any, split: str) -> str:
-    """C-index of a score in one cohort, as text."""
-    rows = ((table["split"] == split) & score.notna()).to_numpy()
-    if not table["event"].to_numpy(bool)[rows].any():
-        return "-"
-    surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
-    return estimate_text(concordance(score.to_numpy(float)[rows], surv).c)
-
-
 def _embedded(path: Path) -> str:
     """A picture file as a data URL."""
     kind = {".svg": "svg+xml", ".jpg": "jpeg"}[path.suffix]
@@ -215,4 +169,5 @@ def _embedded(path: Path) -> str:
 
 def _template(name: str) -> Template:
     text = (files("mtdlr") / "report" / "templates" / f"{name}.html.j2").read_text(encoding="utf-8")
-    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
+    return Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                       undefined=StrictUndefined).from_string(text)

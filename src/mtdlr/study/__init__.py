@@ -1,6 +1,9 @@
-"""Every setting of a study: `sections` defines them, `presets` names sets of defaults, `load` reads and writes TOML."""
+"""Every setting of a study: `sections` defines them, `presets` names sets of defaults, `load` reads TOML,
+`models` lists the models that follow from it.
+"""
 
 from mtdlr.study.load import Study, field_of
+from mtdlr.study.models import KNOWN, MAIN, REFERENCE, SCORES, TRUTH, Model, Score, models_of
 from mtdlr.study.presets import PRESETS
 from mtdlr.study.sections import (
     CohortSettings,
@@ -17,7 +20,8 @@ from mtdlr.study.sections import (
 )
 
 __all__ = [
-    "PRESETS", "CohortSettings", "DeepmtsSettings", "EvaluateSettings", "NomogramSettings", "PrepareSettings",
-    "RadiomicsSettings", "ReportSettings", "RunSettings", "ScoreSettings", "SignatureSettings", "SingletaskSettings",
-    "Study", "field_of",
+    "KNOWN", "MAIN", "PRESETS", "REFERENCE", "SCORES", "TRUTH", "CohortSettings", "DeepmtsSettings",
+    "EvaluateSettings", "Model", "NomogramSettings", "PrepareSettings", "RadiomicsSettings", "ReportSettings",
+    "RunSettings", "Score", "ScoreSettings", "SignatureSettings", "SingletaskSettings", "Study", "field_of",
+    "models_of",
 ]

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from mtdlr.errors import Problem, StudyError
 from mtdlr.study.presets import PRESETS
@@ -84,6 +84,22 @@ class Study(Section):
         for override in overrides:
             values = _merge(values, _parse_override(override))
         return cls.of(_anchor(values, path.resolve().parent), where=path.name)
+
+    @property
+    def nomogram_covariates(self) -> tuple[str, ...]:
+        """The clinical columns of the nomograms: `nomogram.covariates`, by default the stage alone."""
+        return self.nomogram.covariates or (self.cohort.stage,)
+
+    @model_validator(mode="after")
+    def _covariates_are_described(self) -> Study:
+        known = {*self.cohort.factors, *self.cohort.continuous}
+        for name in self.nomogram.covariates:
+            if name not in known:
+                raise ValueError(f"nomogram.covariates: {name!r} is neither in cohort.factors nor in cohort.continuous")
+        for name in self.nomogram.splines:
+            if name not in self.nomogram.covariates or name not in self.cohort.continuous:
+                raise ValueError(f"nomogram.splines: {name!r} is not a continuous column of nomogram.covariates")
+        return self
 
     def recipe(self, section: str) -> dict[str, Any]:
         """A section's settings as plain JSON values: what the store names results by."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PAPER = "paper"
 OURS = "ours"
@@ -188,6 +188,19 @@ class NomogramSettings(Section):
     months: tuple[float, ...] = setting((36.0, 60.0), "horizons of the survival axes", unit="months", source=PAPER,
                                         min_length=1)
     ties: Literal["efron", "breslow"] = setting("efron", "tied event times (the paper's SPSS: breslow)")
+    covariates: tuple[str, ...] = setting((), "clinical columns that enter beside the scores, factors or continuous; "
+                                          "by default the stage alone", source=PAPER)
+    splines: dict[str, int] = setting(dict, "knots of a restricted cubic spline, by continuous covariate: 3 to 7")
+    select: Literal["off", "p"] = setting(
+        "off", "'p': the paper's way, univariate then multivariate Cox, P < 0.05; done inside the folds")
+
+    @field_validator("splines")
+    @classmethod
+    def _knots(cls, splines: dict[str, int]) -> dict[str, int]:
+        for name, knots in splines.items():
+            if not 3 <= knots <= 7:
+                raise ValueError(f"splines.{name} = {knots} is not a number of knots from 3 to 7")
+        return splines
 
 
 class EvaluateSettings(Section):

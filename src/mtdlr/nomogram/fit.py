@@ -1,0 +1,87 @@
+"""Scores and clinical covariates -> the nomogram of one model: which terms enter, and how they are fitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+
+from mtdlr.cohort.clinical import label_of
+from mtdlr.errors import FitError, Problem
+from mtdlr.nomogram.model import Nomogram
+from mtdlr.stats.cox import fit_cox
+from mtdlr.stats.terms import Continuous, Design, Factor, Spline, Term, harrell_knots
+from mtdlr.study import SCORES, Model, Study
+from mtdlr.survival import Survival
+
+SELECTED_P = 0.05  # the paper's limit, in the univariate and in the multivariate model
+
+
+def fit_nomogram(rows: pd.DataFrame, model: Model, study: Study) -> Nomogram:
+    """The nomogram of a model's covariates and scores, fitted on the training rows that have all of them.
+
+    A column that is the same for everybody (an empty signature, a stage with one level) takes no part.
+
+    Raises:
+        FitError: E-NOMODEL when nothing varies; what `Nomogram.fit` raises.
+    """
+    names = [*model.covariates, *model.scores]
+    training = rows[(rows["split"] == "training") & rows[names].notna().all(axis=1)]
+    surv = Survival(training["time_months"].to_numpy(float), training["event"].to_numpy(bool))
+    terms: list[Term] = [term for name in model.covariates for term in _covariate(training, name, study)]
+    terms += [Continuous(name) for name in model.scores if training[name].nunique() > 1]
+    if study.nomogram.select == "p":
+        terms = selected_terms(training, surv, terms, study.nomogram.ties)
+    if not terms:
+        raise FitError(Problem("E-NOMODEL", "neither a clinical covariate nor a score varies in the training cohort",
+                               where=" + ".join(names)))
+    labels = {score.name: score.title for score in SCORES} | {name: label_of(name) for name in model.covariates}
+    return _finite(lambda firth: Nomogram.fit(training, surv, terms, study.nomogram.months, ties=study.nomogram.ties,
+                                              labels=labels, endpoint=study.cohort.endpoint, firth=firth))
+
+
+def selected_terms(training: pd.DataFrame, surv: Survival, terms: Sequence[Term], ties: Any) -> list[Term]:
+    """The terms that the paper's way keeps: P < 0.05 alone, then P < 0.05 beside the others that were kept.
+
+    Selection by P makes the kept coefficients too large and their intervals too narrow (W-SELECTED).
+    """
+    alone = [term for term in terms if _p_of_term([term], term, training, surv, ties) < SELECTED_P]
+    return [term for term in alone if _p_of_term(alone, term, training, surv, ties) < SELECTED_P] or alone
+
+
+def _p_of_term(terms: Sequence[Term], term: Term, rows: pd.DataFrame, surv: Survival, ties: Any) -> float:
+    """The Wald P of all columns of one term in a Cox model of `terms`."""
+    design = Design(tuple(terms))
+    fit = fit_cox(design.matrix({name: rows[name].to_numpy() for name in design.variables}), surv,
+                  names=design.columns, ties=ties)
+    return float(fit.wald(list(Design((term,)).columns)).p)
+
+
+def _finite(fit: Callable[[bool], Nomogram]) -> Nomogram:
+    """The nomogram; where the events are separated, by Firth's method, with a warning that says so."""
+    try:
+        return fit(False)
+    except FitError as error:
+        if error.code != "E-SEPARATION":
+            raise
+        nomogram, separated = fit(True), error.problems[0]
+    notice = Problem("W-FIRTH", "no finite maximum of the likelihood: the nomogram is fitted by Firth's method",
+                     where=separated.where, remedy="Join the level without events with another")
+    return replace(nomogram, cox=replace(nomogram.cox, problems=(*nomogram.cox.problems, notice)))
+
+
+def _covariate(training: pd.DataFrame, name: str, study: Study) -> list[Term]:
+    """A clinical column as a term: a factor with the levels that the training cohort has, a number or a spline; nothing
+    where all patients share one value."""
+    values = training[name]
+    if values.nunique() < 2:
+        return []
+    if name in study.nomogram.splines:
+        return [Spline(name, harrell_knots(values.to_numpy(float), study.nomogram.splines[name]))]
+    if name not in study.cohort.factors:
+        return [Continuous(name)]
+    levels = tuple(level for level in study.cohort.factors[name] if (values == level).any())
+    reference = study.cohort.references.get(name, levels[0])
+    return [Factor(name, levels, reference if reference in levels else levels[0])]
