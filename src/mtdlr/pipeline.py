@@ -32,7 +32,7 @@ from mtdlr.study import Study
 from mtdlr.workers import Outcome, Workers, run_jobs, values_of
 
 log = logging.getLogger(__name__)
-STAGES = ("cohort", "prepared", "networks", "scored", "features", "signatures", "models", "report", "bundle")
+STAGES = ("cohort", "prepared", "networks", "scored", "features", "signatures", "model", "report", "bundle")
 """Every stage in order; `Run.until` takes one of them."""
 SOURCES = ("auto", "manual")
 """Where the mask of the radiomics comes from: the network, or the observer."""
