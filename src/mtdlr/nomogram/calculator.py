@@ -122,9 +122,10 @@ def _horizon(nomogram: Nomogram, month: float) -> dict[str, Any]:
     last = int(np.searchsorted(baseline.time_months, month, side="right")) - 1
     known = not nomogram.published and last >= 0
     ticks = sorted(zip(ruler.values, ruler.points, strict=True), key=lambda tick: (_rank(tick[0]), tick[0]))
-    return {"hazard": nomogram.baseline_hazard(month), "ticks": [list(tick) for tick in ticks],
-            "variance": float(baseline.variance[last]) if known else None,
-            "drift": baseline.drift[last].tolist() if known else None}
+    hazard = nomogram.baseline_hazard(month)
+    return {"hazard": hazard, "ticks": [list(tick) for tick in ticks],
+            "variance": float(baseline.log_variance[last]) * hazard**2 if known else None,
+            "drift": (baseline.mean[last] * hazard).tolist() if known else None}
 
 
 def _rank(survival: float) -> int:

@@ -33,6 +33,7 @@ from mtdlr.nomogram.axes import (
 )
 from mtdlr.nomogram.published import published_cox, published_design, published_limits
 from mtdlr.stats.cox import CoxFit, Ties, fit_cox
+from mtdlr.stats.cox_baseline import survival_of
 from mtdlr.stats.cox_firth import firth_cox
 from mtdlr.stats.terms import Continuous, Design, Factor, Term
 from mtdlr.survival import Survival
@@ -40,7 +41,7 @@ from mtdlr.survival import Survival
 Table = pd.DataFrame | Mapping[str, Any]
 Vector = NDArray[np.float64]
 SURVIVAL_TICKS = (*(percent / 100 for percent in range(5, 100, 5)), 0.98, 0.99)
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,8 +248,7 @@ class Nomogram:
                                    found=", ".join(f"{month:g}" for month in at),
                                    expected=", ".join(f"{month:g}" for month in self.months)))
         value = self.cox.survival(x, at)
-        low, high = (np.where(value == 1.0, 1.0, limit) for limit in self.cox.survival_interval(x, at, level=level))
-        return Curve(at, value, low, high)
+        return Curve(at, value, *self.cox.survival_interval(x, at, level=level))
 
     def median_survival(self, table: Table, *, level: float = 0.95) -> tuple[Estimate, ...]:
         """Months until survival falls to one half, per patient, with the months at which its limits do; nan where it
@@ -267,17 +267,20 @@ class Nomogram:
 
     def survival_of(self, points: ArrayLike, month: float) -> Vector:
         """Survival at a month of total points."""
-        result: Vector = np.exp(-self.baseline_hazard(month) * np.exp(self.log_hazard_of(points) - self.cox.center))
-        return result
+        return survival_of(self._log_baseline(month) + self.log_hazard_of(points) - self.cox.center)
 
     def points_for(self, survival: ArrayLike, month: float) -> Vector:
-        """Total points of a survival at a month: the inverse of `survival_of`."""
-        relative = np.log(-np.log(np.asarray(survival, dtype=np.float64)) / self.baseline_hazard(month))
-        return self._total(relative + self.cox.center)
+        """Total points of a survival at a month: the inverse of `survival_of`; infinite at 0 and at 1."""
+        with np.errstate(divide="ignore"):
+            log_hazard = np.log(-np.log(np.asarray(survival, dtype=np.float64)))
+        return self._total(log_hazard - self._log_baseline(month) + self.cox.center)
 
     def baseline_hazard(self, month: float) -> float:
         """Cumulative hazard at a month of the patient with the mean log hazard; nan beyond the last follow-up."""
-        return -float(np.log(self.cox.baseline.survival(np.zeros(1), [month], None)[0, 0]))
+        return float(np.exp(self._log_baseline(month)))
+
+    def _log_baseline(self, month: float) -> float:
+        return float(self.cox.baseline.log_cumulative_hazard([month])[0])
 
     def outside(self, table: Table) -> tuple[Problem, ...]:
         """W-RANGE for each value beyond those the model was built on: its points are an extrapolation."""

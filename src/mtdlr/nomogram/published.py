@@ -59,8 +59,8 @@ def published_cox(
     m, p = months.size, len(names)
     # Any patient with this X beta can stand for the means; centred there, no exponential is taken of a large number.
     means = coef * (baseline_log_hazard / max(float(coef @ coef), np.finfo(float).tiny))
-    hazard, unknown = -np.log(values), np.full(m, nan)
-    baseline = Baseline(("all",), months[-1:], np.zeros(m, dtype=np.int64), months, unknown, hazard, unknown,
+    log_hazard, unknown = np.log(-np.log(values)), np.full(m, nan)
+    baseline = Baseline(("all",), months[-1:], np.zeros(m, dtype=np.int64), months, log_hazard, unknown,
                         np.full((m, p), nan))
     return CoxFit(names, coef, np.full((p, p), nan), nan, nan, nan, "efron", 0, 0, means, True, False, (), (), baseline,
                   ())

@@ -51,7 +51,7 @@ def _network(results: Results) -> str:
 
 def _training(results: Results) -> str:
     d = results.study.deepmts
-    logs = [sum(1 for _ in (p / "log.csv").open()) - 1 for paths in results.model.networks.values() for p in paths
+    logs = [len((p / "log.csv").read_text().splitlines()) - 1 for paths in results.model.networks.values() for p in paths
             if (p / "log.csv").exists()]
     return (f"at most {d.epochs} epochs of batches of {d.batch_size}, peak rate {d.learning_rate:g}; "
             f"{min(logs)} to {max(logs)} epochs trained; loss curves shown" if logs else "")
@@ -241,8 +241,9 @@ FACTS: dict[str, tuple[str, str, Finder]] = {
     "version": ("settings", "settings", lambda r: f"mtdlr {versions()['mtdlr']}"),
     "inputs": ("settings", "nomogram", lambda r: f"PET, CT and {r.study.cohort.stage}"),
     "explained": ("report", "explained", lambda r: f"{len(r.explained)} patients" if r.explained else ""),
-    "pipeline": ("settings", "flow", lambda r: f"{len(r.prepared)} prepared, {len(r.scored)} scored, "
-                                               f"{sum(map(len, r.model.networks.values()))} networks" if r.prepared else ""),
+    "pipeline": ("settings", "flow", lambda r: (
+        f"{len(r.prepared)} prepared, {len(r.scored)} scored, {sum(map(len, r.model.networks.values()))} networks"
+        if r.prepared else "")),
     "lists": ("report", "checklists", lambda r: f"filled for run {r.digest}"),
 }
 """Stage, section of the report and finder of each fact."""

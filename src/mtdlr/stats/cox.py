@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
-from mtdlr.stats.cox_baseline import Baseline, baseline_hazard
+from mtdlr.stats.cox_baseline import Baseline, baseline_hazard, survival_of
 from mtdlr.stats.cox_likelihood import event_terms, newton, sorted_rows
 from mtdlr.stats.cox_robust import sandwich, score_rows
 from mtdlr.stats.cox_rows import CoxRows, codes_in_order, informative
@@ -79,6 +79,14 @@ class CoxFit:
         return float(self.means @ self.coef)
 
     @property
+    def cumulative_hazard(self) -> Vector:
+        """(m,) cumulative baseline hazard at x = 0 (R: basehaz(centered = FALSE)), at `baseline.time_months`; inf where
+        it is beyond floating point."""
+        with np.errstate(over="ignore"):
+            result: Vector = np.exp(self.baseline.log_hazard - self.center)
+        return result
+
+    @property
     def df(self) -> int:
         """How many coefficients were estimated."""
         return len(self.names) - len(self.dropped)
@@ -139,18 +147,26 @@ class CoxFit:
         Raises:
             FitError: E-STRATUM when the model is stratified and the stratum is not one of its own.
         """
-        return self.baseline.survival(self.log_hazard(x) - self.center, months, stratum)
+        return survival_of(self._log_cumulative_hazard(x, months, stratum))
 
     def survival_interval(
         self, x: ArrayLike, months: ArrayLike, *, level: float = 0.95, stratum: str | None = None
     ) -> tuple[Matrix, Matrix]:
         """(low, high), both (n, m): the log-log interval of `survival`, from the uncertainty of both the baseline and
-        the coefficients (Tsiatis 1981; R: survfit(conf.type = "log-log"))."""
+        the coefficients (Tsiatis 1981; R: survfit(conf.type = "log-log")).
+
+        Both limits are 1 before the first event and nan beyond the last follow-up; they are finite for a log hazard of
+        any size, because the limits are formed on the log cumulative hazard.
+        """
         rows = _rows(x, len(self.names)) - self.means
-        se = self.baseline.log_hazard_se(rows, months, self.covariance, stratum)
-        hazard = -np.log(self.survival(x, months, stratum=stratum))
-        spread = np.exp(normal_quantile(level) * se)
-        return np.exp(-hazard * spread), np.exp(-hazard / spread)
+        half = normal_quantile(level) * self.baseline.log_hazard_se(rows, months, self.covariance, stratum)
+        log_hazard = self._log_cumulative_hazard(x, months, stratum)
+        return survival_of(log_hazard + half), survival_of(log_hazard - half)
+
+    def _log_cumulative_hazard(self, x: ArrayLike, months: ArrayLike, stratum: str | None) -> Matrix:
+        """(n, m) log cumulative hazard of the rows of x (n, p) at m months."""
+        relative = self.log_hazard(x) - self.center
+        return np.asarray(relative[:, None] + self.baseline.log_cumulative_hazard(months, stratum))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -228,7 +244,7 @@ def fit_cox(
         score_statistic=float(null_score @ _inverse(null_info) @ null_score), ties=ties, n=len(surv),
         n_events=data.n_events, means=data.means, converged=bool(converged), robust=clusters is not None,
         dropped=tuple(data.names[j] for j in dropped), monotone=tuple(data.names[j] for j in np.flatnonzero(moving)),
-        baseline=baseline_hazard(terms, sets, float(data.means @ coef), data.strata),
+        baseline=baseline_hazard(terms, sets, data.strata),
         problems=_problems(data, dropped, moving, bool(converged)),
     )
 

@@ -1,4 +1,5 @@
-"""The baseline hazard of a Cox model, and the survival that follows from it."""
+"""The baseline hazard of a Cox model, and the survival that follows from it; hazards are kept as logarithms, so that no
+linear predictor makes them overflow or vanish."""
 
 from __future__ import annotations
 
@@ -7,61 +8,69 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
-from mtdlr.stats.cox_likelihood import EventTerms, RiskSets, baseline_steps
+from mtdlr.stats.cox_likelihood import EventTerms, RiskSets
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
+_LARGEST_LOG = 700.0  # exp(700) is finite, and survival under that hazard is 0 to the last bit
+
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """The cumulative baseline hazard at the event times of each stratum (R: basehaz; ties as in the fit).
+    """The cumulative baseline hazard H of the patient at the column means, at the event times of each stratum.
 
     Args:
         strata: labels; ("all",) without strata.
-        last_month: (strata,) the longest follow-up of each; nothing is said beyond it.
+        last_month: (strata,) the longest follow-up of each, in months; survival beyond it is nan.
         stratum: (m,) index into strata, rising.
         time_months: (m,) event times, rising within a stratum.
-        cumulative_hazard: (m,) at x = 0.
-        centred: (m,) at the column means of the fit.
-        variance: (m,) of `centred` with the coefficients held fixed.
-        drift: (m, p) its derivative by the coefficients, with a minus sign.
+        log_hazard: (m,) log H (R: log(basehaz(centered = TRUE)); ties as in the fit).
+        log_variance: (m,) of log H with the coefficients held fixed.
+        mean: (m, p) mean of the columns in the risk sets up to the time, weighted by the steps of H, less the column
+            means; its distance from a patient's columns carries the uncertainty of the coefficients (Tsiatis 1981).
     """
 
     strata: tuple[str, ...]
     last_month: Vector
     stratum: NDArray[np.int64]
     time_months: Vector
-    cumulative_hazard: Vector
-    centred: Vector
-    variance: Vector
-    drift: Matrix
+    log_hazard: Vector
+    log_variance: Vector
+    mean: Matrix
 
-    def survival(self, relative: Vector, months: ArrayLike, stratum: str | None) -> Matrix:
-        """(n, m) survival of patients whose log hazard relative to the means is `relative` (n,)."""
-        hazard = self._at(months, stratum, self.centred[:, None])[:, 0]
-        result: Matrix = np.exp(-np.exp(relative)[:, None] * hazard)
-        return result
+    def log_cumulative_hazard(self, months: ArrayLike, stratum: str | None = None) -> Vector:
+        """(k,) log H at k months: -inf before the first event, nan beyond the last follow-up.
+
+        Raises:
+            FitError: E-STRATUM.
+        """
+        return self._at(months, stratum, self.log_hazard[:, None], -np.inf)[:, 0]
 
     def log_hazard_se(self, rows: Matrix, months: ArrayLike, covariance: Matrix, stratum: str | None) -> Matrix:
-        """(n, m) standard error of the log cumulative hazard of centred rows (n, p); nan before the first event."""
-        values = self._at(months, stratum, np.column_stack([self.centred, self.variance, self.drift]))
-        hazard, variance, drift = values[:, 0], values[:, 1], values[:, 2:]
-        lean = drift[None, :, :] - rows[:, None, :] * hazard[None, :, None]
+        """(n, k) standard error of the log cumulative hazard of centred rows (n, p); 0 before the first event.
+
+        Raises:
+            FitError: E-STRATUM.
+        """
+        values = self._at(months, stratum, np.column_stack([self.log_variance, self.mean]), 0.0)
+        variance, mean = values[:, 0], values[:, 1:]
+        lean = mean[None, :, :] - rows[:, None, :]
         total = variance + np.einsum("nmi,ij,nmj->nm", lean, covariance, lean)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            result: Matrix = np.sqrt(total) / hazard
+        early = np.isneginf(self.log_cumulative_hazard(months, stratum))
+        result: Matrix = np.where(early, 0.0, np.sqrt(np.maximum(total, 0.0)))
         return result
 
-    def _at(self, months: ArrayLike, stratum: str | None, values: Matrix) -> Matrix:
-        """The rows of `values` at m months: a step function from 0, nan beyond the follow-up."""
+    def _at(self, months: ArrayLike, stratum: str | None, values: Matrix, before: float) -> Matrix:
+        """The rows of `values` at k months: a step function, `before` the first event, nan beyond the follow-up."""
         which = self._index(stratum)
         asked = np.atleast_1d(np.asarray(months, dtype=np.float64))
         mine = self.stratum == which
-        steps = np.vstack([np.zeros(values.shape[1]), values[mine]])
+        steps = np.vstack([np.full(values.shape[1], before), values[mine]])
         found = steps[np.searchsorted(self.time_months[mine], asked, side="right")]
         return np.where((asked <= self.last_month[which])[:, None], found, np.nan)
 
@@ -85,29 +94,51 @@ class Baseline:
 
         time = floats("time_months")
         return cls(tuple(values["strata"]), floats("last_month"), np.array(values["stratum"], dtype=np.int64), time,
-                   floats("cumulative_hazard"), floats("centred"), floats("variance"),
-                   floats("drift").reshape(time.size, -1))
+                   floats("log_hazard"), floats("log_variance"), floats("mean").reshape(time.size, -1))
 
 
-def baseline_hazard(terms: EventTerms, sets: RiskSets, center: float, strata: tuple[str, ...]) -> Baseline:
-    """The baseline of the likelihood terms of a fit; not finite where the events are separated (the fit says so).
+def survival_of(log_hazard: ArrayLike) -> NDArray[np.float64]:
+    """Survival exp(-H) of log cumulative hazards of any size, exact at both ends: 1 for -inf, 0 from 700 on.
+
+    >>> survival_of([-np.inf, 0.0, 1e3]).round(3).tolist()
+    [1.0, 0.368, 0.0]
+    """
+    result: NDArray[np.float64] = np.exp(-np.exp(np.minimum(np.asarray(log_hazard, dtype=np.float64), _LARGEST_LOG)))
+    return result
+
+
+def baseline_hazard(terms: EventTerms, sets: RiskSets, strata: tuple[str, ...]) -> Baseline:
+    """The baseline of the likelihood terms of a fit.
 
     Args:
         terms: at the fitted coefficients, with x centred at its means.
         sets: the risk sets.
-        center: the log hazard at the means.
         strata: labels by stratum code.
     """
-    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        scale = np.exp(-terms.shift)
-        step = terms.share / terms.at_risk * scale
-        values = np.column_stack([step, terms.share * (scale / terms.at_risk) ** 2, step[:, None] * terms.mean])
-    sums = baseline_steps(terms, sets, values)
-    has_event = np.isin(np.arange(sets.time.size), terms.group)
-    rows = np.flatnonzero(has_event)
-    rows = rows[np.lexsort((sets.time[rows], sets.stratum[rows]))]
+    stratum = sets.stratum[terms.group]
+    log_hazard, log_variance, mean = _running(np.log(terms.share) - terms.log_at_risk - terms.shift, terms.share,
+                                              terms.mean, stratum)
+    ends = np.flatnonzero(np.append(True, terms.group[1:] != terms.group[:-1]))  # the sum over a time's tied terms
+    ends = ends[np.lexsort((sets.time[terms.group[ends]], stratum[ends]))]
     last = np.array([sets.time[sets.stratum == code].max() for code in range(len(strata))])
-    centred = sums[rows, 0]
-    with np.errstate(over="ignore", invalid="ignore"):
-        at_zero = centred * np.exp(-center)
-    return Baseline(strata, last, sets.stratum[rows], sets.time[rows], at_zero, centred, sums[rows, 1], sums[rows, 2:])
+    return Baseline(strata, last, stratum[ends], sets.time[terms.group[ends]], log_hazard[ends], log_variance[ends],
+                    mean[ends])
+
+
+@njit(cache=True, error_model="numpy")
+def _running(log_step, share, mean, stratum):  # type: ignore[no-untyped-def]
+    """Log of the running sum of the steps, its variance and the step-weighted mean; terms run from late to early."""
+    m, p = mean.shape
+    log_hazard, log_variance, weighted = np.empty(m), np.empty(m), np.empty((m, p))
+    for k in range(m - 1, -1, -1):
+        if k == m - 1 or stratum[k] != stratum[k + 1]:
+            log_hazard[k], log_variance[k] = log_step[k], 1.0 / share[k]
+            weighted[k] = mean[k]
+            continue
+        total = np.logaddexp(log_hazard[k + 1], log_step[k])
+        before, new = np.exp(log_hazard[k + 1] - total), np.exp(log_step[k] - total)
+        log_hazard[k] = total
+        log_variance[k] = before**2 * log_variance[k + 1] + new**2 / share[k]
+        for a in range(p):
+            weighted[k, a] = before * weighted[k + 1, a] + new * mean[k, a]
+    return log_hazard, log_variance, weighted

@@ -76,7 +76,7 @@ def firth_cox(
         names=data.names, coef=coef, covariance=covariance, loglik_null=null + units, loglik=loglik + units,
         score_statistic=float(score @ np.linalg.solve(null_info, score)), ties=ties, n=len(surv),
         n_events=data.n_events, means=data.means, converged=True, robust=False, dropped=dropped, monotone=(),
-        baseline=baseline_hazard(terms, data.sets, float(data.means @ coef), data.strata),
+        baseline=baseline_hazard(terms, data.sets, data.strata),
         problems=tuple(Problem("W-CONSTANT", "the column is constant, or a combination of columns before it, and was "
                                "dropped", where=f"column {name}") for name in dropped),
     )

@@ -244,6 +244,12 @@ class EventTerms:
     relative: Vector
     shift: float
 
+    @property
+    def log_at_risk(self) -> Vector:
+        """(m,) log of at_risk."""
+        result: Vector = np.log(self.at_risk)
+        return result
+
 
 def event_terms(rows: SortedRows, eta: Vector, sets: RiskSets) -> EventTerms:
     """The terms of the likelihood at eta (n,), in sorted order."""

@@ -247,7 +247,7 @@ def _at_coefficients(fit: CoxFit, coef: Vector, covariance: Matrix, x: Matrix, s
     centred = data.z * data.scale
     terms = event_terms(sorted_rows(centred, data.weight, data.sets, efron=fit.ties == "efron"),
                         centred @ coef, data.sets)
-    baseline = baseline_hazard(terms, data.sets, float(data.means @ coef), data.strata)
+    baseline = baseline_hazard(terms, data.sets, data.strata)
     return replace(fit, coef=coef, covariance=covariance, means=data.means, baseline=baseline, n=len(surv),
                    n_events=data.n_events, loglik=nan, loglik_null=nan, score_statistic=nan, problems=())
 
@@ -267,12 +267,12 @@ def _baseline_z(fit: CoxFit, x: Matrix, surv: Survival, month: float) -> float:
     """z of the log ratio of the new patients' cumulative hazard to the model's, at a month."""
     new = _at_coefficients(fit, fit.coef, fit.covariance, x, surv)
     everybody = float(new.means @ fit.coef) - fit.center  # the new means on the scale of the model's
-    expected = -float(np.log(fit.baseline.survival(np.array([everybody]), [month], None)[0, 0]))
-    observed = -float(np.log(new.baseline.survival(np.zeros(1), [month], None)[0, 0]))
+    expected = float(fit.baseline.log_cumulative_hazard([month])[0]) + everybody
+    observed = float(new.baseline.log_cumulative_hazard([month])[0])
     at = np.searchsorted(new.baseline.time_months, month, side="right") - 1
-    if not (expected > 0 and observed > 0 and at >= 0):
+    if not (np.isfinite(expected) and np.isfinite(observed) and at >= 0):
         return 0.0
-    return float(np.log(observed / expected) / np.sqrt(new.baseline.variance[at] / observed**2))
+    return float((observed - expected) / np.sqrt(new.baseline.log_variance[at]))
 
 
 def _numbers(judged: Performance) -> Vector:
