@@ -51,8 +51,8 @@ def _network(results: Results) -> str:
 
 def _training(results: Results) -> str:
     d = results.study.deepmts
-    logs = [len((p / "log.csv").read_text().splitlines()) - 1 for paths in results.model.networks.values() for p in paths
-            if (p / "log.csv").exists()]
+    written = [path / "log.csv" for paths in results.model.networks.values() for path in paths]
+    logs = [len(path.read_text().splitlines()) - 1 for path in written if path.exists()]
     return (f"at most {d.epochs} epochs of batches of {d.batch_size}, peak rate {d.learning_rate:g}; "
             f"{min(logs)} to {max(logs)} epochs trained; loss curves shown" if logs else "")
 
