@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import grid
+from mtdlr.imaging.plausible import mask_doubts, seen_by_both
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.prepared import PatientScore, Prepared
 from mtdlr.study import ScoreSettings
@@ -176,6 +177,8 @@ def load_networks(folders: Mapping[str, Sequence[Path]]) -> Networks:
 def score_patient(patient: Prepared, networks: Networks, fold: int | None, settings: ScoreSettings) -> PatientScore:
     """Risks of every network, and the mask of those that never saw the patient.
 
+    The mask is cut to where PET and CT both are: a network knows nothing of what neither scan shows.
+
     Args:
         patient: prepared.
         networks: by name, network k of which never saw fold k.
@@ -191,9 +194,13 @@ def score_patient(patient: Prepared, networks: Networks, fold: int | None, setti
                  if one.probability is not None and (fold is None or k == fold)]
     region = patient.region
     suv = grid.resample(patient.pet_suv, region).array.astype(np.float32)
-    mask, problems = tumour_mask(np.mean(maps, axis=0, dtype=np.float32), voxel_ml=region.voxel_ml, pet_suv=suv,
+    seen = seen_by_both(region, patient.pet_suv, patient.ct_hu)
+    probability = np.where(seen, np.mean(maps, axis=0, dtype=np.float32), np.float32(0))
+    mask, problems = tumour_mask(probability, voxel_ml=region.voxel_ml, pet_suv=np.where(seen, suv, np.float32(0)),
                                  threshold=settings.mask_threshold, min_component_ml=settings.min_component_ml)
-    return PatientScore(risks, Volume(mask, patient.affine), _agreement(mask, patient), problems)
+    predicted = Volume(mask, patient.affine)
+    doubts = mask_doubts(predicted, patient.ct_hu)
+    return PatientScore(risks, predicted, _agreement(mask, patient), (*problems, *doubts))
 
 
 def _agreement(mask: NDArray[np.bool_], patient: Prepared) -> dict[str, float]:

@@ -141,8 +141,9 @@ def extract(job: Extract) -> Path:
         patient = Prepared.load(job.prepared)
         mask = patient.manual_mask if job.scored is None else load_mask(job.scored)
         features, problems = patient_features(patient, mask, job.settings)
-        perturbed = [] if mask is None else perturbed_features(patient.pet_suv, patient.ct_hu, mask, job.settings,
-                                                               seeds=range(job.perturbations))
+        measured = any(value == value for value in features.values())  # nan: a mask of air, or an empty one
+        perturbed = [] if mask is None or not measured else perturbed_features(
+            patient.pet_suv, patient.ct_hu, mask, job.settings, seeds=range(job.perturbations))
         (folder / "features.json").write_text(json.dumps({
             "features": features, "perturbed": perturbed, "pet_parameters": patient_pet_parameters(patient, mask),
             "problems": [p.as_dict() for p in problems]}))

@@ -19,6 +19,7 @@ from scipy import ndimage
 from mtdlr import texture
 from mtdlr.errors import Problem, StudyError
 from mtdlr.imaging import grid
+from mtdlr.imaging.plausible import AIR_REFUSED, air_share
 from mtdlr.prepared import Prepared
 from mtdlr.study import RadiomicsSettings
 from mtdlr.volume import Volume
@@ -62,11 +63,19 @@ def extract(pet: Volume | None, ct: Volume | None, mask: Volume, settings: Radio
 def patient_features(
     patient: Prepared, mask: Volume | None, settings: RadiomicsSettings
 ) -> tuple[dict[str, float], tuple[Problem, ...]]:
-    """The radiomics features inside a mask, and warnings about those that are not defined; none without a mask."""
+    """The radiomics features inside a mask, and warnings about those that are not defined; none without a mask.
+
+    Every feature of a mask that is mostly air is nan (W-MASKAIR): it describes the air beside the patient.
+    """
     if mask is None:
         return {}, (Problem("W-NOMASK", "no mask: no features"),)
     features = extract(patient.pet_suv, patient.ct_hu, mask, settings)
-    return features, problems(features)
+    air = air_share(mask, patient.ct_hu)
+    if air <= AIR_REFUSED:
+        return features, problems(features)
+    return dict.fromkeys(features, nan), (Problem(
+        "W-MASKAIR", "the mask is mostly air: no feature is measured in it", where="mask", found=f"{air:.0%} air",
+        expected=f"at most {AIR_REFUSED:.0%}", remedy="Correct the mask"),)
 
 
 def patient_pet_parameters(patient: Prepared, mask: Volume | None) -> dict[str, float]:
@@ -117,7 +126,7 @@ def gridded(image: Volume, mask: Volume, profile: texture.Profile) -> tuple[Volu
     if profile.resampling.aligned == "center":
         target = _centred_grid(region, profile.resampling)
         values = _spline(image, target)
-        inside = _linear(region, target) >= _HALF
+        inside = (_linear(region, target) >= _HALF) & grid.inside(target, region)
         return target.with_array(np.round(values) if profile.whole_numbers else values), target.with_array(inside)
     target = _corner_grid(region, profile.resampling)
     values = _as_itk(image, target, profile.resampling.interpolation)
