@@ -104,6 +104,15 @@ def test_without_a_head_the_middle_of_the_pet_is_used_and_said():
     assert "box_center_mm" in str(region.problems[0])
 
 
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1), (1, 2)])
+def test_a_wrong_patient_position_makes_the_region_unsure(axes: tuple[int, ...]) -> None:
+    """A head that stands upside down, or looks backwards, as after a wrong patient position, is W-ROI."""
+    patient = drawn(2, center="A", voxel_scale=2.0)
+    pet, ct = (v.with_array(np.flip(v.array, axes)) for v in (patient.pet, patient.ct))
+    region = locate_head(pet, ct)
+    assert region.confidence < SURE and [p.code for p in region.problems] == ["W-ROI"]
+
+
 @pytest.mark.parametrize("hu", [-1000.0, 40.0, 900.0])
 def test_featureless_images_are_no_head(hu):
     """All air, all tissue or all bone: the PET's middle."""

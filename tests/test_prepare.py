@@ -209,6 +209,16 @@ def test_the_middle_of_a_tall_scan_without_its_head_is_an_error(patient):
     assert made(scan_of(patient, pet=pet, ct=ct), roi="auto").facts["mask_in_roi"] == 1.0
 
 
+def test_no_head_in_the_field_of_view(patient):
+    """E-HEAD where roi = "auto" sees no head; the middle, the mask and a point are taken where they are asked for."""
+    pet, ct = (grid.crop(v, [[-300.0, -300.0, -900.0], [300.0, 300.0, patient.ct.center_mm[2] - 60.0]])
+               for v in (patient.pet, patient.ct))
+    headless = scan_of(patient, pet=pet, ct=ct, mask=None)
+    with pytest.raises(ScanError, match=r"E-HEAD .*prepare.roi = 'center'"):
+        made(headless, roi="auto")
+    assert made(headless, roi="center").facts["roi_how"] == "middle of the PET"
+
+
 # ---------------------------------------------------------------- the mask
 
 

@@ -59,8 +59,8 @@ def prepare(scan: Scan, settings: PrepareSettings, *, patient_id: str) -> Prepar
 
     Raises:
         ScanError: E-NOOVERLAP when PET and CT do not meet, E-NOMASK when the region should come from a mask that is
-            missing or empty, E-HEAD when the PET's middle was asked for but the head lies elsewhere, E-ROIOUTSIDE
-            when the region's middle lies outside the PET or the CT, E-MASKOUTSIDE when the region misses the mask.
+            missing or empty, E-HEAD when no head is seen, or the PET's middle was asked for but the head lies
+            elsewhere, E-ROIOUTSIDE when the region's middle lies outside the PET or the CT, E-MASKOUTSIDE when the region misses the mask.
     """
     try:
         return _prepare(scan, settings, patient_id)
@@ -115,11 +115,11 @@ def _region(pet: Volume, ct: Volume, mask: Volume | None, settings: PrepareSetti
     """The region the settings ask for."""
     match settings.roi:
         case "auto":
-            return locate_head(pet, ct)
+            return _found(locate_head(pet, ct))
         case "template":
             assert settings.template is not None
             model = Prepared.load(settings.template)
-            return locate_by_template(ct, model.ct_hu, model.region.center_mm, pet)
+            return _found(locate_by_template(ct, model.ct_hu, model.region.center_mm, pet))
         case "box":
             assert settings.box_center_mm is not None
             return Region(settings.box_center_mm, 1.0, "given by hand")
@@ -130,6 +130,15 @@ def _region(pet: Volume, ct: Volume, mask: Volume | None, settings: PrepareSetti
                 raise ScanError(Problem("E-NOMASK", "the region should come from the mask, but there is none",
                                         where="mask", remedy="Give a mask, or set prepare.roi = 'auto'"))
             return Region(grid.mask_center_mm(mask), 1.0, "middle of the mask")
+
+
+def _found(region: Region) -> Region:
+    """The region; E-HEAD where nothing like a head was seen, so that a network never reads another part of the body."""
+    if region.confidence > 0.0:
+        return region
+    raise ScanError(Problem("E-HEAD", region.problems[0].what.partition(";")[0], where="region",
+                            expected="a head in the field of view of PET and CT",
+                            remedy="Set prepare.roi = 'center', 'mask' or 'box' if another part of the body is meant"))
 
 
 def _pet_middle(pet: Volume, ct: Volume, settings: PrepareSettings) -> Region:

@@ -29,6 +29,8 @@ _BASE_CM2 = 25.0  # the brain's lowest slice of at least this area marks the sku
 _FROM_MIDDLE_MM = (0.0, -18.0, -72.0)
 _FROM_BASE_MM = -17.0
 _TEMPLATE_MM = 6.0
+_AIR_HU = -300.0
+_AIR_VOXELS = 50  # 3 ml
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,24 @@ def locate_head(pet: Volume, ct: Volume) -> Region:
     confidence = (_ramp(brain.contrast, 1.2, 2.5) * _ramp(brain.ml, *_BRAIN_ML[:1], 700.0)
                   * (0.8 if top_is_cut else _ramp(-abs(from_middle - from_base), -40.0, -20.0)))
     center = (float(middle[0]) + _FROM_MIDDLE_MM[0], float(middle[1]) + _FROM_MIDDLE_MM[1], float(height))
+    confidence *= _fits(ct, center, float(middle[1]))
     return _judged(Region(center, round(confidence, 3), "below the brain"), pet)
+
+
+def _fits(ct: Volume, center_mm: tuple[float, float, float], brain_y_mm: float) -> float:
+    """How well the head's surroundings fit where it is thought to lie, 0.2 to 1.
+
+    Below a brain there is a neck, and the air in the head (sinuses, nose, pharynx) lies before the middle of the brain.
+    Neither holds where the patient position in the headers is wrong, so that the head stands upside down or looks back.
+    """
+    around = grid.cube(center_mm, size=31, spacing_mm=4.0)
+    hu = grid.resample(ct, around, outside=-1000.0).array
+    seen = grid.inside(around, ct)
+    body = np.stack([ndimage.binary_fill_holes(plane > _AIR_HU) for plane in hu]) & seen
+    tissue = float(body[8:23, 8:23, 8:23].mean())
+    air = np.argwhere(body & (hu < _AIR_HU))
+    before = float((around.points_mm(air)[:, 1] < brain_y_mm).mean()) if len(air) >= _AIR_VOXELS else 1.0
+    return 0.2 + 0.8 * min(_ramp(tissue, 0.5, 0.8), _ramp(before, 0.3, 0.5))
 
 
 def locate_by_template(ct: Volume, template_ct: Volume, center_mm: tuple[float, float, float], pet: Volume) -> Region:
