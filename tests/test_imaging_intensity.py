@@ -40,3 +40,11 @@ def test_standardised_pet_has_mean_0_and_sd_1_whatever_the_scale():
 def test_a_flat_pet_becomes_zeros():
     """No variance, no division by zero."""
     assert (standardise_pet(np.full((3, 3, 3), 2.5)) == 0.0).all()
+
+
+def test_z_score_does_not_depend_on_the_field_of_view():
+    """The scanned voxels have the same z-scores however much of the grid lies outside the scan."""
+    suv = np.random.default_rng(3).gamma(2.0, 1.0, (6, 6, 6))
+    wide = np.zeros((10, 10, 10))
+    wide[2:8, 2:8, 2:8] = suv
+    np.testing.assert_allclose(standardise_pet(wide, wide > 0)[2:8, 2:8, 2:8], standardise_pet(suv), rtol=1e-6)

@@ -482,3 +482,15 @@ def test_real_patients_are_prepared_with_their_known_faults_named(name, expected
         ct_mask = nifti.read(STS / name / "CT_mask.nii.gz")[0]
         truth = grid.mask_onto(ct_mask, prepared.region).array
         assert overlap(prepared, truth) > 0.8  # 0.64 as read
+
+
+# ---------------------------------------------------------------- the field of view
+
+
+def test_scans_that_leave_out_much_of_the_region(patient):
+    """W-FIELD where a crop leaves more than a quarter of the network grid without PET or CT, and only there."""
+    ends = np.array(patient.ct.center_mm) + np.array([[-40.0, -40.0, -1000.0], [40.0, 40.0, 1000.0]])
+    pet, ct = grid.crop(patient.pet, ends), grid.crop(patient.ct, ends)
+    cropped = made(scan_of(patient, pet=pet, ct=ct, mask=None), roi="center")
+    assert "W-FIELD" in codes(cropped) and cropped.facts["roi_without_pet"] > 0.25
+    assert "W-FIELD" not in codes(made(scan_of(patient)))

@@ -30,6 +30,7 @@ __all__ = ["Prepared", "prepare", "read_patient"]
 _BODY_SUV = 0.3  # a PET voxel above this, and its neighbours, are body
 _NO_CT_HU = -950.0  # a CT voxel below this holds no tissue: air or the scanner's padding
 _ALIGNABLE = 0.25  # share of uptake that the CT must explain before the PET is moved
+_FIELD_SHARE = 0.25  # of the network grid
 _NO_CT_SHARE = 0.03  # body without CT above this share is reported
 
 
@@ -60,7 +61,8 @@ def prepare(scan: Scan, settings: PrepareSettings, *, patient_id: str) -> Prepar
     Raises:
         ScanError: E-NOOVERLAP when PET and CT do not meet, E-NOMASK when the region should come from a mask that is
             missing or empty, E-HEAD when no head is seen, or the PET's middle was asked for but the head lies
-            elsewhere, E-ROIOUTSIDE when the region's middle lies outside the PET or the CT, E-MASKOUTSIDE when the region misses the mask.
+            elsewhere, E-ROIOUTSIDE when the region's middle lies outside the PET or the CT, E-MASKOUTSIDE when the
+            region misses the mask.
     """
     try:
         return _prepare(scan, settings, patient_id)
@@ -83,7 +85,8 @@ def _prepare(scan: Scan, settings: PrepareSettings, patient_id: str) -> Prepared
     pet = grid.moved(pet, motion.transform)
     pet_native = _native(pet, target, settings)
     blind = _body_without_ct(pet_native, ct)
-    problems = (*scan.problems, *region.problems, *motion.problems, *_mask_problems(mask, target), *_ct_problems(blind))
+    problems = (*scan.problems, *region.problems, *motion.problems, *_mask_problems(mask, target), *_ct_problems(blind),
+                *_field_problems(target, pet, ct))
     facts = {**_grid_facts(scan.pet, scan.ct), **_region_facts(region, target, pet, ct), **motion.facts,
              "body_without_ct": blind, "suv_max": float(pet_native.array.max()), **_mask_facts(mask, target, pet)}
     return Prepared(
@@ -231,7 +234,8 @@ def _image(pet: Volume, ct: Volume, target: Volume, settings: PrepareSettings) -
     """(2, z, y, x): PET and CT on the network grid, scaled; SUV 0 and air outside the scans."""
     suv = grid.resample(pet, target, outside=0.0).array
     hu = grid.resample(ct, target, outside=settings.ct_window_hu[0]).array
-    scaled = clip_pet(suv, settings.pet_clip_suv) if settings.pet_scaling == "clip" else standardise_pet(suv)
+    scaled = clip_pet(suv, settings.pet_clip_suv) if settings.pet_scaling == "clip" else standardise_pet(
+        suv, grid.inside(target, pet))
     return np.stack([scaled, scale_ct(hu, settings.ct_window_hu)])
 
 
@@ -274,6 +278,17 @@ def _ct_problems(share: float) -> tuple[Problem, ...]:
     return (Problem("W-CTFOV", "the CT does not cover the body that PET shows", where="CT",
                     found=f"{share:.1%} of the body in the region without CT", expected=f"at most {_NO_CT_SHARE:.0%}",
                     remedy="Attenuation correction and CT features are doubtful there"),)
+
+
+def _field_problems(target: Volume, pet: Volume, ct: Volume) -> tuple[Problem, ...]:
+    """W-FIELD where a large part of the network grid lies outside a scan: the network reads SUV 0 and air there."""
+    gone = {what: 1.0 - grid.coverage(target, volume) for what, volume in (("PET", pet), ("CT", ct))}
+    if max(gone.values()) <= _FIELD_SHARE:
+        return ()
+    return (Problem("W-FIELD", "the scans cover little of the region, and the risk depends on how much they cover",
+                    where="region", found=" and ".join(f"{share:.0%} without {what}" for what, share in gone.items()),
+                    expected=f"at most {_FIELD_SHARE:.0%}",
+                    remedy="Compare such patients only with others whose scans are cropped alike"),)
 
 
 def _mask_facts(mask: Volume | None, target: Volume, pet: Volume) -> dict[str, float | str]:

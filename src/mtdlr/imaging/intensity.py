@@ -30,10 +30,17 @@ def clip_pet(pet_suv: NDArray, top_suv: float) -> NDArray[np.float32]:
     return np.clip(pet_suv.astype(np.float32, copy=False), 0.0, top_suv) / np.float32(top_suv)
 
 
-def standardise_pet(pet_suv: NDArray) -> NDArray[np.float32]:
-    """PET minus its mean over its standard deviation; zeros for a flat image (METHOD 2: the paper group's habit)."""
+def standardise_pet(pet_suv: NDArray, inside: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
+    """PET minus its mean over its standard deviation; zeros for a flat image (METHOD 2: the paper group's habit).
+
+    Args:
+        pet_suv: any shape, g/ml.
+        inside: the voxels that the scan holds, same shape; mean and deviation are theirs, so that they do not depend on
+            how much of the grid lies outside the field of view. None for all.
+    """
     values = pet_suv.astype(np.float64)
-    spread = values.std()
+    known = values if inside is None or not inside.any() else values[inside]
+    spread = known.std()
     if spread < 1e-12:
         return np.zeros(values.shape, dtype=np.float32)
-    return ((values - values.mean()) / spread).astype(np.float32)
+    return ((values - known.mean()) / spread).astype(np.float32)
