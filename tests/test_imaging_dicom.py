@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import RLELossless
 
@@ -168,7 +169,7 @@ def colour(_: int, ds: Dataset) -> None:
 
 
 def jpeg_without_decoder(_: int, ds: Dataset) -> None:
-    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
+    ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.201"
     ds["PixelData"].is_undefined_length = True
     item = b"\xfe\xff\x00\xe0"
     ds.PixelData = item + bytes(4) + item + b"\x04\x00\x00\x00abcd" + b"\xfe\xff\xdd\xe0" + bytes(4)
@@ -253,6 +254,37 @@ def test_compressed_series_is_decoded(tmp_path: Path) -> None:
         ds.save_as(tmp_path / "rle" / path.name)
     plain, packed = (read_ct(files(tmp_path / n)).volume for n in ("plain", "rle"))
     np.testing.assert_array_equal(plain.array, packed.array)
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(12, 0), (16, 1), (16, 0)])
+def test_jpeg_lossless_is_decoded(tmp_path: Path, bits: int, signed: int) -> None:
+    """JPEG lossless, the commonest compression of CT archives, gives the stored numbers, also negative ones."""
+    codecs = pytest.importorskip("imagecodecs")
+    values = series.stored(12) % 4096 - (2048 if signed else 0)
+
+    def packed(k: int, ds: Dataset) -> None:
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, bits, bits - 1, signed
+        frame = codecs.ljpeg_encode(values[k].astype(np.int16).view(np.uint16), bitspersample=bits)
+        ds.PixelData = encapsulate([frame])
+        ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
+
+    volume = read_ct(tuple(series.write_ct(tmp_path, 12, edit=packed))).volume
+    np.testing.assert_array_equal(volume.array, values - 1024.0)
+
+
+def test_jpeg_lossless_without_its_decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the decoder is not installed, E-COMPRESSED names the compression and the extra that reads it."""
+    monkeypatch.setattr("mtdlr.imaging.dicom_volume.find_spec", lambda name: None)
+
+    def packed(_: int, ds: Dataset) -> None:
+        ds.PixelData = encapsulate([b"no jpeg at all"])
+        ds["PixelData"].VR, ds["PixelData"].is_undefined_length = "OB", True
+        ds.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.70"
+
+    with pytest.raises(ScanError, match=r"JPEG Lossless.*mtdlr\[jpeg\]") as caught:
+        read_ct(tuple(series.write_ct(tmp_path, 12, edit=packed)))
+    assert caught.value.code == "E-COMPRESSED"
 
 
 def test_deflated_file(tmp_path: Path) -> None:

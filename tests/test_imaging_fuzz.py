@@ -26,8 +26,10 @@ from pydicom.tag import Tag
 from mtdlr.errors import ScanError
 from mtdlr.imaging import nifti
 from mtdlr.imaging.contours import rtstruct_mask, seg_mask
+from mtdlr.imaging.dicom_rois import structure_names
 from mtdlr.imaging.images import read_ct, read_pet
-from mtdlr.imaging.layout import content_hash, discover
+from mtdlr.imaging.inspect import inspect_scan as inspect_voxels
+from mtdlr.imaging.layout import content_hash, discover, given_files
 from mtdlr.imaging.reading import inspect_scan, read_scan
 from mtdlr.volume import Volume
 
@@ -128,6 +130,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ct = series.write_ct(folder / "CT", 3)
     contours.write_rtstruct(folder / "RS" / "rs.dcm", {"GTV": [contours.square(-20, -10, z=-197.0)]})
     contours.write_seg(folder / "SEG" / "seg.dcm", ct, {"tumour": np.ones((3, 9, 7), bool)})
+    contours.write_seg(folder / "MAP" / "map.dcm", ct, {"tumour": np.ones((3, 9, 7), bool)}, kind="LABELMAP")
     dicom.write_enhanced_pet(folder / "enhanced.dcm")
     return folder
 
@@ -157,6 +160,7 @@ def object_cases(folder: Path, scratch: Path, seeds: range) -> Outcomes:
     outcomes = Outcomes()
     grid = Volume.on_grid(np.zeros((3, 9, 7), bool), (3.0, 4.0, 5.0), (-30.0, -40.0, -200.0))
     kinds = [("RS/rs.dcm", lambda p: rtstruct_mask(p, grid)), ("SEG/seg.dcm", lambda p: seg_mask(p, grid)),
+             ("MAP/map.dcm", lambda p: seg_mask(p, grid)), ("RS/rs.dcm", structure_names),
              ("enhanced.dcm", lambda p: read_pet((p,)))]
     good = {name: (folder / name).read_bytes() for name, _ in kinds}
     path = scratch / "object.dcm"
@@ -191,6 +195,8 @@ def nifti_cases(scratch: Path, seeds: range) -> Outcomes:
         write(path, packed if seed % 3 else spoiled(packed, rng))
         outcomes.see(seed, lambda: nifti.read(path))
         outcomes.see(seed, lambda: nifti.read_header(path, assume_geometry=True))
+        if seed % 7 == 0:
+            outcomes.see(seed, lambda: inspect_voxels(given_files("P", path, path, path)))
     return outcomes
 
 

@@ -6,7 +6,7 @@ import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
-PACKAGES = ("mtdlr", "numpy", "scipy", "pandas", "numba", "torch", "SimpleITK", "nibabel", "pydicom", "matplotlib")
+PACKAGES = ("mtdlr", "numpy", "scipy", "pandas", "numba", "torch", "nibabel", "pydicom", "matplotlib")
 
 
 def versions() -> dict[str, str]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID
 
@@ -27,6 +30,7 @@ from mtdlr.volume import Volume
 _NATIVE = {
     "1.2.840.10008.1.2": "<", "1.2.840.10008.1.2.1": "<", "1.2.840.10008.1.2.2": ">",
 }  # fmt: skip
+_JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
 _DUPLICATE_MM = 0.001
 _DRIFT_MM = 0.1
 _FLOAT32_MAX = 3e38
@@ -224,28 +228,47 @@ def _syntax(ds: Dataset) -> str:
 def _has_decoder(syntax: str) -> bool:
     """Whether a decoder of this compression is installed."""
     try:
-        return bool(get_decoder(UID(syntax)).is_available)
+        return _lossless_decoder(syntax) is not None or bool(get_decoder(UID(syntax)).is_available)
     except Exception:  # a syntax that pydicom does not know
         return False
 
 
+def _lossless_decoder(syntax: str) -> Callable[[bytes], NDArray] | None:
+    """What decodes JPEG lossless, which pydicom's permissive plugins do not; None where it is not installed."""
+    if syntax not in _JPEG_LOSSLESS or find_spec("imagecodecs") is None:
+        return None
+    decode: Callable[[bytes], NDArray] = import_module("imagecodecs").jpegsof3_decode
+    return decode
+
+
 def _undecodable(syntax: str) -> ScanError:
+    plugin = "the extra mtdlr[jpeg]" if syntax in _JPEG_LOSSLESS else "pylibjpeg"
     return ScanError(Problem("E-COMPRESSED", "the images are compressed and cannot be decoded here",
                              where="TransferSyntaxUID (0002,0010)", found=uid_name(syntax),
                              remedy="Decompress them (for example with dcmdjpeg or gdcmconv --raw), or install "
-                             "pylibjpeg"))
+                             f"{plugin}"))
 
 
 def _decompress(ds: Dataset, shape: tuple[int, int, int], syntax: str) -> NDArray:
     """The stored numbers of a compressed image, by whatever decoder is installed."""
     try:
-        stored = np.asarray(ds.pixel_array)
+        decode = _lossless_decoder(syntax)
+        stored = np.asarray(ds.pixel_array) if decode is None else _jpeg_lossless(ds, shape[0], decode)
     except Exception:  # decoders raise whatever they like, quoting what they read
         raise _undecodable(syntax) from None
     if stored.size != math.prod(shape):
         raise ScanError(Problem("E-PIXELS", "the decoded image has another size than its header says",
                                 found=" x ".join(map(str, stored.shape)), expected=" x ".join(map(str, shape))))
     return stored.reshape(shape)
+
+
+def _jpeg_lossless(ds: Dataset, count: int, decode: Callable[[bytes], NDArray]) -> NDArray:
+    """The frames (count, rows, columns) of a JPEG lossless image; the stream holds the bits without their sign."""
+    frames = np.stack([decode(frame) for frame in generate_frames(ds.PixelData, number_of_frames=count)])
+    bits = int(number(ds, "BitsAllocated") or 16)
+    kind = "i" if number(ds, "PixelRepresentation") == 1 else "u"
+    stored = frames.astype(f"u{bits // 8}").view(f"{kind}{bits // 8}")
+    return _significant(stored, bits, int(number(ds, "BitsStored") or bits), number(ds, "HighBit"))
 
 
 def _same_grid(planes: list[Plane]) -> None:
