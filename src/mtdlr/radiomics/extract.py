@@ -65,7 +65,8 @@ def patient_features(
 ) -> tuple[dict[str, float], tuple[Problem, ...]]:
     """The radiomics features inside a mask, and warnings about those that are not defined; none without a mask.
 
-    Every feature of a mask that is more than three quarters air is nan (W-MASKAIR): it describes the air beside the patient.
+    Every feature of a mask that is more than three quarters air is nan (W-MASKAIR): it would describe the air
+    beside the patient.
     """
     if mask is None:
         return {}, (Problem("W-NOMASK", "no mask: no features"),)
