@@ -18,7 +18,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from mtdlr.errors import ScanError
 from mtdlr.imaging import nifti
-from mtdlr.imaging.contours import fill, on_grid, rtstruct_mask, seg_mask
+from mtdlr.imaging.contours import fill, rtstruct_mask, seg_mask
 from mtdlr.imaging.images import read_ct
 from mtdlr.imaging.layout import discover, given_files
 from mtdlr.imaging.reading import inspect_scan, read_scan
@@ -137,20 +137,6 @@ def test_contours_on_a_turned_grid() -> None:
     assert caught.value.code == "E-CONTOURPLANE"
     along = np.array([(6.0, 4.5, 4.5), (6.0, 9.5, 4.5), (6.0, 9.5, 9.5), (6.0, 4.5, 9.5)])
     assert np.count_nonzero(fill([along], grid)) == 25
-
-
-def test_nearest_voxel_transfer() -> None:
-    """A mask keeps its place on a flipped grid, and its size in ml on one of other spacing."""
-    mask = Volume.on_grid(np.zeros((10, 20, 20), bool), (3.0, 1.0, 1.0))
-    array = mask.array.copy()
-    array[2:6, 5:12, 3:9] = True
-    mask = mask.with_array(array)
-    flipped = Volume(np.zeros(mask.shape, bool), mask.affine @ np.array([[-1, 0, 0, 9], [0, 1, 0, 0], [0, 0, 1, 0],
-                                                                        [0, 0, 0, 1]], float))
-    np.testing.assert_array_equal(on_grid(mask, flipped).array, array[::-1])
-    fine = Volume.on_grid(np.zeros((30, 40, 40), bool), (1.0, 0.5, 0.5), (-0.25, -0.25, -1.0))
-    size_ml = np.count_nonzero(array) * mask.voxel_ml
-    assert np.count_nonzero(on_grid(mask, fine).array) * fine.voxel_ml == pytest.approx(size_ml)
 
 
 # --- RTSTRUCT --------------------------------------------------------------------------------------------------------

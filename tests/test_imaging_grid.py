@@ -245,20 +245,6 @@ def test_a_mask_on_its_own_grid_is_left_alone():
     np.testing.assert_array_equal(grid.mask_onto(labels, labels).array, [[[False, True, False, True]]])
 
 
-def test_components_are_kept_by_volume():
-    """Pieces below the limit go, those at the limit stay, diagonal neighbours are one piece."""
-    array = np.zeros((10, 10, 10), dtype=bool)
-    array[0, 0, :8] = True
-    array[5, 5, 5] = array[6, 6, 6] = True
-    array[9, 0, 0] = True
-    mask = Volume.on_grid(array, (10.0, 10.0, 10.0))  # 1 ml a voxel
-    assert grid.keep_components(mask, min_ml=2.0).array.sum() == 10
-    assert grid.keep_components(mask, min_ml=3.0).array.sum() == 8
-    assert grid.keep_components(mask, min_ml=9.0).array.sum() == 0
-    assert grid.largest_component(mask).array.sum() == 8
-    assert not grid.largest_component(mask.with_array(np.zeros_like(array))).array.any()
-
-
 def test_moving_a_volume_changes_no_voxel():
     """A moved volume shares its voxels; only their place changes."""
     volume = noise()

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging.dicom_rois import Roi, read_segments, read_structures
+from mtdlr.imaging.grid import resample
 from mtdlr.volume import Volume
 
 _FLAT_SLICES = 0.05
@@ -47,26 +48,26 @@ def rtstruct_mask(path: str | Path, grid: Volume, name_pattern: str = "*") -> tu
     return grid.with_array(array), tuple(problems)
 
 
-def seg_mask(path: str | Path, grid: Volume, name_pattern: str = "*") -> tuple[Volume, tuple[Problem, ...]]:
-    """The segments of a DICOM SEG file whose labels match, united, as a bool mask on the grid of `grid`; warnings.
+def seg_mask(path: str | Path, onto: Volume, name_pattern: str = "*") -> tuple[Volume, tuple[Problem, ...]]:
+    """The segments of a DICOM SEG file whose labels match, united, as a bool mask on the grid of `onto`; warnings.
 
     Args:
         path: SEG file.
-        grid: image whose voxels to test; on another grid each voxel takes its nearest neighbour. Frames that lie on
+        onto: image whose voxels to test; on another grid each voxel takes its nearest neighbour. Frames that lie on
             its slices are taken as slices, however many empty ones between them were left out of the file.
         name_pattern: shell pattern for SegmentLabel, case ignored.
 
     Raises:
         ScanError: E-ROINAME, E-SEG, E-DICOM, E-TAG.
     """
-    segments = read_segments(Path(path), step_mm=grid.spacing_mm[0])
+    segments = read_segments(Path(path), step_mm=onto.spacing_mm[0])
     rois = tuple(Roi(s.name, "", (), s.shown) for s in segments)
     chosen, problems = choose_rois(rois, name_pattern)
-    array = np.zeros(grid.shape, dtype=bool)
+    array = np.zeros(onto.shape, dtype=bool)
     for roi, segment in zip(rois, segments, strict=True):
         if any(roi is c for c in chosen):
-            array |= on_grid(segment.mask, grid).array
-    return grid.with_array(array), problems
+            array |= resample(segment.mask, onto, interpolation="nearest").array
+    return onto.with_array(array), problems
 
 
 def choose_rois(rois: Sequence[Roi], pattern: str) -> tuple[tuple[Roi, ...], tuple[Problem, ...]]:
@@ -182,17 +183,3 @@ def _inside(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, ...]) -> 
         np.add.at(flips, (row, np.clip(np.ceil(crossing), 0, columns).astype(np.int64)), 1)
     inside: NDArray[np.bool_] = np.cumsum(flips, axis=1)[:, :-1] % 2 == 1
     return inside
-
-
-def on_grid(mask: Volume, grid: Volume) -> Volume:
-    """A mask on another grid: each voxel takes the mask's nearest voxel, background where there is none."""
-    k, j, i = (np.arange(n, dtype=np.float64) for n in grid.shape)
-    step = np.linalg.inv(mask.affine) @ grid.affine
-    array = np.zeros(grid.shape, dtype=mask.array.dtype)
-    for slab in range(grid.shape[0]):
-        at = step[:3, 0] * k[slab] + step[:3, 3]
-        index = [np.rint(at[axis] + step[axis, 1] * j[:, None] + step[axis, 2] * i[None, :]).astype(np.int64)
-                 for axis in range(3)]
-        valid = np.logical_and.reduce([(0 <= n) & (n < size) for n, size in zip(index, mask.shape, strict=True)])
-        array[slab][valid] = mask.array[tuple(n[valid] for n in index)]
-    return Volume(array, grid.affine)

@@ -151,21 +151,6 @@ def mask_volume_ml(mask: Volume) -> float:
     return float(np.count_nonzero(mask.array)) * mask.voxel_ml
 
 
-def keep_components(mask: Volume, *, min_ml: float) -> Volume:
-    """The mask without its 26-connected components smaller than `min_ml`."""
-    labels, sizes = _components(mask.array)
-    keep = sizes * mask.voxel_ml >= min_ml - 1e-9
-    keep[0] = False
-    return mask.with_array(keep[labels])
-
-
-def largest_component(mask: Volume) -> Volume:
-    """The mask's largest 26-connected component; empty for an empty mask."""
-    labels, sizes = _components(mask.array)
-    sizes[0] = 0
-    return mask.with_array((labels == sizes.argmax()) & (labels > 0))
-
-
 def mask_center_mm(mask: Volume) -> tuple[float, float, float]:
     """The middle (x, y, z) of the mask's bounding box in LPS mm. The mask must not be empty."""
     index = np.argwhere(mask.array)
@@ -198,12 +183,6 @@ def _block(volume: Volume, low: NDArray, high: NDArray) -> Volume:
     affine = volume.affine.copy()
     affine[:3, 3] = volume.points_mm(low)
     return Volume(np.ascontiguousarray(volume.array[tuple(map(slice, low, high))]), affine)
-
-
-def _components(mask: NDArray) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """(labels, voxels of each label)."""
-    labels, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    return labels, np.bincount(labels.ravel(), minlength=count + 1)
 
 
 def _float_of(array: NDArray) -> np.dtype:

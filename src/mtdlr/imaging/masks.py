@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from mtdlr.errors import Problem, ScanError
-from mtdlr.imaging import nifti
-from mtdlr.imaging.contours import choose_rois, on_grid, rtstruct_mask, seg_mask
+from mtdlr.imaging import grid, nifti
+from mtdlr.imaging.contours import choose_rois, rtstruct_mask, seg_mask
 from mtdlr.imaging.dicom_rois import kind_of, structure_names
 from mtdlr.imaging.images import Image, grid_facts
 from mtdlr.imaging.layout import ScanSet
@@ -86,7 +86,7 @@ def _nifti_mask(
     mask, doubts = _binary(found, label)
     if any(mask.same_grid(image, tolerance_mm=0.01) for image in (ct, pet)):
         return mask, (*problems, *doubts)
-    moved = on_grid(mask, ct)
+    moved = grid.resample(mask, ct, interpolation="nearest")
     kept = np.count_nonzero(moved.array) * moved.voxel_ml / max(np.count_nonzero(mask.array) * mask.voxel_ml, 1e-9)
     notice = Problem("W-MASKGRID", "the mask lies on another grid; each CT voxel took the nearest mask voxel",
                      found=f"{100 * kept:.1f} % of its volume kept")
