@@ -9,12 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import math
-import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -29,7 +28,6 @@ from mtdlr.nets.board import board
 from mtdlr.nets.cases import (
     Case,
     Rows,
-    batch_tensors,
     check_cases,
     digest_of,
     epoch_batches,
@@ -38,16 +36,22 @@ from mtdlr.nets.cases import (
     inner_split,
 )
 from mtdlr.nets.deepmts import DeepmtsConfig
+from mtdlr.nets.device import Device, Name, device_of, kernels, peak_memory_mb, prepared_for
+from mtdlr.nets.feed import Feed, scored
 from mtdlr.nets.losses import cox_loss
 from mtdlr.nets.refit import solve_direct
 from mtdlr.nets.resume import load_state, save_state
 from mtdlr.nets.session import torch_session
 from mtdlr.nets.singletask import SingletaskConfig
-from mtdlr.nets.step import Piece, RiskSet, average_statistics, backward, rank_and_world
+from mtdlr.nets.step import Piece, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
 from mtdlr.nets.weights import MODEL, Checkpoint, Config, Network, build, replace_file, save_network, weights_of
 from mtdlr.stats.concordance import concordance
-from mtdlr.study import DeepmtsSettings, SingletaskSettings
 from mtdlr.survival import Survival
+
+if TYPE_CHECKING:
+    from mtdlr.study import DeepmtsSettings, SingletaskSettings
+
+    Settings = DeepmtsSettings | SingletaskSettings
 
 __all__ = ["Case", "Checkpoint", "Progress", "folds", "train"]
 
@@ -55,7 +59,6 @@ STATE, LOG, BOARD = "resume.safetensors", "log.csv", "tensorboard"
 SAVE_EVERY_S = 60.0
 SMOOTHING = 0.3
 PAPER_RATES = ((50, 1.0), (100, 0.5), (200, 0.1), (math.inf, 0.01))
-Settings = DeepmtsSettings | SingletaskSettings
 NetworkName = Literal["deepmts", "csn-only", "densenet121-3d"]
 
 
@@ -83,6 +86,8 @@ class _Plan:
     recipe: dict[str, Any]
     folder: Path
     seed: int
+    device: Device
+    feed: Feed
 
 
 @dataclass
@@ -98,16 +103,18 @@ class _Run:
     best_epoch: int = -1
     best_score: float | None = None
     smoothed: float | None = None
-    tally: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    memory: list[tuple[int, float]] = field(default_factory=list)
+    tally: Tensor = field(default_factory=lambda: torch.zeros(2))
+    memory: list[int] = field(default_factory=list)
+    remembered: Tensor = field(default_factory=lambda: torch.zeros(0))
     log: list[dict[str, float]] = field(default_factory=list)
 
 
-KEPT = ("epoch", "step", "stale", "best_epoch", "best_score", "smoothed", "tally", "memory", "log")
+KEPT = ("epoch", "step", "stale", "best_epoch", "best_score", "smoothed", "log")
 
 
 def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folder: Path, *, seed: int,
-          threads: int = 1, report: Callable[[Progress], None] | None = None) -> Checkpoint:
+          threads: int = 1, device: Name = "auto", deterministic: bool = False,
+          report: Callable[[Progress], None] | None = None) -> Checkpoint:
     """A network trained on the cases, also written to `folder` as weights.safetensors, log.csv and model.json.
 
     Which epoch's weights are kept is decided on an inner split of the same cases; no other patient is ever looked at.
@@ -122,19 +129,23 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
         folder: where the files go; made if missing.
         seed: of the weights, the inner split, sampling, augmentation and dropout.
         threads: threads torch may use.
+        device: where the network trains; `auto` is the first NVIDIA card if there is one.
+        deterministic: whether a card must give the same bytes again, at the price of some speed; the processor always
+            does.
         report: called after every step and every epoch.
 
     Raises:
         FitError: E-NOEVENT without two events and two censored patients, E-NOMASK when DeepMTS gets no mask,
-            E-DIVERGED when the loss stops being a number.
+            E-DIVERGED when the loss stops being a number, E-DEVICE for a device the machine does not have.
         ScanError: E-IMAGE for images that differ in shape, are too small or not finite.
         StoreError: E-RESUME when the folder holds an unfinished training of another recipe.
     """
-    plan = _plan(cases, network, settings, Path(folder), seed)
+    plan = _plan(cases, network, settings, Path(folder), seed, device_of(device))
     if (done := _finished(plan)) is not None:
         return done
     events = [plan.cases[i].event for i in plan.fit]
-    with torch_session(threads), board(plan.folder / BOARD) as record:
+    with (torch_session(threads), kernels(plan.device.place, deterministic=deterministic),
+          board(plan.folder / BOARD) as record):
         run = _start_or_resume(plan)
         saved_at = time.monotonic()
         while run.epoch < settings.epochs and run.stale < settings.patience:
@@ -143,19 +154,20 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
                                     sampling=settings.sampling, seed=seed, epoch=run.epoch)
             while run.step < len(batches):
                 rate = learning_rate(settings, epoch=run.epoch, step=run.step, steps=len(batches))
-                _learn(run, plan, plan.fit[batches[run.step]], rate)
+                rows, then = (plan.fit[batch] for batch in (*batches[run.step:run.step + 2], batches[run.step])[:2])
+                _learn(run, plan, rows, rate, then)
                 run.step += 1
                 _tell(report, run, plan, len(batches))
                 if time.monotonic() - saved_at > SAVE_EVERY_S:
                     saved_at = _save(run, plan)
             row = {"epoch": float(run.epoch), "joint": float(_is_joint(run.epoch, settings)),
                    "learning_rate": learning_rate(settings, epoch=run.epoch, step=run.step - 1, steps=len(batches)),
-                   "dice_loss": run.tally[0] / len(batches), "survival_loss": run.tally[1] / len(batches)}
+                   **dict(zip(("dice_loss", "survival_loss"), _losses(run, len(batches)), strict=True))}
             row |= _validate(run, plan)
             _judge(run, row, joint=_is_joint(run.epoch, settings))
-            run.log.append(row | {"seconds": round(time.monotonic() - began, 3), "memory_mb": _memory_mb()})
+            run.log.append(row | {"seconds": round(time.monotonic() - began, 3), "memory_mb": peak_memory_mb()})
             record(run.log[-1])  # before the state is saved: what a kill between them repeats, `board` hides
-            run.epoch, run.step, run.tally = run.epoch + 1, 0, [0.0, 0.0]
+            run.epoch, run.step, run.tally = run.epoch + 1, 0, torch.zeros_like(run.tally)
             saved_at = _save(run, plan)
             _tell(report, run, plan, len(batches))
         return _finish(run, plan)
@@ -171,65 +183,71 @@ def learning_rate(settings: Settings, *, epoch: int, step: int, steps: int) -> f
     return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * (done - 0.1) / 0.9)))
 
 
-def _learn(run: _Run, plan: _Plan, rows: Rows, rate: float) -> None:
-    """One step of AdamW on one batch."""
+def _learn(run: _Run, plan: _Plan, rows: Rows, rate: float, then: Rows) -> None:
+    """One step of AdamW on one batch; the patients of the next one, `then`, are fetched meanwhile."""
     settings, joint = plan.settings, _is_joint(run.epoch, plan.settings)
     rank, world = rank_and_world()
     cut = np.array_split(np.arange(len(rows)), max(1, min(settings.accumulate, len(rows) // 2)))
-    pieces = [_piece(plan, rows, places, _mix(plan.seed, run.epoch, run.step, k)) for k, places in enumerate(cut)
-              if k % world == rank]
-    memory = [(i, risk) for i, risk in run.memory if i not in set(rows.tolist())]
+    mine = [(k, places) for k, places in enumerate(cut) if k % world == rank]
+    ahead = [rows[places] for _, places in mine[1:]] + [then]
+    pieces = [_piece(plan, rows, places, mix(plan.seed, run.epoch, run.step, k), after)
+              for (k, places), after in zip(mine, ahead, strict=True)]
+    others = [k for k, i in enumerate(run.memory) if i not in set(rows.tolist())]
+    where = torch.tensor(others, dtype=torch.long).to(run.remembered.device, non_blocking=True)
+    memory, remembered = [run.memory[k] for k in others], run.remembered.index_select(0, where)
     run.model.train()
     run.optimiser.zero_grad(set_to_none=True)
-    values, risks = backward(run.model, pieces, _risk_set(plan, rows, memory) if joint else None,
-                             survival_weight=getattr(settings, "survival_weight", 1.0), several=len(cut) > 1)
-    if not bool(torch.isfinite(values).all()):
-        raise FitError(Problem("E-DIVERGED", "the training loss is no longer a number", where=f"epoch {run.epoch}",
-                               remedy="Lower learning_rate"))
+    values, risks = backward(run.model, pieces, _risk_set(plan, rows, memory, remembered) if joint else None,
+                             survival_weight=getattr(settings, "survival_weight", 1.0), several=len(cut) > 1,
+                             precision=plan.device.precision)
     if joint and settings.head_l2:
         (settings.head_l2 * run.model.l2()).backward()
     for group in run.optimiser.param_groups:
         group["lr"] = rate * group["factor"]
     run.optimiser.step()
-    run.tally = [sum(pair) for pair in zip(run.tally, values.tolist(), strict=True)]
+    run.tally += values
     if joint and settings.risk_memory:
-        run.memory = (memory + list(zip(rows.tolist(), risks.tolist(), strict=True)))[-settings.risk_memory:]
+        run.memory = [*memory, *rows.tolist()][-settings.risk_memory:]
+        run.remembered = torch.cat([remembered, risks])[-settings.risk_memory:]
 
 
-def _piece(plan: _Plan, rows: Rows, places: NDArray[np.int64], seed: int) -> Piece:
+def _losses(run: _Run, steps: int) -> list[float]:
+    """(Dice, survival) losses of the epoch so far, a step.
+
+    Raises:
+        FitError: E-DIVERGED when one of them is no number.
+    """
+    values = run.tally.tolist()
+    if not np.isfinite(values).all():
+        raise FitError(Problem("E-DIVERGED", "the training loss is no longer a number", where=f"epoch {run.epoch}",
+                               remedy="Lower learning_rate"))
+    return [value / steps for value in values]
+
+
+def _piece(plan: _Plan, rows: Rows, places: NDArray[np.int64], seed: int, then: Rows) -> Piece:
     """The patients at some places of a batch, moved at random."""
-    image, mask, known = batch_tensors([plan.cases[i] for i in rows[places]])
+    image, mask, known = plan.feed.batch(rows[places], then)
     move = {"modern": augment, "paper": augment_paper, "none": None}[plan.settings.augmentation]
     if move is not None:
         image, mask = move(image, mask, torch.Generator().manual_seed(seed))
-    share = int(known.sum()) / max(1, sum(plan.cases[i].mask is not None for i in rows))
-    return Piece(torch.from_numpy(places), channels_last(image.to(_device())), mask.to(_device()), known.to(_device()),
-                 share, seed)
+    cases = plan.cases
+    share = sum(cases[i].mask is not None for i in rows[places]) / max(1, sum(cases[i].mask is not None for i in rows))
+    return Piece(torch.from_numpy(places).to(image.device, non_blocking=True), channels_last(image), mask, known, share,
+                 seed)
 
 
-def _risk_set(plan: _Plan, rows: Rows, memory: Sequence[tuple[int, float]]) -> RiskSet:
+def _risk_set(plan: _Plan, rows: Rows, memory: Sequence[int], remembered: Tensor) -> RiskSet:
     """The batch's patients and the remembered ones."""
-    time_months, event = follow_up([plan.cases[i] for i in [*rows.tolist(), *(i for i, _ in memory)]])
-    return RiskSet(len(rows), time_months, event, torch.tensor([risk for _, risk in memory]),
-                   plan.settings.survival_loss, plan.cuts_months)
+    time_months, event = follow_up([plan.cases[i] for i in [*rows.tolist(), *memory]])
+    return RiskSet(len(rows), time_months, event, remembered, plan.settings.survival_loss,
+                   plan.cuts_months).on(plan.device.place)
 
 
 def _validate(run: _Run, plan: _Plan) -> dict[str, float]:
     """Figures of the inner validation set, all of it."""
-    held, size = [plan.cases[i] for i in plan.held], plan.settings.batch_size
     average_statistics(run.model)
-    run.model.eval()
-    risks, dices = [], []
-    with torch.inference_mode():
-        for k in range(0, len(held), size):
-            image, mask, known = batch_tensors(held[k:k + size])
-            output = run.model(image.to(_device()))
-            risks.append(output.risk.float().cpu())
-            if output.probability is not None:
-                hard = (output.probability.cpu() > 0.5).float()
-                dices += (2 * (hard * mask).sum((1, 2, 3)) / (hard + mask).sum((1, 2, 3)))[known].tolist()
-    risk = torch.cat(risks)
-    time_months, event = follow_up(held)
+    risk, dices = scored(run.model, plan.feed, plan.held, size=plan.settings.batch_size, device=plan.device)
+    time_months, event = follow_up([plan.cases[i] for i in plan.held])
     c_index, error = _concordance(risk, Survival(time_months.numpy(), event.numpy()))
     figures = {"val_c_index": c_index, "val_c_se": error,
                "val_survival_loss": cox_loss(risk, time_months, event).item()}
@@ -254,7 +272,8 @@ def _judge(run: _Run, row: dict[str, float], *, joint: bool) -> None:
         run.best = {name: value.clone() for name, value in weights_of(run.model).items()}
 
 
-def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folder: Path, seed: int) -> _Plan:
+def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folder: Path, seed: int,
+          device: Device) -> _Plan:
     """The checked patients in the order of their ids, their inner split, and the network they will train."""
     cases = sorted(cases, key=lambda case: case.id)
     check_cases(cases, needs_masks=network == "deepmts")
@@ -265,21 +284,20 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
         "head_dropout": settings.head_dropout, "norm_momentum": settings.norm_momentum, "pooling": settings.pooling}
     config: Config
     if network == "deepmts":
-        assert isinstance(settings, DeepmtsSettings)
-        config = DeepmtsConfig(**shared, detach_probability=settings.detach_probability,
-                               near_voxels=settings.near_voxels)
+        deep = cast("DeepmtsSettings", settings)
+        config = DeepmtsConfig(**shared, detach_probability=deep.detach_probability, near_voxels=deep.near_voxels)
     else:
         config = SingletaskConfig(network=network, **shared)
     times = [cases[i].time_months for i in fit if cases[i].event]
     cuts = np.quantile(times, np.linspace(0, 1, settings.intervals + 1)[1:]) if discrete else np.zeros(0)
     recipe = {"network": network, "seed": seed, "cases": digest_of(cases), **settings.model_dump(mode="json")}
-    return _Plan(cases, fit, held, settings, config, torch.tensor(cuts, dtype=torch.float32), recipe, folder, seed)
+    return _Plan(cases, fit, held, settings, config, torch.tensor(cuts, dtype=torch.float32), recipe, folder, seed,
+                 device, Feed(cases, device.place))
 
 
 def _is_joint(epoch: int, settings: Settings) -> bool:
     """Whether survival is learned in this epoch; in the last one it always is."""
-    alone = settings.segmentation_epochs if isinstance(settings, DeepmtsSettings) else 0
-    return epoch >= min(alone, settings.epochs - 1)
+    return epoch >= min(getattr(settings, "segmentation_epochs", 0), settings.epochs - 1)
 
 
 def _concordance(risk: Tensor, surv: Survival) -> tuple[float, float]:
@@ -293,14 +311,13 @@ def _concordance(risk: Tensor, surv: Survival) -> tuple[float, float]:
 
 def _start_or_resume(plan: _Plan) -> _Run:
     """A fresh network, or the one a killed training of the same recipe left behind."""
-    torch.manual_seed(_mix(plan.seed))
-    model = build(plan.config).to(_device())
-    head = {id(parameter) for parameter in model.head.parameters()}
-    groups = [{"params": [p for p in model.parameters() if id(p) not in head], "factor": 1.0},
-              {"params": [p for p in model.parameters() if id(p) in head], "factor": plan.settings.head_rate}]
-    optimiser = torch.optim.AdamW(groups, lr=plan.settings.learning_rate, eps=1e-7,
-                                  weight_decay=plan.settings.weight_decay, fused=True)
+    torch.manual_seed(mix(plan.seed))
+    model = prepared_for(build(plan.config), plan.device.place)
+    optimiser = adamw(model, plan.settings.learning_rate, head_rate=plan.settings.head_rate,
+                      weight_decay=plan.settings.weight_decay)
     run, path = _Run(model, optimiser), plan.folder / STATE
+    run.tally = torch.zeros(2, dtype=plan.device.sums, device=plan.device.place)
+    run.remembered = torch.zeros(0, device=plan.device.place)
     plan.folder.mkdir(parents=True, exist_ok=True)
     for scratch in plan.folder.glob(".*.part"):
         scratch.unlink()
@@ -315,15 +332,19 @@ def _start_or_resume(plan: _Plan) -> _Run:
                                  remedy="Delete the folder to start over, or go back to its settings"))
     for key in KEPT:
         setattr(run, key, facts[key])
-    run.memory = [(int(i), float(risk)) for i, risk in run.memory]
+    run.tally = run.tally.new_tensor(facts["tally"])
+    run.memory = [int(i) for i, _ in facts["memory"]]
+    run.remembered = run.remembered.new_tensor([risk for _, risk in facts["memory"]])
     return run
 
 
 def _save(run: _Run, plan: _Plan) -> float:
     """Write the resume file (first process only); the time it was done."""
+    _losses(run, 1)  # nothing is kept of a training that diverged
     if rank_and_world()[0] == 0:
-        save_state(plan.folder / STATE, run.model, run.optimiser, run.best,
-                   {"recipe": plan.recipe, **{key: getattr(run, key) for key in KEPT}})
+        save_state(plan.folder / STATE, run.model, run.optimiser, run.best, {
+            "recipe": plan.recipe, **{key: getattr(run, key) for key in KEPT}, "tally": run.tally.tolist(),
+            "memory": list(zip(run.memory, run.remembered.tolist(), strict=True))})
     return time.monotonic()
 
 
@@ -371,18 +392,3 @@ def _finish(run: _Run, plan: _Plan) -> Checkpoint:
     if world > 1:
         dist.barrier()
     return Checkpoint.load(plan.folder)
-
-
-def _mix(*parts: int) -> int:
-    """A 63-bit seed of several numbers."""
-    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _device() -> torch.device:
-    """The first GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def _memory_mb() -> float:
-    """Peak memory of this process in MB."""
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1)

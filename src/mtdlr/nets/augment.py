@@ -22,7 +22,7 @@ def augment(image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Te
     Args:
         image: (b, c, z, y, x).
         mask: (b, z, y, x), 0 or 1.
-        generator: the source of randomness.
+        generator: the source of randomness, the processor's: the movements of a seed are the same on every device.
     """
     b, size = image.shape[0], image.shape[2:]
     angles = _uniform(b, 3, generator) * math.radians(MAX_DEGREES)
@@ -30,7 +30,7 @@ def augment(image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Te
     flips = (torch.rand(b, generator=generator) < 0.5).float() * -2.0 + 1.0
     rotation = _rotation(angles[:, 0], 0) @ _rotation(angles[:, 1], 1) @ _rotation(angles[:, 2], 2)
     rotation = rotation * torch.stack([flips, torch.ones(b), torch.ones(b)], 1)[:, None, :]
-    grid = _grid(rotation, shifts, size)
+    grid = _grid(rotation, shifts, size, image.device)
     air = image.amin((2, 3, 4), keepdim=True)
     moved = _sample(torch.cat([image - air, mask[:, None].to(image.dtype)], 1), grid)
     return moved[:, :-1] + air, (moved[:, -1] > 0.5).to(mask.dtype)
@@ -52,7 +52,7 @@ def augment_paper(image: Tensor, mask: Tensor, generator: torch.Generator) -> tu
             rotation = rotation * torch.stack([flips, torch.ones(b), torch.ones(b)], 1)[:, None, :]
         shift = torch.zeros(b, 3)
         shift[:, list(moved)] = shifts[:, list(moved)]
-        both = _sample(both, _grid(rotation, shift, size))
+        both = _sample(both, _grid(rotation, shift, size, image.device))
     return both[:, :-1], (both[:, -1] > 0.2).to(mask.dtype)
 
 
@@ -69,11 +69,12 @@ def _rotation(angle: Tensor, axis: int) -> Tensor:
     return matrix
 
 
-def _grid(rotation: Tensor, shift: Tensor, size: torch.Size) -> Tensor:
-    """Sampling positions (b, z, y, x, 3) of a movement in (x, y, z) order, isotropic in voxels."""
+def _grid(rotation: Tensor, shift: Tensor, size: torch.Size, device: torch.device) -> Tensor:
+    """Sampling positions (b, z, y, x, 3) of a movement in (x, y, z) order, isotropic in voxels, on the device."""
     half = torch.tensor(list(reversed(size)), dtype=torch.float32) / 2.0
     linear = rotation * half[None, None, :] / half[None, :, None]
-    return F.affine_grid(torch.cat([linear, shift[:, :, None]], 2), [len(shift), 1, *size], align_corners=False)
+    movement = torch.cat([linear, shift[:, :, None]], 2).to(device, non_blocking=True)
+    return F.affine_grid(movement, [len(shift), 1, *size], align_corners=False)
 
 
 def _sample(x: Tensor, grid: Tensor) -> Tensor:

@@ -7,10 +7,13 @@ transposed convolution of the small map, which is the same sum with 8 products i
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtdlr.nets.cells import N, cell_weight, doubled_weight
 from mtdlr.nets.norm import NormRelu
 
 # Rows of the kernel that nearest-neighbour doubling followed by three taps amounts to, along one axis.
@@ -62,9 +65,39 @@ def conv_of_doubled(low: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (b, o, 2z, 2y, 2x).
     """
-    taps = weight.new_tensor(DOUBLED_TAPS)
+    taps = _doubled_taps(weight.device, weight.dtype)
     kernel = torch.einsum("oizyx,az,by,cx->ioabc", weight, taps, taps, taps)
     return F.conv_transpose3d(low, channels_last(kernel), stride=2, padding=1)
+
+
+@cache
+def _doubled_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The taps, brought to a device once: a copy a step would make the processor wait."""
+    return torch.tensor(DOUBLED_TAPS, dtype=dtype, device=device)
+
+
+def max_pool(x: Tensor, size: int, stride: int, padding: int = 0) -> Tensor:
+    """max_pool3d of maps without negative values; where bits must repeat on a GPU, in a form whose gradient is added up
+    in one order."""
+    if not _must_repeat(x):
+        return F.max_pool3d(x, size, stride, padding)
+    x = F.pad(x, (padding,) * 6)
+    for axis in (2, 3, 4):
+        x = x.unfold(axis, size, stride).amax(-1)
+    return channels_last(x)
+
+
+def average_pool(x: Tensor) -> Tensor:
+    """avg_pool3d by 2; where bits must repeat on a GPU, in a form whose gradient is added up in one order."""
+    if not _must_repeat(x):
+        return F.avg_pool3d(x, 2)
+    for axis in (2, 3, 4):
+        x = x.unfold(axis, 2, 2).mean(-1)
+    return channels_last(x)
+
+
+def _must_repeat(x: Tensor) -> bool:
+    return x.device.type != "cpu" and torch.are_deterministic_algorithms_enabled()
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -88,9 +121,21 @@ class ConvNormRelu(nn.Module):
         self.conv = conv3d(in_channels, channels, kernel)
         self.norm = NormRelu(channels, eps=1e-3, momentum=momentum)
 
-    def forward(self, x: Tensor, low: Tensor | None = None, *, added: Tensor | None = None) -> Tensor:
-        """The unit on `x`, or on the concatenation of doubled `low` and `x` when `low` is given; then `added` more."""
-        return self.norm(self._convolved(x, low), added)
+    def forward(self, x: Tensor, low: Tensor | None = None, *, added: Tensor | None = None,
+                doubled: int | None = None) -> Tensor:
+        """The unit on `x`, or on the concatenation of doubled `low` and `x` when `low` is given; then `added` more.
+
+        With `doubled`, `x` and what comes back are cells, and the first `doubled` channels of x are a map to double.
+        """
+        return self.norm(self._convolved(x, low) if doubled is None else self._on_cells(x, doubled), added)
+
+    def _on_cells(self, x: Tensor, doubled: int) -> Tensor:
+        weight, bias = self.conv.weight, self.conv.bias
+        spread = cell_weight(weight[:, doubled:])
+        if doubled:
+            spread = torch.cat([doubled_weight(weight[:, :doubled]), spread], 1)
+        repeated = None if bias is None else bias.repeat(N)
+        return pointwise(x, spread, repeated) if weight.shape[-1] == 1 else F.conv3d(x, spread, repeated, 1, 1)
 
     def _convolved(self, x: Tensor, low: Tensor | None) -> Tensor:
         if low is None:
@@ -112,11 +157,15 @@ class ResidualStage(nn.Module):
         self.shortcut = ConvNormRelu(in_channels, channels, 1, momentum=momentum)
         self.rest = nn.ModuleList(ConvNormRelu(channels, channels, 3, momentum=momentum) for _ in range(units - 1))
 
-    def forward(self, x: Tensor, low: Tensor | None = None) -> Tensor:
-        """(b, channels, z, y, x); a decoder stage also takes the map `low` of half the grid."""
-        h = self.first(x, low, added=self.shortcut(x, low))
+    def forward(self, x: Tensor, low: Tensor | None = None, *, cells: bool = False) -> Tensor:
+        """(b, channels, z, y, x); a decoder stage also takes the map `low` of half the grid. Or from cells to cells."""
+        if not cells:
+            h = self.first(x, low, added=self.shortcut(x, low))
+        else:
+            joined, doubled = (x, 0) if low is None else (torch.cat([low, x], 1), low.shape[1])
+            h = self.first(joined, doubled=doubled, added=self.shortcut(joined, doubled=doubled))
         for unit in self.rest:
-            h = unit(h, added=h)
+            h = unit(h, added=h, doubled=0 if cells else None)
         return h
 
 
@@ -188,12 +237,12 @@ class Standardise(nn.BatchNorm1d):
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         count, total, square = self.pending.clone()
         self.pending.zero_()
-        if count.min() < 1:
-            return
+        came = (count >= 1).float()  # in numbers and not in branches: a GPU is not waited for
+        count = count.clamp_min(1.0)
         shift = total / count
-        spread = square / count - (shift.square() if self.seen == 0 else 0.0)
-        self.seen += 1.0
-        share = max(self.momentum, 1.0 / float(self.seen))
+        spread = square / count - shift.square() * (self.seen == 0)
+        self.seen += came[:1]
+        share = (1.0 / self.seen.clamp_min(1.0)).clamp_min(self.momentum) * came
         self.running_var.lerp_(spread, share)
         self.running_mean += share * shift
 

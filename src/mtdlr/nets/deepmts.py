@@ -19,11 +19,15 @@ from mtdlr.nets.blocks import (
     DenseBlock,
     ResidualStage,
     RiskHead,
+    average_pool,
     channels_last,
     conv3d,
     global_average,
+    max_pool,
+    pointwise,
     scaled,
 )
+from mtdlr.nets.cells import N, cell_weight, from_cells, halved, strided_convolution, to_cells
 from mtdlr.nets.norm import NormRelu
 
 ENCODER = ((8, 2), (16, 2), (32, 3), (64, 3), (128, 4))
@@ -78,7 +82,12 @@ def output_of(head: Tensor, intervals: int, probability: Tensor | None) -> Outpu
 
 
 class Backbone(nn.Module):
-    """The residual encoder-decoder: tumour probability and the encoder's deep features (METHOD 3a)."""
+    """The residual encoder-decoder: tumour probability and the encoder's deep features (METHOD 3a).
+
+    The first `cell_levels` of its five levels are computed on cells, which is what a GPU is fast at: the same sums.
+    """
+
+    cell_levels = 0
 
     def __init__(self, config: DeepmtsConfig) -> None:
         super().__init__()
@@ -101,20 +110,37 @@ class Backbone(nn.Module):
         x = padded_to_multiple(image, 16)
         maps: list[Tensor] = []
         for level, stage in enumerate(self.encoder):
-            x = stage(F.max_pool3d(x, 2) if level else x)
+            if level:
+                x = halved(x) if level <= self.cell_levels else max_pool(x, 2, 2)
+            x = stage(to_cells(x), cells=True) if level < self.cell_levels else stage(x)
             maps.append(x)
-        for stage, skip in zip(self.decoder, reversed(maps[:-1]), strict=True):
-            x = stage(skip, x)
+        for level, stage in zip((3, 2, 1, 0), self.decoder, strict=True):
+            low = from_cells(x) if level + 1 < self.cell_levels else x
+            x = stage(maps[level], low, cells=level < self.cell_levels)
         z, y, x_ = image.shape[2:]
-        return torch.softmax(self.segment(x), 1)[:, 0, :z, :y, :x_], maps
+        return self._probability(x)[:, :z, :y, :x_], maps
+
+    def _probability(self, x: Tensor) -> Tensor:
+        """(b, z, y, x) of the last map."""
+        if not self.cell_levels:
+            return torch.softmax(self.segment(x), 1)[:, 0]
+        assert self.segment.bias is not None
+        logits = pointwise(x, cell_weight(self.segment.weight), self.segment.bias.repeat(N))
+        logits = logits.permute(0, 2, 3, 4, 1).unflatten(-1, (N, 2))
+        return from_cells(torch.softmax(logits, -1)[..., 0].permute(0, 4, 1, 2, 3))[:, 0]
 
     def features(self, maps: list[Tensor]) -> Tensor:
         """(b, 124 at width 1): the adapted encoder maps, averaged over the grid."""
-        return torch.cat([global_average(adapt(m)) for adapt, m in zip(self.adapters, maps, strict=True)], 1)
+        means = [global_average(adapt(m, doubled=0)).unflatten(1, (N, -1)).mean(1) if level < self.cell_levels
+                 else global_average(adapt(m))
+                 for level, (adapt, m) in enumerate(zip(self.adapters, maps, strict=True))]
+        return torch.cat(means, 1)
 
 
 class SurvivalNetwork(nn.Module):
     """The cascaded survival network: a stem and three dense blocks (METHOD 3b)."""
+
+    stem_on_cells = False
 
     def __init__(self, in_channels: int, *, width: float, dropout: float, momentum: float) -> None:
         super().__init__()
@@ -135,11 +161,13 @@ class SurvivalNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """The three feature maps, on grids 31, 15 and 7 for an input of 128."""
-        x = F.max_pool3d(self.dropout(self.stem(x)), 3, 2)
+        even = self.stem_on_cells and not any(n % 2 for n in x.shape[2:])
+        x = strided_convolution(x, self.stem.weight, self.stem.bias) if even else self.stem(x)
+        x = max_pool(self.dropout(x), 3, 2)
         maps: list[Tensor] = []
         for block, norm, reduce, feature_norm in zip(self.blocks, self.norms, self.reduce, self.feature_norms,
                                                      strict=True):
-            x = F.avg_pool3d(x, 2) if maps else x
+            x = average_pool(x) if maps else x
             x = self.dropout(reduce(norm(block(x))))
             maps.append(feature_norm(x))
         return maps

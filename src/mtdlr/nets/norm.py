@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from mtdlr.nets.cells import cells_like, voxels
+
 Rows = NDArray[np.float32]
 LANES = 64  # numbers in a row, at least
 BLOCK = 1 << 18  # numbers that one thread takes at a time
@@ -28,16 +32,34 @@ RUN = 256  # rows summed in single precision
 
 
 class NormRelu(nn.BatchNorm3d):
-    """ReLU of the batch norm of maps (b, c, z, y, x), plus `added` where it is given; weights as of BatchNorm3d."""
+    """ReLU of the batch norm of maps (b, c, z, y, x), plus `added` where it is given; weights as of BatchNorm3d.
+
+    Cells (b, 8c, z, y, x) of these maps may be given instead.
+    """
+
+    fused: bool = True  # whether the GPU's kernels may be used, so that they can be measured against torch's
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """(b, c, z, y, x)."""
-        if self.training and x.numel() >= WORTH and x.device.type == "cpu" and x.dtype == torch.float32:
-            assert self.num_batches_tracked is not None
-            self.num_batches_tracked += 1
-            return _NormRelu.apply(x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum,
-                                   self.eps, added)
+        """Of the shape of x."""
+        if x.shape[1] != self.num_features:
+            more = None if added is None else voxels(added, self.num_features)
+            return cells_like(self.forward(voxels(x, self.num_features), more), x)
+        if self.training and x.numel() >= WORTH:
+            if x.device.type == "cpu" and x.dtype == torch.float32:
+                assert self.num_batches_tracked is not None
+                self.num_batches_tracked += 1
+                return _NormRelu.apply(x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum,
+                                       self.eps, added)
+            if x.device.type == "cuda" and self.fused and (gpu := _gpu_kernels()) and gpu.fits(x, self.num_features):
+                return gpu.NormRelu.apply(x, self.weight, self.bias, self.running_mean, self.running_var,
+                                          self.momentum, self.eps, added)
         return Relu()(super().forward(x), added)
+
+
+@cache
+def _gpu_kernels() -> Any:
+    """`norm_gpu` where Triton is installed, as it is with torch for CUDA on Linux."""
+    return import_module("mtdlr.nets.norm_gpu") if find_spec("triton") is not None else None
 
 
 class Relu(nn.Module):

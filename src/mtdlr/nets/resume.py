@@ -41,9 +41,10 @@ def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -
             continue
         moments = {moment: tensors[f"{moment}/{name}"] for moment in MOMENTS}
         optimiser.state[parameter] = {
-            moment: value if moment == "step" else torch.zeros_like(parameter).copy_(value)
+            moment: value.to(parameter.device) if moment == "step" else torch.zeros_like(parameter).copy_(value)
             for moment, value in moments.items()}
-    return _under(tensors, "best"), json.loads(metadata["facts"])
+    device = next(model.parameters()).device
+    return {name: value.to(device) for name, value in _under(tensors, "best").items()}, json.loads(metadata["facts"])
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtdlr.nets.blocks import DenseBlock, RiskHead, channels_last, conv3d, global_average, scaled
+from mtdlr.nets.blocks import (
+    DenseBlock,
+    RiskHead,
+    average_pool,
+    channels_last,
+    conv3d,
+    global_average,
+    max_pool,
+    scaled,
+)
 from mtdlr.nets.deepmts import Output, SurvivalNetwork, output_of
 from mtdlr.nets.norm import NormRelu
 
@@ -96,11 +104,11 @@ class DenseNet121(nn.Module):
     def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
         """Risk of images (b, 2, z, y, x), every axis >= 32; it takes no clinical vector."""
         x = self.stem_norm(self.stem(channels_last(image)))
-        x = F.max_pool3d(x, 3, 2, 1)
+        x = max_pool(x, 3, 2, 1)
         for i, (block, norm) in enumerate(zip(self.blocks, self.norms, strict=True)):
             x = norm(block(x))
             if i < len(self.reduce):
-                x = F.avg_pool3d(self.reduce[i](x), 2)
+                x = average_pool(self.reduce[i](x))
         return output_of(self.head(global_average(x)), self.config.intervals, None)
 
     def l2(self) -> Tensor:

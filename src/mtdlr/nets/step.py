@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from mtdlr.nets.blocks import Standardise
 from mtdlr.nets.deepmts import DeepMTS
-from mtdlr.nets.losses import cox_loss, dice_loss, discrete_time_loss
+from mtdlr.nets.losses import cox_loss, cox_loss_of_sets, dice_loss, discrete_time_loss, risk_sets
 from mtdlr.nets.weights import Network
 
 SurvivalLoss = Literal["cox-breslow", "cox-efron", "discrete"]
@@ -47,6 +48,7 @@ class RiskSet:
         remembered: (m,) earlier risks, without gradient.
         loss: which survival loss.
         cuts_months: ends of the intervals of the discrete loss.
+        sets: what `losses.risk_sets` gives, on a device that should not wait for the processor.
     """
 
     n: int
@@ -55,12 +57,23 @@ class RiskSet:
     remembered: Tensor
     loss: SurvivalLoss
     cuts_months: Tensor
+    sets: tuple[Tensor, Tensor] | None = None
+
+    def on(self, device: torch.device) -> RiskSet:
+        """The same risk set on a device."""
+        if device.type == "cpu":
+            return self
+        log_weights, who = risk_sets(self.time_months, self.event, ties_of(self.loss))
+        moved = {name: getattr(self, name).to(device, non_blocking=True)
+                 for name in ("time_months", "event", "remembered", "cuts_months")}
+        return replace(self, **moved, sets=(log_weights.to(device, non_blocking=True),
+                                            who.to(device, non_blocking=True)))
 
 
 def backward(model: Network, pieces: Sequence[Piece], risk_set: RiskSet | None, *, survival_weight: float = 1.0,
-             several: bool = False) -> tuple[Tensor, Tensor]:
+             several: bool = False, precision: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Add the gradients of Dice and survival loss to the model's; the batch's ((Dice, survival) losses, risks) come
-    back.
+    back, on the model's device, which nobody has waited for.
 
     Args:
         model: in training mode, gradients cleared.
@@ -69,13 +82,16 @@ def backward(model: Network, pieces: Sequence[Piece], risk_set: RiskSet | None, 
         survival_weight: weight of the survival loss beside Dice.
         several: whether the batch has pieces beyond one; then all risks are computed once beforehand, without
             gradient, so that each piece's loss is that of the whole batch.
+        precision: what the network computes in; bfloat16 by autocast.
     """
+    device = next(model.parameters()).device
     n = risk_set.n if risk_set is not None else 0
-    risks = _risks_beforehand(model, pieces, n) if risk_set is not None and several else torch.zeros(n)
-    values = torch.zeros(2)
+    risks = (_risks_beforehand(model, pieces, n, precision) if risk_set is not None and several
+             else torch.zeros(n, device=device))
+    values = torch.zeros(2, device=device)
     for piece in pieces:
         torch.manual_seed(piece.seed)
-        dice, survival, risk = _losses(model, piece, risk_set, risks)
+        dice, survival, risk = _losses(model, piece, risk_set, risks, precision)
         share = len(piece.places) / n if n else 0.0
         weight = survival_weight * (share if risk_set is None or risk_set.loss == "discrete"
                                     else len(risk_set.time_months) / n)
@@ -92,46 +108,65 @@ def backward(model: Network, pieces: Sequence[Piece], risk_set: RiskSet | None, 
     return values, risks
 
 
-def _losses(model: Network, piece: Piece, risk_set: RiskSet | None,
-            risks: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+def _losses(model: Network, piece: Piece, risk_set: RiskSet | None, risks: Tensor,
+            precision: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
     """(Dice loss, survival loss, risks without gradient) of a piece."""
-    risk, dice, survival = None, torch.zeros(()), torch.zeros(())
-    kind = piece.image.device.type
-    with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+    risk, dice, survival = None, risks.new_zeros(()), risks.new_zeros(())
+    with autocast(risks.device, precision):
         if risk_set is None:
             assert isinstance(model, DeepMTS)
             probability: Tensor | None = model.segment(piece.image)
         else:
             risk, logits, probability = model(piece.image)
     if probability is not None and piece.mask_share:
-        dice = dice_loss(probability.float(), piece.mask, piece.known).cpu()
+        dice = dice_loss(probability.float(), piece.mask, piece.known)
     if risk is None or risk_set is None:
         return dice, survival, None
-    risk = risk.float().cpu()
+    risk = risk.float()
     if logits is not None:
-        survival = discrete_time_loss(logits.float().cpu(), risk_set.time_months[piece.places],
+        survival = discrete_time_loss(logits.float(), risk_set.time_months[piece.places],
                                       risk_set.event[piece.places], risk_set.cuts_months)
-    else:
-        everyone = torch.cat([risks.index_put((piece.places,), risk), risk_set.remembered])
-        survival = cox_loss(everyone, risk_set.time_months, risk_set.event,
-                            ties_of(risk_set.loss))
+        return dice, survival, risk.detach()
+    everyone = torch.cat([risks.index_put((piece.places,), risk), risk_set.remembered])
+    survival = (cox_loss_of_sets(everyone, *risk_set.sets) if risk_set.sets is not None
+                else cox_loss(everyone, risk_set.time_months, risk_set.event, ties_of(risk_set.loss)))
     return dice, survival, risk.detach()
 
 
-def _risks_beforehand(model: nn.Module, pieces: Sequence[Piece], n: int) -> Tensor:
+def _risks_beforehand(model: nn.Module, pieces: Sequence[Piece], n: int, precision: torch.dtype) -> Tensor:
     """Risks (n,) of every piece of every process, without gradient and without touching the running statistics."""
-    risks, norms = torch.zeros(n), [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm3d)]
+    device = next(model.parameters()).device
+    risks, norms = torch.zeros(n, device=device), [m for m in model.modules()
+                                                   if isinstance(m, nn.BatchNorm1d | nn.BatchNorm3d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 0.0
-    with torch.no_grad():
+    with torch.no_grad(), autocast(device, precision):
         for piece in pieces:
             torch.manual_seed(piece.seed)
-            risks[piece.places] = model(piece.image).risk.float().cpu()
+            risks[piece.places] = model(piece.image).risk.float()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     sum_over_processes([risks])
     return risks
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
+    """Convolutions and matrix products in `precision`; nothing changes in single precision."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
+
+
+def adamw(model: Network, rate: float, *, head_rate: float, weight_decay: float) -> torch.optim.AdamW:
+    """The optimiser; the risk head learns `head_rate` times as fast, by the `factor` of its group."""
+    head = {id(parameter) for parameter in model.head.parameters()}
+    groups = [{"params": [p for p in model.parameters() if id(p) not in head], "factor": 1.0},
+              {"params": [p for p in model.parameters() if id(p) in head], "factor": head_rate}]
+    return torch.optim.AdamW(groups, lr=rate, eps=1e-7, weight_decay=weight_decay, fused=True)
+
+
+def mix(*parts: int) -> int:
+    """A 63-bit seed of several numbers."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def ties_of(loss: SurvivalLoss) -> Literal["breslow", "efron"]:
