@@ -42,7 +42,7 @@ def test_a_clean_table(tmp_path: Path) -> None:
     ("P1,12,,60,III,1", "E-EVENT", "1 (event) or 0"), ("P1,12,1,3-May,III,1", "E-NUMBER", "a date"),
     ("P1,12,1,60,V,1", "E-LEVEL", "expected III, IVa"), ("P1,12,1,60,III,2", "E-FLAG", "0 or 1"),
     ("P1,12,1,60,,1", "W-MISSING", "tnm_stage"), ("P1,12,1,,III,1", "W-MISSING", "age"),
-    ("P1,12,yes,60,III,1", "W-EVENTWORD", "yes"), (",12,1,60,III,1", "E-NOID", "row 2"),
+    ("P1,12,yes,60,III,1", "W-EVENTWORD", "yes"), (",12,1,60,III,1", "E-NOID", "line 2"),
     ("P1,900,1,60,III,1", "W-UNIT", "days"),
 ])
 def test_each_impossible_cell(tmp_path: Path, cells: str, code: str, says: str) -> None:

@@ -26,7 +26,7 @@ HOMES = {
     "matplotlib": {"report/figures"}, "typer": {"cli"}, "pywt": {"texture"},
     "jinja2": {"report", "nomogram"},
 }
-MAY_IMPORT_INSIDE = {"cli", "jobs", "report/documents", "__init__"}
+MAY_IMPORT_INSIDE = {"cli", "spreadsheet", "jobs", "report/documents", "__init__"}
 
 
 def _modules() -> list[Path]:

@@ -55,17 +55,35 @@ def demo(
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to put study.toml in.")] = Path("."), as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="Folder to put study.toml in.")] = Path("."),
+    images: Annotated[Path | None, typer.Option(help="Folder of scans: also propose a manifest from what lies there.",
+                                                exists=True)] = None,
+    table: Annotated[Path | None, typer.Option(help="Clinical table, whose ids the manifest takes where they differ "
+                                                    "from the scans' in spelling only.", exists=True)] = None,
+    as_json: Json = False,
 ) -> None:
-    """Write a commented study file with every key and its meaning."""
+    """Write a commented study file with every key and its meaning; with --images also a manifest to look over."""
+    from mtdlr.cohort.propose import propose_manifest
     from mtdlr.study.template import study_template
 
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / "study.toml"
-    if target.exists():
-        raise _usage("E-EXISTS", "there is already a study file", str(target), "Choose another folder")
-    target.write_text(study_template(), encoding="utf-8")
-    _print({"study": str(target)}, as_json, f"wrote {target}: fill in [cohort], then `mtdlr check {target}`")
+    target, manifest = folder / "study.toml", folder / "manifest.csv"
+    for path in (target, manifest) if images else (target,):
+        if path.exists():
+            raise _usage("E-EXISTS", "there is already such a file", str(path), "Choose another folder")
+    filled: dict[str, Any] = {}
+    lines = []
+    if table is not None:
+        filled["table"] = Path(os.path.relpath(table, folder)).as_posix()
+    if images is not None:
+        proposal = propose_manifest(images, folder, table)
+        filled |= {"images": manifest.name} | ({"id": proposal.id_column} if proposal.id_column else {})
+        _write(manifest, proposal.as_csv())
+        renamed = sum(bool(row[-1]) for row in proposal.rows)
+        lines = [*map(str, proposal.problems), f"wrote {manifest}: {len(proposal.rows)} patients"
+                 + (f", {renamed} under the table's id (column found_as)" if renamed else "") + "; look it over"]
+    _write(target, study_template({"cohort": filled}))
+    _print({"study": str(target)} | ({"manifest": str(manifest)} if images else {}), as_json, "\n".join(
+        [*lines, f"wrote {target}: fill in [cohort], then `mtdlr check {target}`"]))
 
 
 @app.command()
@@ -79,15 +97,16 @@ def check(
     """Tell everything that is wrong with a study's settings, table and scans. Computes nothing."""
     from mtdlr.cohort.check import check_study
     from mtdlr.cohort.check_table import as_csv, as_text, scans_text
+    from mtdlr.workers import Workers
 
-    checked = check_study(study, overrides or ())
+    checked = check_study(study, overrides or (), workers=Workers(min(4, os.cpu_count() or 1), 1, _progress(as_json)))
     width = shutil.get_terminal_size((120, 24)).columns
     if table is not None:
-        table.write_text(as_csv(checked), encoding="utf-8-sig", newline="")
+        _write(table, as_csv(checked), encoding="utf-8-sig")
     text = as_text(checked, width=width)
     _print({"problems": [p.as_dict() for p in checked.problems], "usable": checked.usable, "scans": checked.audits},
            as_json, f"{scans_text(checked, width=width)}\n\n{text}" if scans else text)
-    raise typer.Exit(2 if any(problem.is_error for problem in checked.problems) else 0)
+    raise typer.Exit(0 if checked.is_fine else 2)
 
 
 @app.command()
@@ -284,6 +303,16 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
         if not (name and equals and value):
             raise _usage("E-CLINICAL", "a clinical value reads NAME=VALUE", text, "e.g. --clinical tnm_stage=IVa")
     return {name: value for name, _, value in pairs}
+
+
+def _write(path: Path, text: str, *, encoding: str = "utf-8") -> None:
+    """The text as a file; where nothing can be written, one line says so."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding=encoding, newline="")
+    except OSError as error:
+        raise _usage("E-READONLY", "the file cannot be written", f"{path.name}: {error.strerror}",
+                     "Choose a place that you may write to") from None
 
 
 def _usage(code: str, what: str, found: str, remedy: str) -> MtdlrError:

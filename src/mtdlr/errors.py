@@ -21,6 +21,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+_SHOWN = 8  # patients named in one line
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -59,7 +61,10 @@ class Problem:
     @property
     def _who(self) -> str:
         """How `where` begins: `patient P1`, `patients P1, P2`, or nothing."""
-        return f"patient{'s' * (len(self.patients) > 1)} {', '.join(self.patients)}" if self.patients else ""
+        if len(self.patients) < 2:
+            return f"patient {self.patients[0]}" if self.patients else ""
+        more = len(self.patients) - _SHOWN
+        return f"patients {', '.join(self.patients[:_SHOWN])}" + (f" and {more} more" if more > 0 else "")
 
     @property
     def place(self) -> str:

@@ -1,4 +1,4 @@
-"""Everything that is wrong with a study before any work is done: settings, table, scans, leakage. Computes nothing."""
+"""Everything that is wrong with a study before any work is done: settings, table, scans, leakage. Writes nothing."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from mtdlr.cohort.patients import Cohort, Patient, leakage, read_cohort, require_events
+from mtdlr.cohort.patients import Cohort, Survey, require_events, shared_images, survey_cohort
 from mtdlr.errors import MtdlrError, Problem
+from mtdlr.imaging.inspect import inspect_scan
+from mtdlr.imaging.layout import NOTHING, ScanSet
 from mtdlr.imaging.reading import survey_scan
 from mtdlr.study import PrepareSettings, Study
+from mtdlr.workers import Workers, run_jobs
 
 MODEL_VARIABLES = 3
 STEPS = 100  # below it masks are poor: 36 real patients, Dice 0.36 after 28 steps (bench/RESULTS.md, 2026-11-26)
+_MANY = 16  # scans that are worth the start of more processes
 T = TypeVar("T")
 
 
@@ -26,33 +30,90 @@ class Checked:
         problems: everything that is wrong or noticed, errors first.
         usable: the ids of patients that nothing is wrong with.
         audits: by patient, which series were taken and why, and what their SUV will rest on.
+        study: the settings, None where they could not be read.
+        training: how many of the usable patients train.
     """
 
     problems: tuple[Problem, ...]
     usable: tuple[str, ...] = ()
     audits: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    study: Study | None = None
+    training: int = 0
+
+    @property
+    def is_fine(self) -> bool:
+        """Whether a run can begin: no error, and somebody to run with."""
+        return bool(self.usable) and not any(problem.is_error for problem in self.problems)
 
 
-def check_study(path: str | Path, overrides: Sequence[str] = ()) -> Checked:
-    """Every problem of a study file and of what it names.
+@dataclass(frozen=True)
+class _Look:
+    """One patient's scans, to be looked at in a worker."""
 
-    Reads the headers of the scans and, to find the same scan under two ids, their bytes. Computes and writes nothing.
+    scan: ScanSet
+    settings: PrepareSettings
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What headers and voxels of one patient tell."""
+
+    audit: Mapping[str, object]
+    problems: tuple[Problem, ...]
+    hashes: tuple[str, str] = ("", "")
+
+
+def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Workers | None = None) -> Checked:
+    """Every problem of a study file and of what it names, whatever else is wrong.
+
+    Reads every voxel of the scans once: for what no header tells, and to find the same scan under two ids. Writes
+    nothing.
+
+    Args:
+        path: the study file.
+        overrides: `section.key=value` that replace settings.
+        workers: where scans are read, and who is told of progress.
     """
     problems: list[Problem] = []
-    audits: dict[str, Mapping[str, object]] = {}
     study = _collect(problems, lambda: Study.load(path, overrides))
-    cohort = _collect(problems, lambda: read_cohort(study.cohort, tolerant=True)) if study else None
-    if study and cohort:
-        problems += cohort.problems
-        for patient in cohort:
-            audits[patient.id] = _inspect(patient, study.prepare, problems)
-        problems += leakage(cohort)[1]
-        _collect(problems, lambda: require_events(cohort))
-        problems += sparse(cohort) + few_steps(study, len(cohort.of("training").table))
+    if study is None:
+        return Checked(tuple(problems))
+    survey = survey_cohort(study.cohort)
+    problems += survey.cohort.problems
+    seen = _look(survey, study.prepare, workers or Workers())
+    problems += [problem for one in seen.values() for problem in one.problems]
+    problems += shared_images(survey.cohort.table["split"], {i: one.hashes for i, one in seen.items()})
+    wrong = {patient for p in problems if p.is_error for patient in p.patients}
+    usable = survey.cohort.only([i for i in survey.cohort.ids if i not in wrong])
+    training = len(usable.of("training"))
+    if len(usable):
+        _collect(problems, lambda: require_events(usable))
+        problems += [*sparse(usable), *blind_cohorts(usable, study), *few_steps(study, training)]
     known = sorted(dict.fromkeys(problems), key=lambda problem: not problem.is_error)
-    wrong = {patient for p in known if p.is_error for patient in p.patients}
-    usable = [] if cohort is None else [i for i in cohort.ids if i not in wrong]
-    return _withheld(Checked(tuple(known), tuple(usable), audits), {} if cohort is None else cohort.withheld)
+    checked = Checked(tuple(known), tuple(usable.ids), {i: one.audit for i, one in seen.items()}, study, training)
+    return _withheld(checked, survey.cohort.withheld)
+
+
+def blind_cohorts(cohort: Cohort, study: Study) -> list[Problem]:
+    """Warnings for validation cohorts of which the report can say little: of one patient, without events, or masks."""
+    problems = []
+    for split in (split for split in cohort.splits if split != "training"):
+        part = cohort.of(split)
+        events, n = int(part.table["event"].sum()), len(part)
+        said = []
+        if n == 1:
+            said.append(("one patient only", "no C-index, ROC, calibration or risk group can be given"))
+        elif events == 0:
+            said.append(("no event", "no C-index, ROC or hazard ratio can be given"))
+        elif events == n and study.evaluate.roc == "status":
+            said.append(("events only", 'no ROC by event status can be given; evaluate.roc = "cumulative" needs none'))
+        if all(patient.scan.mask is None for patient in part):
+            said.append(("no manual mask", "no Dice and no ManualRadio-Score can be given"))
+        problems += [Problem("W-VALIDATION", f"the cohort is too small to judge a model: {what}",
+                             where=f"{split} cohort", found=f"{found} in {n} patient{'s' * (n != 1)}",
+                             remedy="Wait for longer follow-up or add patients, or read it as it is")
+                     for found, what in said]
+    return problems
 
 
 def sparse(cohort: Cohort) -> list[Problem]:
@@ -98,14 +159,27 @@ def _collect(problems: list[Problem], step: Callable[[], T]) -> T | None:
         return None
 
 
-def _inspect(patient: Patient, settings: PrepareSettings, problems: list[Problem]) -> Mapping[str, object]:
-    """What the headers of one patient's scans tell; the problems are added to the list."""
-    surveyed = _collect(problems, lambda: survey_scan(
-        patient.scan, pet_units=settings.pet_units, uptake_min=settings.uptake_min,
-        assume_geometry=settings.assume_geometry, other_frame=settings.alignment in ("rigid", "affine")))
-    audit, found = surveyed or ({}, ())
-    problems += [problem.of_patient(patient.id) for problem in found]
-    return audit
+def _look(survey: Survey, settings: PrepareSettings, workers: Workers) -> dict[str, _Seen]:
+    """What the scans tell, of every patient with a row; of all scans where ids do not match."""
+    ids = [i for i in survey.ids if i in survey.scans]
+    wanted = list(survey.scans) if len(ids) < len(survey.ids) or not ids else ids
+    scans = [survey.scans[i] for i in sorted(wanted) if survey.scans[i].kind != NOTHING]
+    workers = workers if len(scans) >= _MANY else replace(workers, count=1)
+    outcomes = run_jobs(look, [_Look(scan, settings) for scan in scans], workers, label="check")
+    return {scan.patient_id: _Seen({}, tuple(p.of_patient(scan.patient_id) for p in outcome.problems))
+            if outcome.value is None else outcome.value for scan, outcome in zip(scans, outcomes, strict=True)}
+
+
+def look(job: _Look) -> _Seen:
+    """What headers and voxels of one patient's scans tell."""
+    settings, id_ = job.settings, job.scan.patient_id
+    audit, of_headers = survey_scan(
+        job.scan, pet_units=settings.pet_units, uptake_min=settings.uptake_min,
+        assume_geometry=settings.assume_geometry, other_frame=settings.alignment in ("rigid", "affine"))
+    voxels = inspect_scan(job.scan, pet_units=settings.pet_units, uptake_min=settings.uptake_min,
+                          assume_geometry=settings.assume_geometry)
+    found = dict.fromkeys((*of_headers, *voxels.problems))
+    return _Seen(audit, tuple(p.of_patient(id_) for p in found), (voxels.pet_hash, voxels.ct_hash))
 
 
 def _withheld(checked: Checked, lines: Mapping[str, int]) -> Checked:
@@ -119,7 +193,7 @@ def _withheld(checked: Checked, lines: Mapping[str, int]) -> Checked:
         return names.sub(lambda match: shown[match[0]], text)
 
     problems = (replace(p, where=covered(p.place), what=covered(p.what), found=covered(p.found),
-                        patients=tuple(map(covered, p.patients)))
+                        expected=covered(p.expected), patients=tuple(map(covered, p.patients)))
                 for p in checked.problems)
-    return Checked(tuple(dict.fromkeys(problems)), tuple(map(covered, checked.usable)),
-                   {covered(i): audit for i, audit in checked.audits.items()})
+    return replace(checked, problems=tuple(dict.fromkeys(problems)), usable=tuple(map(covered, checked.usable)),
+                   audits={covered(i): audit for i, audit in checked.audits.items()})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -15,6 +16,10 @@ from mtdlr.errors import Problem
 from mtdlr.spreadsheet import plain_cell
 
 _SHOWN = 6  # ids named in one row
+_VALUES = 3  # different findings named in one row
+_LEFT_OUT = 24  # ids named below the table
+_NUMBER = re.compile(r"(?<![\w.,-])-?\d+(?:\.\d+)?(?![\w]|\.\d)")
+_LINE = re.compile(r"(^|: )line \d+(?=:|$)")
 _CODE, _WHO = 14, 24
 _GAP = "  "
 
@@ -31,24 +36,58 @@ class Row:
 
 
 def rows_of(problems: Sequence[Problem]) -> list[Row]:
-    """Problems with their patients joined: errors first, what concerns the whole study before single patients."""
-    joined: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    """Problems of one code, place and remedy joined: errors first, the whole study before single patients.
+
+    Where patients differ in a number, its range is given; where they differ in words, the commonest.
+    """
+    joined: dict[tuple[str, ...], list[Problem]] = defaultdict(list)
     for problem in problems:
-        patients, place = problem.patients, problem.place
-        role, _, tag = place.rpartition(": ") if ": " in place else (place, "", "")
-        what = f"{tag}: {problem.what}" if tag else problem.what
-        what += f"; found {problem.found}" if problem.found else ""
-        what += f"; expected {problem.expected}" if problem.expected else ""
+        role, tag = _role_and_tag(problem.place)
         remedy = problem.remedy or ("" if problem.is_error else "Nothing, if that is right")
-        joined[problem.code, role, " ".join(what.split()), remedy] += patients
-    rows = [Row(code, tuple(dict.fromkeys(who)), place, what, remedy)
-            for (code, place, what, remedy), who in joined.items()]
+        joined[problem.code, role, tag, _NUMBER.sub("#", problem.what), remedy].append(problem)
+    rows = []
+    for (code, role, tag, _, remedy), same in joined.items():
+        what = f"{tag}: " * bool(tag) + _spread([p.what for p in same])
+        for word, values in (("found", [p.found for p in same if p.found]),
+                             ("expected", [p.expected for p in same if p.expected])):
+            what += f"; {word} {_spread(values)}" if values else ""
+        patients = tuple(dict.fromkeys(i for p in same for i in p.patients))
+        rows.append(Row(code, patients, role, " ".join(what.split()), remedy))
     return sorted(rows, key=lambda row: (not row.code.startswith("E-"), bool(row.patients), row.code))
+
+
+def _role_and_tag(place: str) -> tuple[str, str]:
+    """("PET", "PatientWeight (0010,1030)") of "PET: PatientWeight (0010,1030)"; lines of a table are the role's."""
+    role, _, tag = place.rpartition(": ") if ": " in place else (place, "", "")
+    return _LINE.sub("", role).strip(": "), tag
+
+
+def _spread(texts: Sequence[str]) -> str:
+    """Texts that differ in numbers only as one with ranges, others as a list of the commonest.
+
+    >>> _spread(["60 min", "71.5 min"]), _spread(["'V'", "'X'", "'V'"])
+    ('60 to 71.5 min', "'V' (2), 'X'")
+    """
+    counts = Counter(texts)
+    if len(counts) == 1:
+        return texts[0]
+    if len({_NUMBER.sub("#", text) for text in counts}) == 1 and not texts[0].startswith("'"):
+        columns = iter(zip(*(_NUMBER.findall(text) for text in counts), strict=True))
+        return _NUMBER.sub(lambda _: _range(next(columns)), texts[0])
+    shown = [f"{text} ({n})" if n > 1 else text for text, n in counts.most_common(_VALUES)]
+    more = len(counts) - _VALUES
+    return ", ".join(shown) + (f" and {more} others" if more > 0 else "")
+
+
+def _range(numbers: Sequence[str]) -> str:
+    low, high = min(numbers, key=float), max(numbers, key=float)
+    return low if low == high else f"{low} to {high}"
 
 
 def as_text(checked: Checked, *, width: int = 120) -> str:
     """The table for a terminal, and who can be used."""
     if not checked.problems:
+        assert checked.usable, "somebody left out without a word"
         return f"nothing is wrong; {_count(len(checked.usable), 'patient')} can be used"
     width = max(width, 80)
     left = width - _CODE - _WHO - 3 * len(_GAP)
@@ -127,4 +166,5 @@ def _summary(checked: Checked) -> str:
     counts = ", ".join(_count(n, word) for n, word in ((errors, "error"), (len(checked.problems) - errors, "warning")))
     text = f"{counts}; {_count(len(checked.usable), 'patient')} can be used"
     wrong = sorted({patient for p in checked.problems if p.is_error for patient in p.patients})
-    return text + (f", not {', '.join(wrong)}" if wrong else "")
+    more = f" and {len(wrong) - _LEFT_OUT} more" if len(wrong) > _LEFT_OUT else ""
+    return text + (f", not {', '.join(wrong[:_LEFT_OUT])}{more}" if wrong else "")

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtdlr.cohort.clinical import read_clinical
-from mtdlr.errors import CohortError, Problem, StudyError, TableError
-from mtdlr.imaging.layout import ScanSet, content_hashes, discover, names_the_patient, take_series
+from mtdlr.cohort.clinical import survey_clinical
+from mtdlr.cohort.ids import complain_of_ids, propose_ids
+from mtdlr.errors import CohortError, Problem, ScanError, TableError
+from mtdlr.imaging.layout import NOTHING, ScanSet, content_hashes, discover, names_the_patient, take_series
 from mtdlr.study import CohortSettings
 from mtdlr.survival import Survival
 
@@ -38,7 +39,7 @@ class Cohort:
     """Every patient of a study.
 
     Args:
-        table: indexed by patient id; time_months, event, center, split and the clinical columns.
+        table: indexed by patient id and sorted by it; time_months, event, center, split and the clinical columns.
         scans: where each patient's scans are.
         problems: what was found on the way; errors name the patients that are left out.
         withheld: ids that name the patient, with the line of the table that they stand in (0: in none).
@@ -51,6 +52,10 @@ class Cohort:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def __bool__(self) -> bool:
+        """True, also of a cohort without patients: `if cohort` asks whether there is one."""
+        return True
 
     def __iter__(self) -> Iterator[Patient]:
         for id_, row in self.table.iterrows():
@@ -86,38 +91,53 @@ class Cohort:
         return [i for split in self.splits for i in self.of(split).ids[:share]]
 
 
-def read_cohort(settings: CohortSettings, *, tolerant: bool = False) -> Cohort:
-    """Every patient that has both a clinical row and scans; those without scans are named in the problems.
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """Everything that table and scans show, also of patients that cannot be used.
+
+    Args:
+        cohort: the patients that nothing is wrong with so far.
+        scans: every patient's scans, those without a row in the table among them.
+        ids: every id of the table, sorted.
+        fatal: errors of table, folder or settings that stop a run; those of single scans do not.
+    """
+
+    cohort: Cohort
+    scans: Mapping[str, ScanSet]
+    ids: tuple[str, ...]
+    fatal: tuple[Problem, ...] = ()
+
+
+def read_cohort(settings: CohortSettings) -> Cohort:
+    """Every patient that has both a clinical row and scans, sorted by id; the others are named in the problems.
 
     Args:
         settings: the study's cohort section.
-        tolerant: leave out the rows of the table that hold errors instead of raising, to look further (`check`).
 
     Raises:
-        TableError: every error of the table at once; what `read_clinical` raises.
-        StudyError: E-CENTER.
+        TableError: every error of the table and of the folder as a whole at once; what `survey_cohort` finds fatal.
     """
-    table, problems = read_clinical(settings)
-    problems += _complain_of_split(table, settings)
-    if not tolerant:
-        raise_errors(problems)
-    found, about_scans = find_scans(settings)
-    problems += about_scans
-    if not tolerant:
-        raise_errors(about_scans)
-    problems += [Problem("E-NOSCAN", "no PET/CT found for this patient", patients=(i,),
-                         remedy=f"Looked in {settings.images.name}; is it named otherwise there?")
-                 for i in dict.fromkeys(table.index) if i not in found]
-    problems += [p.of_patient(i) for i in dict.fromkeys(table.index) if i in found for p in found[i].problems]
-    spare = sorted(set(found) - set(table.index))
-    if spare:
-        problems.append(Problem("W-NOROW", f"{len(spare)} scans have no row in the table", found=", ".join(spare[:8]),
-                                remedy="Add their rows, or leave them out"))
-    usable = _usable(table, found, problems)
-    lines = {str(i): line for line, i in enumerate(table.index, 2)}
-    named = () if settings.keep_ids else [i for i, scan in found.items() if names_the_patient(scan)]
-    return Cohort(split_patients(table.loc[usable], settings), {i: found[i] for i in usable}, tuple(problems),
-                  {i: lines.get(i, 0) for i in named})
+    survey = survey_cohort(settings)
+    raise_errors(survey.fatal)
+    return survey.cohort
+
+
+def survey_cohort(settings: CohortSettings) -> Survey:
+    """What can be read of table and scans, whatever is wrong with either. Raises nothing."""
+    fatal: list[Problem] = []
+    table, lines = _table_of(settings, fatal)
+    scans = _scans_of(settings, fatal)
+    ids = [str(i) for i in dict.fromkeys(table.index) if i]
+    fatal += _complain_of_names(ids, scans, lines, settings)
+    problems = [*fatal, *_complain_of_pairs(ids, scans, settings)] if scans and ids else list(fatal)
+    problems += [p.of_patient(i) for i in ids if i in scans for p in scans[i].problems]
+    wrong = {patient for problem in problems if problem.is_error for patient in problem.patients}
+    known = table.index[table["time_months"].notna() & table["event"].notna()]
+    usable = [i for i in ids if i in scans and i not in wrong and i in known]
+    named = () if settings.keep_ids else [i for i, scan in scans.items() if names_the_patient(scan)]
+    cohort = Cohort(split_patients(table.loc[usable], settings), {i: scans[i] for i in usable}, tuple(problems),
+                    {i: lines.get(i, 0) for i in named})
+    return Survey(cohort, scans, tuple(ids), tuple(p for p in fatal if p.is_error))
 
 
 def find_scans(settings: CohortSettings) -> tuple[dict[str, ScanSet], list[Problem]]:
@@ -128,13 +148,7 @@ def find_scans(settings: CohortSettings) -> tuple[dict[str, ScanSet], list[Probl
     """
     scans = discover(settings.images, layout=settings.layout, mask_pattern=settings.mask_name)
     scans, unknown = take_series(scans, settings.series)
-    named = sum(map(names_the_patient, scans))
     problems = list(unknown)
-    if named and not settings.keep_ids:
-        problems.append(Problem(
-            "E-IDFOLDER", "folders bear the patient's name or number, which would stand in every output",
-            where="cohort.images", found=f"{named} of {len(scans)} folders",
-            remedy="Rename them here and in the table, or set cohort.keep_ids = true to have it so"))
     return {scan.patient_id: replace(scan, mask_label=settings.mask_label, problems=tuple(
         p for p in scan.problems if p.code != "W-IDFOLDER" or settings.keep_ids)) for scan in scans}, problems
 
@@ -159,14 +173,32 @@ def split_patients(table: pd.DataFrame, settings: CohortSettings) -> pd.DataFram
 
 def leakage(cohort: Cohort) -> tuple[dict[str, str], list[Problem]]:
     """The content hash of every patient's scans, and errors where two patients share a PET or a CT, whatever mask was
-    drawn on it (reads every file)."""
-    hashes = {id_: content_hashes(cohort.scans[id_]) for id_ in cohort.ids}
+    drawn on it (reads every file). A patient whose files cannot be read to the end shares nothing: preparing says so.
+    """
+    hashes = {}
+    for id_ in cohort.ids:
+        try:
+            hashes[id_] = content_hashes(cohort.scans[id_])
+        except ScanError:
+            hashes[id_] = (f"unreadable {id_}",) * 3
+    images = {id_: (pet, ct) for id_, (_, pet, ct) in hashes.items()}
+    return {id_: whole for id_, (whole, *_) in hashes.items()}, shared_images(cohort.table["split"], images)
+
+
+def shared_images(split: Mapping[str, str], images: Mapping[str, tuple[str, str]]) -> list[Problem]:
+    """E-SAMEIMAGE where two patients have the same PET or CT.
+
+    Args:
+        split: the cohort of each patient, of those that have one.
+        images: hashes of each patient's PET and CT; "" is like no other.
+    """
     owners = defaultdict(list)
-    for id_, (_, *images) in hashes.items():
-        for role, digest in zip(("PET", "CT"), images, strict=True):
-            owners[role, digest].append(id_)
+    for id_, pair in images.items():
+        for role, digest in zip(("PET", "CT"), pair, strict=True):
+            if digest:
+                owners[role, digest].append(id_)
     shared = dict.fromkeys(tuple(ids) for ids in owners.values() if len(ids) > 1)
-    return {id_: whole for id_, (whole, *_) in hashes.items()}, [_same_scan(cohort, list(ids)) for ids in shared]
+    return [_same_scan(split, ids) for ids in shared]
 
 
 def require_events(cohort: Cohort) -> None:
@@ -216,29 +248,90 @@ def raise_errors(problems: Sequence[Problem]) -> None:
         raise TableError(errors)
 
 
-def _same_scan(cohort: Cohort, ids: list[str]) -> Problem:
-    splits = sorted({str(cohort.table.at[i, "split"]) for i in ids})
-    return Problem("E-SAMEIMAGE", "the same scan belongs to several patients", patients=tuple(ids),
-                   found="in the cohorts " + " and ".join(splits), remedy="Leakage: keep one of them")
+def _same_scan(split: Mapping[str, str], ids: tuple[str, ...]) -> Problem:
+    splits = sorted({str(split[i]) for i in ids if i in split})
+    return Problem("E-SAMEIMAGE", "the same scan belongs to several patients", patients=ids,
+                   found="in the cohorts " + " and ".join(splits) if splits else "",
+                   remedy="Leakage: keep one of them")
 
 
-def _complain_of_split(table: pd.DataFrame, settings: CohortSettings) -> list[Problem]:
-    unknown = sorted(set(settings.external_centers) - set(table["center"]))
-    if unknown:
-        raise StudyError(Problem("E-CENTER", "no patient comes from this centre", where="cohort.external_centers",
-                                 found=", ".join(unknown), expected=", ".join(sorted(set(table["center"])))))
-    if settings.split != "given":
+def _table_of(settings: CohortSettings, problems: list[Problem]) -> tuple[pd.DataFrame, dict[str, int]]:
+    """(the clinical table sorted by id, the line of each id in the file); an empty table where there is none."""
+    try:
+        table, found, lines = survey_clinical(settings)
+    except TableError as error:
+        problems += error.problems
+        columns = ["time_months", "event", "center", settings.split_column]
+        return pd.DataFrame(columns=columns, index=pd.Index([], name="patient_id", dtype=object)), {}
+    absent = {problem.found for problem in found if problem.code == "E-COLUMN"}
+    problems += [*found, *_complain_of_split(table, settings, absent)]
+    return table.sort_index(kind="stable"), lines
+
+
+def _scans_of(settings: CohortSettings, problems: list[Problem]) -> dict[str, ScanSet]:
+    try:
+        scans, found = find_scans(settings)
+    except ScanError as error:
+        problems += error.problems
+        return {}
+    problems += found
+    return scans
+
+
+def _complain_of_pairs(ids: Sequence[str], scans: Mapping[str, ScanSet], settings: CohortSettings) -> list[Problem]:
+    """Patients of the table without scans, with the likeliest cause, and scans without a row."""
+    unreadable = [i for i, scan in scans.items() if scan.kind == NOTHING]
+    proposed = propose_ids(ids, scans)
+    problems = complain_of_ids(ids, list(scans), proposed)
+    said = {patient for problem in problems for patient in problem.patients}
+    problems += [Problem("E-NOSCAN", "no PET/CT found for this patient", patients=(i,),
+                         remedy=f"Add the scans to {settings.images.name}, or remove the row")
+                 for i in ids if i not in scans and i not in said]
+    spare = sorted(set(scans) - set(ids) - set(proposed.values()))
+    without_row = [i for i in spare if i not in unreadable and not _is_nameless(scans[i])]
+    if without_row:
+        more = f" and {len(without_row) - 8} more" if len(without_row) > 8 else ""
+        problems.append(Problem("W-NOROW", f"{len(without_row)} scans have no row in the table",
+                                found=", ".join(without_row[:8]) + more, remedy="Add their rows, or leave them out"))
+    rowless = [replace(p, code="W" + p.code[1:], where=f"{i}: {p.where}" if p.where else i) for i in spare
+               for p in scans[i].problems if i in unreadable and p.code != "E-NOIMAGES"]
+    return problems + rowless + [p for i in spare if _is_nameless(scans[i])
+                                 for p in scans[i].problems]
+
+
+def _is_nameless(scan: ScanSet) -> bool:
+    """Whether a row of the manifest says too little to be a patient's."""
+    return any(problem.code == "E-MANIFEST" for problem in scan.problems)
+
+
+def _complain_of_names(ids: Sequence[str], scans: Mapping[str, ScanSet], lines: Mapping[str, int],
+                       settings: CohortSettings) -> list[Problem]:
+    """E-IDFOLDER with the lines of the table in which such ids stand."""
+    named = [i for i, scan in scans.items() if names_the_patient(scan)]
+    if not named or settings.keep_ids:
         return []
+    at = sorted(lines[i] for i in named if i in lines)
+    shown = f", lines {', '.join(map(str, at[:8]))}{' and more' * (len(at) > 8)} of {settings.table.name}" if at else ""
+    return [Problem(
+        "E-IDFOLDER", "folders bear the patient's name or number, which would stand in every output",
+        where="cohort.images", found=f"{len(named)} of {len(scans)} folders{shown}",
+        remedy="Rename them here and in the table, or set cohort.keep_ids = true to have it so")]
+
+
+def _complain_of_split(table: pd.DataFrame, settings: CohortSettings, absent: set[str]) -> list[Problem]:
+    """E-CENTER and E-SPLIT, not of a column that is absent."""
+    problems = []
+    unknown = sorted(set(settings.external_centers) - set(table["center"]))
+    if unknown and f"no {settings.center!r}" not in absent:
+        problems.append(Problem("E-CENTER", "no patient comes from this centre", where="cohort.external_centers",
+                                found=", ".join(unknown), expected=", ".join(sorted(set(table["center"]))),
+                                remedy="Correct the name"))
+    if settings.split != "given" or f"no {settings.split_column!r}" in absent:
+        return problems
     names = table[settings.split_column]
-    return [Problem("E-SPLIT", "not a cohort", where=settings.split_column, patients=(str(i),), found=repr(name),
-                    expected=", ".join(SPLITS), remedy="Correct the cell")
-            for i, name in names.items() if SPLIT_ALIASES.get(name, name) not in SPLITS]
-
-
-def _usable(table: pd.DataFrame, found: Mapping[str, ScanSet], problems: list[Problem]) -> list[str]:
-    """Ids that nothing is wrong with."""
-    named = {patient for problem in problems if problem.is_error for patient in problem.patients}
-    return [i for i in dict.fromkeys(table.index) if i in found and i not in named and i]
+    return problems + [Problem("E-SPLIT", "not a cohort", where=settings.split_column, patients=(str(i),),
+                               found=repr(name), expected=", ".join(SPLITS), remedy="Correct the cell")
+                       for i, name in names.items() if SPLIT_ALIASES.get(name, name) not in SPLITS and i]
 
 
 def _hold_out(event: np.ndarray, fraction: float, seed: int) -> np.ndarray:

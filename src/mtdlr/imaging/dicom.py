@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +31,8 @@ _IMAGES = {
 MIN_SLICES = 10
 _UNREADABLE = Problem("E-DICOM", "a DICOM file cannot be read", remedy="Export or copy it again")
 _UNNEEDED = Problem("W-DICOM", "a damaged DICOM file that no chosen series needs was left out")
+_TAME = re.compile(r"(DICOM|DCM|PET|PT|CT|IMG?|I|Z|STUDY|ST|SERIES|SER|SE|S|PAT?|SLICE|IMAGE)?[ _-]?\d{0,4}(\.dcm)?",
+                   re.IGNORECASE)  # names that can hold no identity
 _COPY = Problem("W-COPIES", "files lie in the folder twice and were read once")
 _NAC = re.compile(r"(^|[^A-Z])(NAC|NON?[ _-]?A(TT(EN)?)?[ _-]?C|UNCORR\w*)($|[^A-Z])")
 _NO_CT_TYPES = {
@@ -117,24 +119,26 @@ def group_series(paths: Iterable[Path]) -> tuple[tuple[Series, ...], tuple[Probl
     Raises:
         ScanError: E-NOFILE, E-ZIP.
     """
-    instances, bad = read_instances(paths)
+    files = tuple(paths)
+    instances, bad = read_instances(files)
     series, copies = series_of(instances)
-    return series, (*counted(p for _, p in bad), *copies)
+    return series, (*counted(bad, files), *copies)
 
 
 def read_instances(paths: Iterable[Path]) -> tuple[tuple[Instance, ...], tuple[tuple[Path, Problem], ...]]:
     """The headers of the images and contours among these files, and the files that cannot be read.
 
-    Raises:
-        ScanError: E-NOFILE, E-ZIP.
+    A file or zip member that cannot be read, or is no DICOM although it is called so, costs nobody but itself.
     """
     found: list[Instance] = []
     bad: list[tuple[Path, Problem]] = []
     shared: dict[frozenset[tuple[str, object]], dict[str, object]] = {}  # a cohort has hundreds of thousands of files
     with quiet():
-        for path, stream in archive.open_all(paths):
+        for path, stream in archive.open_each(paths):
             dataset = None
             try:
+                if isinstance(stream, ScanError):
+                    raise stream
                 dataset = _header(path, stream)
                 if dataset is not None and (uid := text(dataset, "SeriesInstanceUID")):
                     instance = _instance(path, uid, dataset)
@@ -182,21 +186,38 @@ def _is_image(ds: Dataset) -> bool:
     return (text(ds, "SOPClassUID") or announced) in _IMAGES
 
 
-def counted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
-    """Equal problems once, with how many files they concern."""
-    return tuple(replace(p, found=f"{n} files") if p in (_UNREADABLE, _UNNEEDED) else p
-                 for p, n in Counter(problems).items())
+def counted(bad: Iterable[tuple[Path, Problem]], files: Iterable[Path]) -> tuple[Problem, ...]:
+    """Equal problems of single files once, with how many files they concern and which of `files` the first one is."""
+    first: dict[Problem, Path] = {}
+    counts: Counter[Problem] = Counter()
+    for path, problem in bad:
+        first.setdefault(problem, path)
+        counts[problem] += 1
+    order = sorted(files) if first else []
+    return tuple(replace(p, found=f"{n} file{'s' * (n > 1)}, {'first ' * (n > 1)}{_which(first[p], order)}")
+                 if p in (_UNREADABLE, _UNNEEDED) else p for p, n in counts.items())
 
 
-def damage(bad: Iterable[tuple[Path, Problem]], used: Iterable[Path]) -> tuple[Problem, ...]:
+def _which(path: Path, order: Sequence[Path]) -> str:
+    """Which file it is: by its path where that names nobody, else by its place among the patient's files."""
+    common = next((parent for parent in path.parents if all(f.is_relative_to(parent) for f in order)), path.parent)
+    parts = path.relative_to(common).parts
+    if all(map(_TAME.fullmatch, parts)):
+        return "/".join(parts)
+    place = order.index(path) + 1 if path in order else 1
+    return f"number {place} of {len(order)} in the order of their paths"
+
+
+def damage(bad: Iterable[tuple[Path, Problem]], used: Iterable[Path], files: Iterable[Path]) -> tuple[Problem, ...]:
     """What damaged files mean for a patient: a warning unless they lie beside the files of a chosen series.
 
     Args:
         bad: of `read_instances`.
         used: the files of the chosen PET and CT.
+        files: all files of the patient.
     """
     folders = {path.parent for path in used}
-    return counted(p if not folders or path.parent in folders else _UNNEEDED for path, p in bad)
+    return counted([(path, p if not folders or path.parent in folders else _UNNEEDED) for path, p in bad], files)
 
 
 def _instance(path: Path, uid: str, ds: Dataset) -> Instance:
@@ -318,7 +339,7 @@ def _without_copies(files: list[Instance]) -> list[Instance]:
     kept = []
     for instance in files:
         twin = first.setdefault(instance.identity, instance)
-        if twin is instance or archive.digest([twin.path]) != archive.digest([instance.path]):
+        if twin is instance or not archive.same_content(twin.path, instance.path):
             kept.append(instance)
     return kept
 

@@ -40,6 +40,10 @@ class CohortSettings(Section):
     id: str = setting("patient_id", "column of the patient's id, the same in table and scans")
     time: str = setting("time_months", "column of the follow-up time")
     time_unit: Literal["months", "days", "years"] = setting("months", "unit of the follow-up time in the table")
+    start: str | None = setting(None, "column of the date that follow-up counts from, instead of time; with end")
+    end: str | None = setting(None, "column of the date of the event or of the last contact; with start")
+    date_order: Literal["auto", "dmy", "mdy"] = setting(
+        "auto", "whether 3/4/2020 is in April (dmy) or March (mdy); auto looks for a date that shows it")
     event: str = setting("event", "column of the event status, 1 = event, 0 = censored", source=PAPER)
     endpoint: str = setting("PFS", "what event-free survival is called in figures", source=PAPER)
     center: str | None = setting(None, "column of the centre, if there is more than one")
@@ -58,6 +62,8 @@ class CohortSettings(Section):
 
     @model_validator(mode="after")
     def _references_are_levels(self) -> CohortSettings:
+        if (self.start is None) != (self.end is None):
+            raise ValueError("start and end go together: name both columns of dates, or neither")
         for name, level in self.references.items():
             if level not in self.factors.get(name, ()):
                 raise ValueError(f"references.{name} = {level!r} is not a level of factors.{name}")

@@ -1,0 +1,65 @@
+"""A manifest: the table that names the files of each patient, where no layout does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mtdlr.errors import Problem, ScanError, TableError
+from mtdlr.imaging import archive
+from mtdlr.imaging.scan_set import ScanSet, given_files, unique
+from mtdlr.spreadsheet import read_sheet
+
+COLUMNS = ("patient_id", "pet", "ct", "mask")
+NAMES = ("manifest.csv", "manifest.xlsx")
+
+
+def find_manifest(root: Path) -> Path | None:
+    """The manifest that a cohort's path is or holds."""
+    if root.suffix.lower() in (".csv", ".xlsx", ".tsv"):
+        return root
+    return next((root / name for name in NAMES if (root / name).is_file()), None)
+
+
+def read_manifest(path: Path, mask_pattern: str) -> tuple[ScanSet, ...]:
+    """One row a patient: patient_id, pet, ct, mask; paths lie relative to the file. CSV of any dialect, or .xlsx.
+
+    Raises:
+        ScanError: E-MANIFEST, E-EXTRA.
+    """
+    try:
+        sheet = read_sheet(path)
+    except TableError as error:
+        if error.code == "E-EXTRA":
+            raise ScanError(error.problems) from None
+        raise _bad_manifest(path, error.problems[0].what, "a CSV or .xlsx") from None
+    names = [name.lower() for name in sheet.names]
+    if not set(COLUMNS[:3]) <= set(names):
+        raise _bad_manifest(path, f"columns {', '.join(sheet.names) or 'none'}", ", ".join(COLUMNS))
+    place = [names.index(name) if name in names else None for name in COLUMNS]
+    return unique(_row(path.parent, ["" if k is None else row[k] for k in place], line, mask_pattern)
+                  for row, line in zip(sheet.rows, sheet.lines, strict=True))
+
+
+def _row(folder: Path, cells: list[str], line: int, pattern: str) -> ScanSet:
+    patient, *named = cells
+    empty = [name for name, cell in zip(COLUMNS[:3], cells, strict=False) if not cell]
+    if empty:
+        problems = tuple(Problem("E-MANIFEST", f"{name} is empty", where=f"line {line}", remedy="Fill in the cell")
+                         for name in empty)
+        return ScanSet(patient or f"line {line}", None, None, None, "manifest", problems)
+    pet, ct, mask = (_path(folder, cell) if cell else None for cell in named)
+    assert pet is not None and ct is not None
+    scan = given_files(patient, pet, ct, mask, mask_pattern=pattern, kind="manifest")
+    return replace(scan, problems=tuple(p.at(f"line {line}") for p in scan.problems))
+
+
+def _path(folder: Path, cell: str) -> Path:
+    """The path that a cell means; Windows' backslashes are understood where no file is called so."""
+    path = folder / cell
+    return folder / cell.replace("\\", "/") if "\\" in cell and not archive.exists(path) else path
+
+
+def _bad_manifest(path: Path, found: str, expected: str) -> ScanError:
+    return ScanError(Problem("E-MANIFEST", "the manifest cannot be used", where=path.name, found=found,
+                             expected=expected, remedy="`mtdlr init --images FOLDER` proposes one"))
