@@ -39,7 +39,6 @@ from mtdlr.stats import (
     integrated_brier,
     kaplan_meier,
     log_rank,
-    reclassification,
     roc,
 )
 from mtdlr.survival import Survival
@@ -120,7 +119,6 @@ def prediction(n: int) -> None:
     line("calibrate, all of it", n, seconds(calibrate, predicted, surv, 36))
     line("decision curve, 99 thresholds", n, seconds(decision_curve, predicted, surv, 36))
     if n < 10**4:
-        line("NRI and IDI, 1,000 resamples", n, seconds(reclassification, predicted, predicted**1.5, surv, 36))
         line("C comparison, 1,000 resamples", n, seconds(
             compare_concordance, risk, -np.abs(risk), surv, method="bootstrap"))
 

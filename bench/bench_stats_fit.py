@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mtdlr.stats import calibrate_bootstrap, cross_validate_lasso, fit_cox, lasso_path, validate_bootstrap
+from mtdlr.stats import Penalties, calibrate_bootstrap, cross_validate_lasso, fit_cox, lasso_path, validate_bootstrap
 from mtdlr.survival import Survival
 
 
@@ -61,8 +61,8 @@ def lasso() -> None:
 
     x, surv, folds = radiomics()
     y, sd = Surv.from_arrays(surv.event, surv.time_months), x.std(axis=0)
-    options = {"n_lambdas": 100, "lambda_ratio": 0.05}
-    cross_validate_lasso(x[:90, :9], surv.take(np.arange(90)), n_folds=3, n_lambdas=5)
+    options = {"penalties": Penalties(ratio=0.05)}
+    cross_validate_lasso(x[:90, :9], surv.take(np.arange(90)), n_folds=3, penalties=Penalties(n=5))
 
     def peer(rows: np.ndarray, **more: object) -> object:
         z = (x[rows] - x[rows].mean(axis=0)) / x[rows].std(axis=0)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mtdlr.errors import FitError
-from mtdlr.stats import CoxFit, fit_cox
+from mtdlr.errors import FitError, MtdlrError
+from mtdlr.stats import Cases, CoxFit, fit_cox
 from mtdlr.survival import Survival
 
 steady = settings(deadline=None, derandomize=True, max_examples=25)
@@ -81,7 +81,8 @@ def test_weights_are_repeats(seed):
     x, surv = _cohort(seed)
     weights = np.random.default_rng(seed).integers(1, 4, len(surv))
     rows = np.repeat(np.arange(len(surv)), weights)
-    once, often = (fit_cox(x, surv, ties="breslow", weights=weights), fit_cox(x[rows], surv.take(rows), ties="breslow"))
+    once = fit_cox(x, surv, ties="breslow", cases=Cases(weights=weights))
+    often = fit_cox(x[rows], surv.take(rows), ties="breslow")
     assert once.coef == pytest.approx(often.coef, abs=1e-9)
     assert once.covariance == pytest.approx(often.covariance, abs=1e-9)
     assert once.cumulative_hazard == pytest.approx(often.cumulative_hazard, abs=1e-9)
@@ -94,7 +95,7 @@ def test_weight_zero_leaves_a_patient_out(ties):
     weights = np.ones(len(surv))
     weights[::7] = 0
     kept = weights > 0
-    assert fit_cox(x, surv, ties=ties, weights=weights).coef == pytest.approx(
+    assert fit_cox(x, surv, ties=ties, cases=Cases(weights=weights)).coef == pytest.approx(
         fit_cox(x[kept], surv.take(kept), ties=ties).coef, abs=1e-9)
 
 
@@ -110,10 +111,11 @@ def test_strata_add_up(ties):
     """The stratified likelihood is the sum over the strata; each stratum has the baseline of its own patients."""
     x, surv = _cohort(8, n=80)
     label = np.where(np.arange(80) % 2, "B", "A")
-    fit = fit_cox(x, surv, ties=ties, strata=label)
+    fit = fit_cox(x, surv, ties=ties, cases=Cases(strata=label))
     parts = [_naive_log_likelihood(fit.coef, x[label == s], surv.take(label == s), ties) for s in "AB"]
     assert fit.loglik == pytest.approx(sum(parts), abs=1e-9)
-    alone = fit_cox(np.zeros((40, 0)), surv.take(label == "A"), ties=ties, offset=x[label == "A"] @ fit.coef)
+    known = Cases(offset=x[label == "A"] @ fit.coef)
+    alone = fit_cox(np.zeros((40, 0)), surv.take(label == "A"), ties=ties, cases=known)
     ours = fit.cumulative_hazard[fit.baseline.stratum == 0]
     assert ours == pytest.approx(alone.cumulative_hazard, rel=1e-9)
     assert fit.survival(x[:1], [5.0], stratum="A") != pytest.approx(fit.survival(x[:1], [5.0], stratum="B"))
@@ -125,8 +127,9 @@ def test_offset_holds_a_coefficient():
     """An offset of the fitted first column leaves the second where it was, and a full offset leaves nothing."""
     x, surv = _cohort(9)
     fit = fit_cox(x, surv)
-    assert fit_cox(x[:, 1], surv, offset=x[:, 0] * fit.coef[0]).coef == pytest.approx(fit.coef[1:], abs=1e-7)
-    assert fit_cox(x, surv, offset=x @ fit.coef).coef == pytest.approx(0.0, abs=1e-7)
+    known = Cases(offset=x[:, 0] * fit.coef[0])
+    assert fit_cox(x[:, 1], surv, cases=known).coef == pytest.approx(fit.coef[1:], abs=1e-7)
+    assert fit_cox(x, surv, cases=Cases(offset=x @ fit.coef)).coef == pytest.approx(0.0, abs=1e-7)
 
 
 def test_robust_variance_is_the_sum_of_squared_influence():
@@ -137,16 +140,17 @@ def test_robust_variance_is_the_sum_of_squared_influence():
     moved = []
     for i in range(n):
         up, down = (np.ones(n) + step * np.eye(n)[i] for step in (1e-4, -1e-4))
-        ends = [fit_cox(x, surv, ties="breslow", weights=weights).coef for weights in (up, down)]
+        ends = [fit_cox(x, surv, ties="breslow", cases=Cases(weights=weights)).coef for weights in (up, down)]
         moved.append((ends[0] - ends[1]) / 2e-4)
     influence = np.array(moved)
-    robust = fit_cox(x, surv, ties="breslow", clusters=np.arange(n))
+    robust = fit_cox(x, surv, ties="breslow", cases=Cases(clusters=np.arange(n)))
     assert robust.robust and robust.covariance == pytest.approx(influence.T @ influence, rel=1e-5)
     pairs = np.arange(n) // 2
     sums = influence[::2] + influence[1::2]
-    assert fit_cox(x, surv, ties="breslow", clusters=pairs).covariance == pytest.approx(sums.T @ sums, rel=1e-5)
+    clustered = fit_cox(x, surv, ties="breslow", cases=Cases(clusters=pairs))
+    assert clustered.covariance == pytest.approx(sums.T @ sums, rel=1e-5)
     twice = np.repeat(np.arange(n), 2)
-    again = fit_cox(x[twice], surv.take(twice), ties="breslow", clusters=twice)
+    again = fit_cox(x[twice], surv.take(twice), ties="breslow", cases=Cases(clusters=twice))
     assert again.covariance == pytest.approx(robust.covariance, rel=1e-8)
 
 
@@ -163,11 +167,11 @@ def test_survival_interval_is_the_delta_method(ties):
         values = []
         for step in (1e-5, -1e-5):
             beta = fit.coef + step * np.eye(2)[j]
-            null = fit_cox(np.zeros((100, 0)), surv, ties=ties, offset=x @ beta)
+            null = fit_cox(np.zeros((100, 0)), surv, ties=ties, cases=Cases(offset=x @ beta))
             hazard = -np.log(null.survival(np.zeros((1, 0)), [month]))[0, 0]
             values.append(np.log(hazard) + row[0] @ beta)
         slopes.append((values[0] - values[1]) / 2e-5)
-    null = fit_cox(np.zeros((100, 0)), surv, ties=ties, offset=x @ fit.coef)
+    null = fit_cox(np.zeros((100, 0)), surv, ties=ties, cases=Cases(offset=x @ fit.coef))
     last = np.searchsorted(null.baseline.time_months, month, side="right") - 1
     fixed = null.baseline.log_variance[last]
     se = np.sqrt(fixed + np.array(slopes) @ fit.covariance @ slopes)
@@ -187,7 +191,7 @@ def test_nothing_is_said_beyond_the_follow_up():
 def test_json_round_trip():
     """A fit written to JSON and read again predicts the same to the last bit."""
     x, surv = _cohort(4)
-    fit = fit_cox(x, surv, names=["a", "b"], strata=np.arange(60) % 2)
+    fit = fit_cox(x, surv, names=["a", "b"], cases=Cases(strata=np.arange(60) % 2))
     again = CoxFit.from_dict(json.loads(json.dumps(fit.as_dict())))
     for one, other in zip(fit.survival_interval(x, [3.0, 7.0], stratum="1"),
                           again.survival_interval(x, [3.0, 7.0], stratum="1"), strict=True):
@@ -250,15 +254,15 @@ def test_all_at_one_time():
     ({"x": [1.0, 2.0]}, "E-LENGTH"),
     ({"x": [1.0, np.nan, 2, 3]}, "E-MISSING"),
     ({"names": ["a", "b"]}, "E-LENGTH"),
-    ({"weights": [1.0, -1, 1, 1]}, "E-CASEWEIGHTS"),
-    ({"weights": [1.0, 1]}, "E-LENGTH"),
-    ({"offset": [1.0, np.inf, 1, 1]}, "E-MISSING"),
-    ({"strata": ["a"]}, "E-LENGTH"),
+    ({"cases": Cases(weights=[1.0, -1, 1, 1])}, "E-CASEWEIGHTS"),
+    ({"cases": Cases(weights=[1.0, 1])}, "E-LENGTH"),
+    ({"cases": Cases(offset=[1.0, np.inf, 1, 1])}, "E-MISSING"),
+    ({"cases": Cases(strata=["a"])}, "E-LENGTH"),
 ])
 def test_wrong_input_has_a_code(change, code):
-    """Each mistake of the caller is a FitError with its code."""
+    """Each mistake of the caller is a typed error with its code."""
     good = {"x": [1.0, 0.0, 2.0, 1.0], "surv": Survival([1.0, 2, 3, 4], [1, 1, 1, 0])}
-    with pytest.raises(FitError, match=code):
+    with pytest.raises(MtdlrError, match=code):
         fit_cox(**(good | change))
 
 

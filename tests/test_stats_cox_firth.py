@@ -5,11 +5,12 @@ from __future__ import annotations
 from math import erfc, sqrt
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import minimize
 
 from mtdlr.errors import FitError
-from mtdlr.stats import cox_residuals, firth_cox, fit_cox, profile_interval, proportional_hazards_test
+from mtdlr.stats import Cases, cox_residuals, firth_cox, fit_cox, profile_interval, proportional_hazards_test
 from mtdlr.survival import Survival
 
 ties_of = pytest.mark.parametrize("ties", ("efron", "breslow"))
@@ -81,7 +82,7 @@ def test_profile_interval_ends_where_the_likelihood_has_fallen(column):
     fit, estimate = fit_cox(x, surv), profile_interval(x, surv, column)
     other = 1 - column
     for end in (estimate.low, estimate.high):
-        held = fit_cox(x[:, other], surv, offset=x[:, column] * np.log(end))
+        held = fit_cox(x[:, other], surv, cases=Cases(offset=x[:, column] * np.log(end)))
         assert fit.loglik - held.loglik == pytest.approx(3.841458820694124 / 2, abs=1e-7)
     without = fit_cox(x[:, other], surv)
     assert estimate.p == pytest.approx(erfc(sqrt(fit.loglik - without.loglik)), abs=1e-9)
@@ -93,7 +94,8 @@ def test_profile_needs_a_column_that_says_something():
     x, surv = _cohort(1)
     for column in ("nobody", "same"):
         with pytest.raises(FitError, match="E-COLUMN"):
-            profile_interval(np.column_stack([x, np.ones(40)]), surv, column, names=["a", "b", "same"])
+            table = pd.DataFrame(np.column_stack([x, np.ones(40)]), columns=["a", "b", "same"])
+            profile_interval(table, surv, column)
 
 
 @ties_of

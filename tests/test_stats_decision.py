@@ -1,4 +1,4 @@
-"""Brier score, decision curve, reclassification."""
+"""Brier score, decision curve."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from mtdlr.stats.decision import (
     compare_brier,
     decision_curve,
     integrated_brier,
-    reclassification,
 )
 from mtdlr.stats.kaplan_meier import kaplan_meier
 from mtdlr.survival import Survival
@@ -125,44 +124,12 @@ def test_net_benefit_never_exceeds_the_event_rate(rows):
     assert (curve.tp_rate[known] + curve.fp_rate[known] <= 1 + 1e-12).all()
 
 
-def test_reclassification_of_a_better_model():
-    """The truth against one risk for all has positive NRI and IDI; swapping the models turns both round."""
-    good, _, surv = _cohort(8)
-    noisy = np.full(400, kaplan_meier(surv).at(MONTH)[0].value)
-    result = reclassification(good, noisy, surv, MONTH, resamples=200)
-    assert result.nri.low > 0 and result.idi.low > 0 and result.warnings[0].code == "W-NRI"
-    assert result.nri.value == pytest.approx(result.nri_events.value + result.nri_nonevents.value)
-    turned = reclassification(noisy, good, surv, MONTH, resamples=20)
-    assert (turned.nri.value, turned.idi.value) == pytest.approx((-result.nri.value, -result.idi.value))
-    assert reclassification(good, noisy, surv, MONTH, resamples=200).nri == result.nri
-
-
-def test_reclassification_intervals_are_percentiles():
-    """The intervals are the 2.5 % and 97.5 % points of the estimate over resampled patients, all patients eligible."""
-    good, noisy, surv = _cohort(12, 80)
-    result = reclassification(good, noisy, surv, MONTH, resamples=60, seed=5)
-    rows = np.random.default_rng(5).integers(0, 80, (60, 80))
-    draws = [reclassification(good[r], noisy[r], surv.take(r), MONTH, resamples=1) for r in rows]
-    for name in ("nri", "idi"):
-        values = [getattr(draw, name).value for draw in draws]
-        ours = getattr(result, name)
-        assert (ours.low, ours.high) == pytest.approx(np.quantile(values, [0.025, 0.975]))
-
-
-def test_reclassification_can_favour_noise():
-    """Noise added to the true risk spoils the Brier score and yet does not lose by NRI: why W-NRI is always there."""
-    good, noisy, surv = _cohort(8, 4000)
-    assert compare_brier(good, noisy, surv, MONTH).difference.high < 0
-    assert reclassification(good, noisy, surv, MONTH, resamples=100).nri.high < 0.1
-
-
 def test_out_of_reach_is_na():
     """Beyond the last follow-up every number is nan and says W-HORIZON."""
     good, noisy, surv = _cohort(9)
-    results = [brier_score(good, surv, 200), compare_brier(good, noisy, surv, 200), decision_curve(good, surv, 200),
-               reclassification(good, noisy, surv, 200, resamples=5)]
+    results = [brier_score(good, surv, 200), compare_brier(good, noisy, surv, 200), decision_curve(good, surv, 200)]
     assert all("W-HORIZON" in [w.code for w in r.warnings] for r in results)
-    assert np.isnan([results[0].score.value, results[0].ipa, results[1].difference.value, results[3].nri.value]).all()
+    assert np.isnan([results[0].score.value, results[0].ipa, results[1].difference.value]).all()
     assert np.isnan(results[2].net_benefit[:50]).all()
     assert np.isnan(integrated_brier(np.column_stack([good, good]), surv, [36, 200]).ibs)
 
@@ -234,10 +201,3 @@ def test_net_benefit_agrees_with_r(reference, agrees):
             agrees("net benefit of treating all", "dcurves::dca", ours.treat_all, rows["all"]["net_benefit"])
 
 
-def test_reclassification_agrees_with_r(reference, agrees):
-    """The continuous NRI and its halves are nricens' Kaplan-Meier estimates."""
-    for key, theirs in reference.numbers("calibration_td").get("nri_continuous_KM", {}).items():
-        new, old = (1 - reference.predicted_risk[f"{theirs[m]}_risk{key[1:]}"] for m in ("new", "std"))
-        ours = reclassification(new, old, reference.surv, float(key[1:]), resamples=2)
-        agrees("continuous NRI", "nricens::nricens", [ours.nri.value, ours.nri_events.value,
-               ours.nri_nonevents.value], theirs["est"][:3])

@@ -9,15 +9,13 @@ import pytest
 
 from mtdlr import stats
 from mtdlr.errors import FitError, MtdlrError, TableError
+from mtdlr.stats.checks import labels, need_events, scores
 from mtdlr.stats.inference import (
     chi_square_test,
     influence_error,
-    labels,
     log_estimate,
-    need_events,
     normal_estimate,
     normal_quantile,
-    scores,
     two_sided_p,
 )
 from mtdlr.survival import Survival
@@ -160,7 +158,6 @@ def _every_function(generator):
         lambda: stats.compare_brier(p, q, surv, month),
         lambda: stats.integrated_brier(np.column_stack([p, q]), surv, [month, month + 1]),
         lambda: stats.decision_curve(p, surv, month),
-        lambda: stats.reclassification(p, q, surv, month, resamples=5),
         lambda: stats.chi_square(table),
         lambda: stats.fisher(table),
         lambda: stats.kruskal_wallis([risk, other]),

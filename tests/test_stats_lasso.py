@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mtdlr.errors import FitError
 from mtdlr.stats import (
+    Penalties,
     cross_validate_lasso,
     fit_cox,
     lasso_path,
@@ -44,7 +45,7 @@ def _objective(beta, x, surv, lam, alpha):
 def test_solution_beats_its_neighbours(seed, alpha):
     """No coefficient can be moved to lower the objective, by a little or to 0."""
     x, surv = _cohort(seed)
-    path = lasso_path(x, surv, alpha=alpha, n_lambdas=12, lambda_ratio=0.05, tol=1e-8)
+    path = lasso_path(x, surv, penalties=Penalties(alpha=alpha, n=12, ratio=0.05, tol=1e-8))
     sd = x.std(axis=0)
     for k in (2, 6, len(path.lambdas) - 1):
         beta = path.coef[k] * sd
@@ -65,8 +66,8 @@ def test_units_shift_and_order_do_not_matter(seed, scale, shift):
     rows, columns = random.permutation(80), random.permutation(20)
     moved = x.copy()
     moved[:, 3] = x[:, 3] * scale + shift
-    one = lasso_path(x, surv, n_lambdas=10, lambda_ratio=0.1, tol=1e-9)
-    other = lasso_path(moved[rows][:, columns], surv.take(rows), n_lambdas=10, lambda_ratio=0.1, tol=1e-9)
+    one = lasso_path(x, surv, penalties=Penalties(n=10, ratio=0.1, tol=1e-9))
+    other = lasso_path(moved[rows][:, columns], surv.take(rows), penalties=Penalties(n=10, ratio=0.1, tol=1e-9))
     back = other.coef[:, np.argsort(columns)]
     back[:, 3] *= scale
     assert back == pytest.approx(one.coef, abs=1e-6)
@@ -77,7 +78,7 @@ def test_first_penalty_is_the_smallest_that_empties_the_model():
     x, surv = _cohort(1)
     path = lasso_path(x, surv)
     assert path.nonzero[0] == 0 and path.deviance_ratio[0] == pytest.approx(0)
-    assert lasso_path(x, surv, lambdas=[path.lambdas[0] * 0.999]).nonzero[0] == 1
+    assert lasso_path(x, surv, penalties=Penalties(values=[path.lambdas[0] * 0.999])).nonzero[0] == 1
 
 
 def test_without_penalty_it_is_coxph():
@@ -85,7 +86,8 @@ def test_without_penalty_it_is_coxph():
     x, surv = _cohort(2, n=200, p=5)
     fit = fit_cox(x, surv, ties="breslow")
     for lam in (1e-9, 0.0):
-        assert lasso_path(x, surv, lambdas=[lam], tol=1e-3).coef[0] == pytest.approx(fit.coef, abs=1e-6)
+        path = lasso_path(x, surv, penalties=Penalties(values=[lam], tol=1e-3))
+        assert path.coef[0] == pytest.approx(fit.coef, abs=1e-6)
     relaxed = relaxed_fit(x, surv, [1, 0, 2, 0, 0], names=list("abcde"))
     assert relaxed.names == ("a", "c")
     assert relaxed.coef == pytest.approx(fit_cox(x[:, [0, 2]], surv, ties="breslow").coef)
@@ -104,7 +106,7 @@ def test_repeated_and_constant_features():
     """A constant feature stays 0; two copies of one feature share what one alone would have."""
     x, surv = _cohort(4, p=4)
     more = np.column_stack([x, x[:, 0], np.full(80, 3.0)])
-    one, two = (lasso_path(m, surv, n_lambdas=20, lambda_ratio=0.1, tol=1e-8) for m in (x, more))
+    one, two = (lasso_path(m, surv, penalties=Penalties(n=20, ratio=0.1, tol=1e-8)) for m in (x, more))
     assert (two.coef[:, 5] == 0).all()
     assert two.coef[:, 0] + two.coef[:, 4] == pytest.approx(one.coef[:, 0], abs=1e-5)
 
@@ -112,7 +114,7 @@ def test_repeated_and_constant_features():
 def test_interpolation_is_linear_in_the_penalty():
     """Halfway between two penalties the coefficients are halfway; beyond the ends they are held."""
     x, surv = _cohort(5)
-    path = lasso_path(x, surv, n_lambdas=10, lambda_ratio=0.1)
+    path = lasso_path(x, surv, penalties=Penalties(n=10, ratio=0.1))
     middle = path.coef_at([(path.lambdas[3] + path.lambdas[4]) / 2])
     assert middle[0] == pytest.approx((path.coef[3] + path.coef[4]) / 2)
     assert path.coef_at(path.lambdas) == pytest.approx(path.coef)
@@ -137,11 +139,11 @@ def test_folds_are_even(n_folds, seed, n):
 def test_cross_validation_finds_the_signal():
     """Where two of twenty features matter they are kept; the larger penalty keeps fewer."""
     x, surv = _cohort(6, n=150)
-    cv = cross_validate_lasso(x, surv, n_lambdas=40, seed=3)
+    cv = cross_validate_lasso(x, surv, penalties=Penalties(n=40), seed=3)
     kept = np.flatnonzero(cv.coef[cv.index_min])
     assert {0, 1} <= set(kept.tolist()) and cv.lambda_1se >= cv.lambda_min and not cv.problems
     assert cv.cvm[cv.index_1se] <= cv.cvm[cv.index_min] + cv.cvsd[cv.index_min]
-    again = cross_validate_lasso(x, surv, n_lambdas=40, seed=3)
+    again = cross_validate_lasso(x, surv, penalties=Penalties(n=40), seed=3)
     assert np.array_equal(cv.cvm, again.cvm)
 
 
@@ -166,10 +168,10 @@ def test_log_likelihoods_hold_where_exponentials_do_not():
 def test_repeats_choose_the_median_penalty():
     """The median of the repeated choices is a penalty of the path, and one repeat is the cross-validation itself."""
     x, surv = _cohort(7, n=100)
-    repeated = repeat_cross_validation(x, surv, n_repeats=5, n_folds=5, n_lambdas=30)
+    repeated = repeat_cross_validation(x, surv, n_repeats=5, n_folds=5, penalties=Penalties(n=30))
     assert repeated.lambdas.min() <= repeated.lambda_median <= repeated.lambdas.max()
     assert np.array_equal(repeated.coef, repeated.runs[0].coef[repeated.index])
-    strict = repeat_cross_validation(x, surv, n_repeats=5, n_folds=5, n_lambdas=30, rule="1se")
+    strict = repeat_cross_validation(x, surv, n_repeats=5, n_folds=5, penalties=Penalties(n=30), rule="1se")
     assert strict.lambda_median >= repeated.lambda_median
 
 
@@ -184,7 +186,7 @@ def test_fold_without_events_is_left_out_and_said():
     """A fold in which nobody had the event does not count, and the reader is told."""
     x, surv = _cohort(9)
     folds = np.where(surv.event, np.arange(80) % 3, np.arange(80) % 4)
-    cv = cross_validate_lasso(x, surv, folds=folds, n_lambdas=10)
+    cv = cross_validate_lasso(x, surv, folds=folds, penalties=Penalties(n=10))
     assert np.isfinite(cv.cvm).all() and [p.code for p in cv.problems] == ["W-FOLDEVENTS"]
 
 
@@ -195,9 +197,9 @@ GOOD = _cohort(1, n=30, p=3)
     (lambda: lasso_path(GOOD[0], Survival(GOOD[1].time_months, np.zeros(30))), "E-NOEVENTS"),
     (lambda: lasso_path(GOOD[0][:9], GOOD[1]), "E-LENGTH"),
     (lambda: lasso_path(GOOD[0] * np.nan, GOOD[1]), "E-MISSING"),
-    (lambda: lasso_path(*GOOD, alpha=0.0), "E-PENALTY"),
-    (lambda: lasso_path(*GOOD, lambda_ratio=2.0), "E-PENALTY"),
-    (lambda: lasso_path(*GOOD, lambdas=[-1.0]), "E-PENALTY"),
+    (lambda: lasso_path(*GOOD, penalties=Penalties(alpha=0.0)), "E-PENALTY"),
+    (lambda: lasso_path(*GOOD, penalties=Penalties(ratio=2.0)), "E-PENALTY"),
+    (lambda: lasso_path(*GOOD, penalties=Penalties(values=[-1.0])), "E-PENALTY"),
     (lambda: lasso_path(*GOOD, weights=np.zeros(30)), "E-CASEWEIGHTS"),
     (lambda: lasso_path(*GOOD, penalty_factor=[1.0]), "E-CASEWEIGHTS"),
     (lambda: cross_validate_lasso(*GOOD, folds=np.zeros(30, dtype=int)), "E-FOLDS"),

@@ -11,13 +11,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mtdlr.stats import cross_validate_lasso, lasso_path
+from mtdlr.stats import Penalties, cross_validate_lasso, lasso_path
 from mtdlr.stats import lasso as lasso_module
 from mtdlr.survival import Survival
 
 SETS = ("lasso_200x300", "lasso_200x300_heavyties")
 EXACT = 1e-9
-GRID = {"n_lambdas": 40, "lambda_ratio": 0.1}
+GRID = {"n": 40, "ratio": 0.1}
 
 
 @pytest.fixture(params=SETS)
@@ -50,7 +50,7 @@ def _broken(x, surv, coef, lam):
 def test_every_point_of_the_path_is_the_optimum(case):
     """The optimality conditions hold to the tolerance asked for, where glmnet's are a hundred times further off."""
     x, surv, _, r = case
-    path = lasso_path(x, surv, **GRID, tol=1e-7)
+    path = lasso_path(x, surv, penalties=Penalties(**GRID, tol=1e-7))
     ours = [_broken(x, surv, b, lam) / lam for b, lam in zip(path.coef, path.lambdas, strict=True)]
     assert max(ours[1:]) < 1.01e-7
     theirs = _dense(r["thresh_1e-12"]["path"]["beta"])
@@ -60,7 +60,7 @@ def test_every_point_of_the_path_is_the_optimum(case):
 def test_path_is_glmnets(case, agrees):
     """Penalties, which features, deviance explained, and coefficients per standard deviation are glmnet's."""
     x, surv, _, r = case
-    path, theirs = lasso_path(x, surv, **GRID, tol=EXACT), r["thresh_1e-12"]["path"]
+    path, theirs = lasso_path(x, surv, penalties=Penalties(**GRID, tol=EXACT)), r["thresh_1e-12"]["path"]
     coef, sd = _dense(theirs["beta"]), x.std(axis=0)
     agrees("lasso penalties (relative)", "glmnet", path.lambdas / theirs["lambda"], np.ones(40), within=1e-7)
     agrees("lasso null deviance", "glmnet", path.null_deviance, theirs["nulldev"])
@@ -81,7 +81,9 @@ def test_path_is_glmnets(case, agrees):
 def test_variants_are_glmnets(case, agrees, key, options):
     """Elastic net, unpenalised features and case weights are glmnet's."""
     x, surv, _, r = case
-    path = lasso_path(x, surv, **GRID, tol=EXACT, **options)
+    alpha = options.get("alpha", 1.0)
+    rest = {name: value for name, value in options.items() if name != "alpha"}
+    path = lasso_path(x, surv, penalties=Penalties(**GRID, tol=EXACT, alpha=alpha), **rest)
     agrees("lasso penalties (relative)", "glmnet", path.lambdas / r[key]["lambda"], np.ones(40), within=1e-7)
     gaps = np.abs(path.coef - _dense(r[key]["beta"])) * x.std(axis=0)
     agrees("lasso variants, coefficient", "glmnet", gaps, 0 * gaps, within=6e-5)
@@ -92,7 +94,7 @@ def test_unstandardised_features_are_a_penalty_factor(case, agrees):
     x, surv, _, r = case
     sd, theirs = x.std(axis=0), r["standardize_FALSE"]
     lambdas = np.array(theirs["lambda"]) * (1 / sd).mean()
-    path = lasso_path(x, surv, lambdas=lambdas, penalty_factor=1 / sd, tol=EXACT)
+    path = lasso_path(x, surv, penalties=Penalties(values=lambdas, tol=EXACT), penalty_factor=1 / sd)
     gaps = np.abs(path.coef - _dense(theirs["beta"])) * sd
     agrees("lasso unstandardised, coefficient", "glmnet", gaps, 0 * gaps, within=4e-6)
 
@@ -100,7 +102,7 @@ def test_unstandardised_features_are_a_penalty_factor(case, agrees):
 def test_cross_validation_is_cv_glmnets(case, agrees):
     """Mean deviance, its standard error, and both chosen penalties are cv.glmnet's on the same folds."""
     x, surv, folds, r = case
-    cv = cross_validate_lasso(x, surv, folds=folds, **GRID, tol=1e-7)
+    cv = cross_validate_lasso(x, surv, folds=folds, penalties=Penalties(**GRID, tol=1e-7))
     theirs = r["thresh_1e-12"]["cv_deviance_grouped_TRUE"]
     agrees("cvm (relative)", "cv.glmnet", cv.cvm / theirs["cvm"], np.ones(40), within=6e-5)
     agrees("cvsd", "cv.glmnet", cv.cvsd, theirs["cvsd"], within=3e-4)
@@ -122,7 +124,7 @@ def test_deviance_of_glmnets_own_descent_is_cv_glmnets(case, agrees):
     y, theirs = util.Surv.from_arrays(surv.event, surv.time_months), r["thresh_1e-12"]["cv_deviance_grouped_TRUE"]
 
     def descent(rows):
-        mine = lasso_path(x[rows], surv.take(rows), **GRID)
+        mine = lasso_path(x[rows], surv.take(rows), penalties=Penalties(**GRID))
         sd = x[rows].std(axis=0)
         model = coxnet.CoxnetSurvivalAnalysis(l1_ratio=1.0, alphas=mine.lambdas, tol=1e-12, max_iter=100_000)
         model.fit((x[rows] - x[rows].mean(axis=0)) / sd, y[rows])
@@ -149,7 +151,7 @@ def test_radiomics_size_is_cv_glmnets(agrees, reference_table, reference_json):
     x = np.array(list(reference_table("lasso_522x1456__X.csv").values()), dtype=float).T
     y, theirs = reference_table("lasso_522x1456__y.csv"), r["cv_deviance_grouped_TRUE"]
     surv = Survival(np.array(y["time"], dtype=float), np.array(y["event"], dtype=int))
-    cv = cross_validate_lasso(x, surv, folds=np.array(y["foldid"], dtype=int), **GRID, tol=1e-7)
+    cv = cross_validate_lasso(x, surv, folds=np.array(y["foldid"], dtype=int), penalties=Penalties(**GRID, tol=1e-7))
     coef = _dense(r["path"]["beta"])
     assert np.array_equal(cv.coef != 0, coef != 0)
     gaps = np.abs(cv.coef - coef) * x.std(axis=0)

@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.radiomics.robustness import robust_features
-from mtdlr.stats.lasso import LassoCV, cross_validate_lasso, stratified_folds
+from mtdlr.stats.lasso import LassoCV, Penalties, cross_validate_lasso, stratified_folds
 from mtdlr.study import SignatureSettings
 from mtdlr.survival import Survival
 
@@ -153,7 +153,7 @@ def _repeated(x: NDArray[np.float64], surv: Survival, settings: SignatureSetting
     n_folds = max(3, min(settings.folds, surv.n_events))
     return [
         cross_validate_lasso(x, surv, folds=stratified_folds(surv.event, n_folds, settings.seed + repeat),
-                             n_lambdas=settings.lambdas)
+                             penalties=Penalties(n=settings.lambdas))
         for repeat in range(settings.repeats)
     ]
 

@@ -4,7 +4,9 @@
   const form = document.forms[0], byId = id => document.getElementById(id);
   const sum = values => values.reduce((a, b) => a + b, 0);
   const dot = (a, b) => sum(a.map((value, i) => value * b[i]));
-  const percent = p => (100 * p).toFixed(0) + "%";
+  const percent = p => p > 0 && p < .005 ? "<1%" : p < 1 && p > .995 ? ">99%" : (100 * p).toFixed(0) + "%";
+  // A number as people type it, with a point or a comma; NaN for anything else, so that nothing is guessed.
+  const number = text => /^\s*[+-]?(\d+([.,]\d*)?|[.,]\d+)\s*$/.test(text) ? Number(text.trim().replace(",", ".")) : NaN;
   const short = value => Number(value.toFixed(1)).toString();
 
   // The columns of one term: the value, indicators of the levels, a restricted cubic spline, or products of two terms.
@@ -19,27 +21,30 @@
       + cube(t[k - 1]) * (t[k - 2] - knot) / gap) / norm));
   }
 
+  const survivalOf = logHazard => Math.exp(-Math.exp(logHazard));
+
   function predict(row) {
     const x = model.terms.flatMap(term => columns(term, row));
     const points = model.groups.map(group =>
       (sum(group.columns.map(j => x[j] * model.coef[j])) - group.low) * model.scale);
-    const logHazard = dot(x, model.coef) - model.center, relative = Math.exp(logHazard);
+    const logHazard = dot(x, model.coef), relative = logHazard - model.center;
     const survival = model.horizons.map(function (horizon) {
-      const hazard = horizon.hazard * relative, value = Math.exp(-hazard);
-      if (horizon.variance === null || hazard === 0) return [value, null, null];
-      const lean = horizon.drift.map((drift, j) => drift - (x[j] - model.means[j]) * horizon.hazard);
+      if (horizon.log === null) return [null, null, null];
+      const at = horizon.log + relative, value = survivalOf(at);
+      if (horizon.variance === null) return [value, null, null];
+      const lean = horizon.mean.map((mean, j) => mean - (x[j] - model.means[j]));
       const spread = horizon.variance + dot(lean, model.covariance.map(line => dot(line, lean)));
-      const factor = Math.exp(1.959963984540054 * Math.sqrt(spread) / horizon.hazard);
-      return [value, Math.exp(-hazard * factor), Math.exp(-hazard / factor)];
+      const half = 1.959963984540054 * Math.sqrt(Math.max(spread, 0));
+      return [value, survivalOf(at + half), survivalOf(at - half)];
     });
-    return { points: points, total: sum(points), relative: relative, survival: survival };
+    return { points: points, total: sum(points), logHazard: logHazard, relative: relative, survival: survival };
   }
 
   function read() {
     const row = {};
     for (const field of form.querySelectorAll("[data-variable]")) {
       const name = field.dataset.variable, control = form.elements["v-" + name];
-      row[name] = field.dataset.kind === "number" ? control.valueAsNumber : control.value;
+      row[name] = field.dataset.kind === "number" ? number(control.value) : control.value;
     }
     return row;
   }
@@ -127,7 +132,7 @@
     model.horizons.forEach(function (horizon, i) {
       const ticks = horizon.ticks.filter(t => t[1] >= -1e-9 && t[1] <= longest + 1e-9);
       line = axis(svg, line.bottom, byId("horizon-" + i).dataset.name, ticks.map(t => ({ x: along(t[1]), text: String(t[0]) })), "ranked");
-      mark(svg, along(result.total), line.y, percent(result.survival[i][0]));
+      if (result.survival[i][0] !== null) mark(svg, along(result.total), line.y, percent(result.survival[i][0]));
     });
     el(guides, "path", { class: "drop", d: "M" + at + " " + top + "V" + line.y });
     svg.setAttribute("viewBox", "0 0 1010 " + (line.bottom + 6));
@@ -137,6 +142,7 @@
     const svg = byId("curve");
     if (!svg) return;
     svg.replaceChildren();
+    if (!model.curve.length) return;
     const last = model.curve[model.curve.length - 1][0], x = month => 44 + 530 * month / last, y = s => 14 + 190 * (1 - s);
     for (const s of [0, .25, .5, .75, 1]) {
       el(svg, "path", { class: "guide", d: "M44 " + y(s) + "H574" });
@@ -146,32 +152,54 @@
     for (let month = 0; month <= last; month += step) el(svg, "text", { x: x(month), y: 222, "text-anchor": "middle" }, month);
     el(svg, "text", { x: 309, y: 240, "text-anchor": "middle", class: "soft" }, "Months");
     let d = "";
-    for (const [month, hazard] of model.curve) d += (d ? "H" + x(month) + "V" : "M" + x(month) + " ") + y(Math.exp(-hazard * result.relative));
+    for (const [month, hazard] of [[0, -Infinity]].concat(model.curve)) d += (d ? "H" + x(month) + "V" : "M" + x(month) + " ") + y(survivalOf(hazard + result.relative));
     el(svg, "path", { class: "curve", d: d });
     model.months.forEach(function (month, i) {
       const [value, low, high] = result.survival[i];
-      if (month > last) return;
+      if (month > last || value === null) return;
       if (low !== null) el(svg, "path", { class: "axis", d: "M" + x(month) + " " + y(low) + "V" + y(high) });
       el(svg, "circle", { cx: x(month), cy: y(value), r: 5, class: "mark" });
     });
   }
 
+  // Nothing of the patient before stays when a value is missing.
+  function clear() {
+    byId("total").textContent = "\u2013";
+    delete byId("total").dataset.value;
+    model.horizons.forEach(function (_, i) {
+      const box = byId("horizon-" + i);
+      box.querySelector("b").textContent = "\u2013";
+      box.querySelector("i").textContent = "";
+      delete box.dataset.values;
+    });
+    if (byId("group")) byId("group").textContent = "\u2013";
+    for (const id of ["points", "curve", "nomogram"]) if (byId(id)) byId(id).replaceChildren();
+  }
+
   function update() {
     const row = read(), complete = Object.values(row).every(value => typeof value === "string" || isFinite(value));
+    const missing = [], outside = [];
     for (const field of form.querySelectorAll("[data-kind=number]")) {
-      const value = row[field.dataset.variable], range = model.limits[field.dataset.variable];
-      field.querySelector(".hint").classList.toggle("out", value < range[0] || value > range[1]);
+      const name = field.dataset.variable, value = row[name], range = model.limits[name];
+      const out = value < range[0] || value > range[1];
+      if (!isFinite(value)) missing.push(field.dataset.label);
+      if (out) outside.push(field.dataset.label);
+      field.querySelector(".hint").classList.toggle("out", out);
     }
     byId("results").dataset.complete = complete;
-    if (!complete) { byId("total").textContent = "\u2013"; return; }
+    byId("message").textContent = missing.length ? "Enter a number for " + missing.join(", ") + "; nothing is shown until then."
+      : outside.length ? "Outside the range the model was built on: " + outside.join(", ") + ". Read the numbers as an extrapolation."
+      : "";
+    if (!complete) { clear(); return; }
     const result = predict(row);
     byId("total").textContent = short(result.total);
     byId("total").dataset.value = result.total;
+    if (byId("group")) byId("group").textContent = result.logHazard > model.cutoff ? "high" : "low";
     result.survival.forEach(function (survival, i) {
       const box = byId("horizon-" + i);
-      box.querySelector("b").textContent = percent(survival[0]);
-      box.querySelector("i").textContent = survival[1] === null ? ""
-        : "CI " + (100 * survival[1]).toFixed(0) + "\u2013" + percent(survival[2]);
+      box.querySelector("b").textContent = survival[0] === null ? "\u2013" : percent(survival[0]);
+      box.querySelector("i").textContent = outside.length ? "extrapolated" : survival[1] === null ? ""
+        : "CI " + percent(survival[1]) + "\u2013" + percent(survival[2]);
       box.dataset.values = JSON.stringify(survival);
     });
     const lines = model.groups.map((group, i) => [group.label, result.points[i]]).concat([["Total", result.total]]);

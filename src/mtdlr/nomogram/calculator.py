@@ -19,10 +19,13 @@ from mtdlr.stats.terms import Continuous, Factor, Interaction, Spline, Term
 
 _TEMPLATES = Environment(loader=PackageLoader("mtdlr", "nomogram"), autoescape=True, undefined=StrictUndefined,
                          trim_blocks=True, lstrip_blocks=True)
+_AT_RISK = 10  # patients from which a curve is worth drawing
 _CURVE_MONTHS = 1.0  # the curve is given at whole months: event times of single patients stay out of the file
 
 
-def calculator_html(nomogram: Nomogram, *, title: str = "Nomogram", note: str = "") -> str:
+def calculator_html(
+    nomogram: Nomogram, *, title: str = "Nomogram", note: str = "", study: str = "", cutoff: float | None = None
+) -> str:
     """The page: inputs, points, survival at the horizons with intervals, the survival curve and the nomogram itself.
 
     It loads nothing and sends nothing (a content security policy forbids it), and works with the keyboard alone.
@@ -31,27 +34,39 @@ def calculator_html(nomogram: Nomogram, *, title: str = "Nomogram", note: str = 
         nomogram: what to compute; only coefficients, their covariance and the baseline hazard are written.
         title: heading of the page.
         note: a sentence on where the model comes from, under the heading.
+        study: the study's name, above it.
+        cutoff: log hazard (X beta) above which a patient's risk group is high; no group is shown without one.
     """
+    nomogram = nomogram.frozen()
     styles, script = (_TEMPLATES.get_template(name).render() for name in ("calculator.css", "calculator.js"))
     return _TEMPLATES.get_template("calculator.html.j2").render(
         title=title, note=note, variables=_variables(nomogram), months=nomogram.months, endpoint=nomogram.endpoint,
         styles=Markup(styles), script=Markup(script), style_hash=_hash(styles), script_hash=_hash(script),
-        # "<" could end the data block early
-        model=Markup(json.dumps(_model(nomogram), allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")),
+        study=study, grouped=cutoff is not None,
+        model=Markup(_text({**_model(nomogram), "cutoff": cutoff})),
         n=nomogram.cox.n, events=nomogram.cox.n_events,
     )
 
 
-def write_calculator(nomogram: Nomogram, path: str | Path, *, title: str = "Nomogram", note: str = "") -> Path:
-    """Write the page of `calculator_html`; the path."""
+def write_calculator(
+    nomogram: Nomogram, path: str | Path, *, title: str = "Nomogram", note: str = "", study: str = "",
+    cutoff: float | None = None,
+) -> Path:
+    """Write the page of `calculator_html`, which says what the arguments are; returns the path."""
     target = Path(path)
-    target.write_text(calculator_html(nomogram, title=title, note=note), encoding="utf-8")
+    html = calculator_html(nomogram, title=title, note=note, study=study, cutoff=cutoff)
+    target.write_text(html, encoding="utf-8")
     return target
 
 
 def _hash(text: str) -> str:
     """The content security policy's name of a script or style."""
     return "sha256-" + b64encode(sha256(text.encode()).digest()).decode()
+
+
+def _text(values: dict[str, Any]) -> str:
+    """JSON in which no "<" can end the data block early."""
+    return json.dumps(values, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _variables(nomogram: Nomogram) -> list[dict[str, Any]]:
@@ -122,10 +137,10 @@ def _horizon(nomogram: Nomogram, month: float) -> dict[str, Any]:
     last = int(np.searchsorted(baseline.time_months, month, side="right")) - 1
     known = not nomogram.published and last >= 0
     ticks = sorted(zip(ruler.values, ruler.points, strict=True), key=lambda tick: (_rank(tick[0]), tick[0]))
-    hazard = nomogram.baseline_hazard(month)
-    return {"hazard": hazard, "ticks": [list(tick) for tick in ticks],
-            "variance": float(baseline.log_variance[last]) * hazard**2 if known else None,
-            "drift": (baseline.mean[last] * hazard).tolist() if known else None}
+    log_hazard = float(baseline.log_cumulative_hazard([month])[0])
+    return {"log": log_hazard if np.isfinite(log_hazard) else None, "ticks": [list(tick) for tick in ticks],
+            "variance": float(baseline.log_variance[last]) if known else None,
+            "mean": baseline.mean[last].tolist() if known else None}
 
 
 def _rank(survival: float) -> int:
@@ -134,12 +149,14 @@ def _rank(survival: float) -> int:
 
 
 def _curve(nomogram: Nomogram) -> list[list[float]]:
-    """[month, cumulative hazard of the mean patient] at whole months; empty when the model was typed in."""
-    if nomogram.published:
+    """[month, log cumulative hazard of the mean patient] at whole months while ten patients are at risk; empty when the
+    model was typed in."""
+    baseline = nomogram.cox.baseline
+    followed = baseline.time_months[baseline.at_risk >= _AT_RISK]
+    if nomogram.published or not followed.size:
         return []
-    end = float(nomogram.cox.baseline.last_month[0])
-    months = np.arange(0.0, end + 1e-9, _CURVE_MONTHS)
-    return [[float(month), nomogram.baseline_hazard(month)] for month in months]
+    months = np.arange(1.0, np.floor(followed[-1]) + 1.0, _CURVE_MONTHS)
+    return [[float(m), float(h)] for m, h in zip(months, baseline.log_cumulative_hazard(months), strict=True)]
 
 
 def _step(ticks: NDArray[np.float64], distinct: bool) -> float:

@@ -7,11 +7,9 @@ Reference: Iasonos et al., J Clin Oncol 2008;26:1364; Harrell, Regression Modeli
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,17 +29,17 @@ from mtdlr.nomogram.axes import (
     pretty,
     tick_text,
 )
+from mtdlr.nomogram.columns import Table, column_of, columns_of, term_of, unusable
 from mtdlr.nomogram.published import published_cox, published_design, published_limits
+from mtdlr.nomogram.stored import SCHEMA, read, written
 from mtdlr.stats.cox import CoxFit, Ties, fit_cox
-from mtdlr.stats.cox_baseline import survival_of
+from mtdlr.stats.cox_baseline import frozen_baseline, survival_of
 from mtdlr.stats.cox_firth import firth_cox
-from mtdlr.stats.terms import Continuous, Design, Factor, Term
+from mtdlr.stats.terms import Design, Term
 from mtdlr.survival import Survival
 
-Table = pd.DataFrame | Mapping[str, Any]
 Vector = NDArray[np.float64]
 SURVIVAL_TICKS = (*(percent / 100 for percent in range(5, 100, 5)), 0.98, 0.99)
-SCHEMA = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,16 +124,15 @@ class Nomogram:
             FitError: the codes of `Design.matrix` and `fit_cox`; E-CONSTANT, E-FLAT, E-HORIZON; E-SEPARATION when a
                 coefficient is infinite, for its axis would be too.
         """
-        terms = tuple(each if not isinstance(each, str) else term_of(each, _column(table, each)) for each in variables)
+        terms = tuple(term_of(each, column_of(table, each)) if isinstance(each, str) else each for each in variables)
         design = Design(terms)
-        columns = _columns(design, table)
+        columns = columns_of(design, table)
         x = design.matrix(columns)
         limits = {name: limits_of(term, columns[name]) for name, term in main_terms(design).items()}
         cox = (firth_cox if firth else fit_cox)(x, surv, names=design.columns, ties=ties)
-        if cox.monotone:
-            raise FitError(Problem("E-SEPARATION", "a coefficient is infinite, so the nomogram has no scale",
-                                   where=f"column {', '.join(cox.monotone)}",
-                                   remedy="Join the level without events with another, or leave the variable out"))
+        problems = unusable(cox)
+        if problems:
+            raise FitError(problems)
         centred = cox.log_hazard(x) - cox.center
         return cls(design, cox, limits, tuple(months), (float(centred.min()), float(centred.max())),
                    dict(labels or {}), endpoint)
@@ -255,7 +252,8 @@ class Nomogram:
         stays above within follow-up, or where the model was typed in."""
         if self.published:
             return (Estimate(np.nan),) * len(self._matrix(table))
-        times = self.cox.baseline.time_months
+        baseline = self.cox.baseline
+        times = np.arange(0.1, baseline.last_month[0], 0.1) if baseline.interpolated else baseline.time_months
         curve = self.survival(table, times, level=level)
         months = [_first_below(part, times) for part in (curve.value, curve.low, curve.high)]
         return tuple(Estimate(*each) for each in zip(*months, strict=True))
@@ -286,7 +284,7 @@ class Nomogram:
         """W-RANGE for each value beyond those the model was built on: its points are an extrapolation."""
         self._matrix(table)
         problems = []
-        for name, values in _columns(self.design, table).items():
+        for name, values in columns_of(self.design, table).items():
             limits = self.limits[name]
             for row in np.flatnonzero(limits.beyond(values)):
                 problems.append(Problem(
@@ -308,29 +306,44 @@ class Nomogram:
                 for value, points in zip(line.values, line.points, strict=True)]
         return pd.DataFrame(rows, columns=["axis", "value", "points"])
 
+    def frozen(self) -> Nomogram:
+        """The nomogram as it is given away: the baseline at the horizons and on a grid of five events a step.
+
+        Survival and intervals at the horizons are unchanged; between the steps the cumulative hazard runs straight.
+        """
+        if self.published or self.cox.baseline.interpolated:
+            return self
+        return replace(self, cox=replace(self.cox, baseline=frozen_baseline(self.cox.baseline, self.months)))
+
+    def negative_weights(self, scores: Sequence[str]) -> tuple[Problem, ...]:
+        """W-NEGATIVEWEIGHT for each of these scores (higher is worse) whose coefficient is below 0."""
+        terms = [(name, float(beta)) for name, beta in zip(self.cox.names, self.cox.coef, strict=True)
+                 if name in scores]
+        return tuple(Problem("W-NEGATIVEWEIGHT", "a score enters with a negative weight: its axis runs backwards",
+                             where=f"column {name}", found=f"log hazard ratio {beta:.3g}",
+                             expected="> 0, for a higher score is worse",
+                             remedy="Its information is in another score; leave one of them out")
+                     for name, beta in terms if beta < 0)
+
     def to_json(self) -> str:
-        """The whole nomogram as JSON text; no patient's row is in it."""
-        values = {
-            "schema": SCHEMA, "design": self.design.as_dict(), "cox": _nan_to_none(self.cox.as_dict()),
-            "limits": {name: _nan_to_none(limits.as_dict()) for name, limits in self.limits.items()},
-            "months": list(self.months), "log_hazard_range": list(self.log_hazard_range), "labels": dict(self.labels),
-            "endpoint": self.endpoint,
-        }
-        return json.dumps(values, allow_nan=False)
+        """The nomogram as JSON text with a coarse baseline (`frozen`), from which no patient's row can be read."""
+        return written({
+            "design": self.design.as_dict(), "cox": self.frozen().cox.as_dict(),
+            "limits": {name: limits.as_dict() for name, limits in self.limits.items()}, "months": list(self.months),
+            "log_hazard_range": list(self.log_hazard_range), "labels": dict(self.labels), "endpoint": self.endpoint,
+        })
 
     @classmethod
     def from_json(cls, text: str) -> Nomogram:
-        """The nomogram that `to_json` wrote, equal to the last bit.
+        """The nomogram that `to_json` wrote: `frozen`, equal to the last bit.
 
         Raises:
             BundleError: E-NOMOGRAM when the text is not such a nomogram.
         """
         try:
-            values = json.loads(text)
-            if values["schema"] != SCHEMA:
-                raise ValueError(f"schema {values['schema']}")
-            limits = {name: Limits.from_dict(_none_to_nan(each)) for name, each in values["limits"].items()}
-            return cls(Design.from_dict(values["design"]), CoxFit.from_dict(_none_to_nan(values["cox"])), limits,
+            values = read(text)
+            limits = {name: Limits.from_dict(each) for name, each in values["limits"].items()}
+            return cls(Design.from_dict(values["design"]), CoxFit.from_dict(values["cox"]), limits,
                        tuple(values["months"]), tuple(values["log_hazard_range"]), values["labels"], values["endpoint"])
         except (ValueError, KeyError, TypeError, AttributeError, FitError) as error:
             found = f"{type(error).__name__}: {error}"[:120]
@@ -338,42 +351,12 @@ class Nomogram:
                                       expected=f"schema {SCHEMA}")) from error
 
     def _matrix(self, table: Table) -> Vector:
-        return self.design.matrix(_columns(self.design, table))
+        return self.design.matrix(columns_of(self.design, table))
 
     def _total(self, log_hazard: ArrayLike) -> Vector:
         """Total points of X beta."""
         result: Vector = (np.asarray(log_hazard) - self.log_hazard_at_zero) * self.points_per_log_hazard
         return result
-
-
-def term_of(name: str, values: ArrayLike) -> Continuous | Factor:
-    """The term of a column: continuous for numbers, else a factor whose first level is the reference.
-
-    Levels keep the order of a pandas categorical and are sorted otherwise.
-
-    >>> term_of("t_stage", ["T3", "T1", "T3"])
-    Factor(name='t_stage', levels=('T1', 'T3'), reference='T1')
-    """
-    series = pd.Series(values)
-    if isinstance(series.dtype, pd.CategoricalDtype):
-        levels = tuple(str(level) for level in series.dtype.categories)
-    elif pd.api.types.is_numeric_dtype(series.dtype) and not pd.api.types.is_bool_dtype(series.dtype):
-        return Continuous(name)
-    else:
-        levels = tuple(sorted({str(value) for value in series.dropna()}))
-    return Factor(name, levels, levels[0] if levels else "")
-
-
-def _column(table: Table, name: str) -> Any:
-    if name not in table:
-        raise FitError(Problem("E-COLUMN", "the model needs a column that is not in the table", where=f"column {name}",
-                               found=", ".join(map(str, list(table)[:20]))))
-    return table[name]
-
-
-def _columns(design: Design, table: Table) -> dict[str, NDArray]:
-    """The columns of the design that the table has; a single value is a column of one row."""
-    return {name: np.atleast_1d(np.asarray(table[name], dtype=object)) for name in design.variables if name in table}
 
 
 def _first_below(curves: Vector, months: Vector) -> list[float]:
@@ -382,19 +365,3 @@ def _first_below(curves: Vector, months: Vector) -> list[float]:
     return [float(month) for month in np.append(months, np.nan)[reached.argmax(axis=1)]]
 
 
-def _nan_to_none(value: Any) -> Any:
-    """Nested plain values with None for nan, which JSON does not know."""
-    if isinstance(value, dict):
-        return {key: _nan_to_none(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_nan_to_none(each) for each in value]
-    return None if isinstance(value, float) and value != value else value
-
-
-def _none_to_nan(value: Any) -> Any:
-    """The inverse of `_nan_to_none`."""
-    if isinstance(value, dict):
-        return {key: _none_to_nan(each) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_none_to_nan(each) for each in value]
-    return float("nan") if value is None else value

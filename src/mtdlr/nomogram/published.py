@@ -61,7 +61,7 @@ def published_cox(
     means = coef * (baseline_log_hazard / max(float(coef @ coef), np.finfo(float).tiny))
     log_hazard, unknown = np.log(-np.log(values)), np.full(m, nan)
     baseline = Baseline(("all",), months[-1:], np.zeros(m, dtype=np.int64), months, log_hazard, unknown,
-                        np.full((m, p), nan))
+                        np.full((m, p), nan), unknown, unknown)
     return CoxFit(names, coef, np.full((p, p), nan), nan, nan, nan, "efron", 0, 0, means, True, False, (), (), baseline,
                   ())
 

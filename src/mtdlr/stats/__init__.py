@@ -13,16 +13,15 @@ from mtdlr.stats.conformal import LowerBound, fit_lower_bound
 from mtdlr.stats.cox import CoxFit, fit_cox
 from mtdlr.stats.cox_firth import firth_cox, profile_interval
 from mtdlr.stats.cox_residuals import CoxResiduals, cox_residuals, proportional_hazards_test
+from mtdlr.stats.cox_rows import Cases
 from mtdlr.stats.decision import (
     Brier,
     DecisionCurve,
     IntegratedBrier,
-    Reclassification,
     brier_score,
     compare_brier,
     decision_curve,
     integrated_brier,
-    reclassification,
 )
 from mtdlr.stats.fisher import fisher
 from mtdlr.stats.goodness_of_fit import hosmer_lemeshow
@@ -46,7 +45,15 @@ from mtdlr.stats.kaplan_meier import (
     restricted_mean,
     restricted_mean_difference,
 )
-from mtdlr.stats.lasso import LassoCV, LassoPath, cross_validate_lasso, lasso_path, relaxed_fit, stratified_folds
+from mtdlr.stats.lasso import (
+    LassoCV,
+    LassoPath,
+    Penalties,
+    cross_validate_lasso,
+    lasso_path,
+    relaxed_fit,
+    stratified_folds,
+)
 from mtdlr.stats.lasso_stability import RepeatedLassoCV, repeat_cross_validation, selection_frequency
 from mtdlr.stats.log_rank import LogRank, group_hazard_ratio, log_rank, log_rank_trend
 from mtdlr.stats.net_benefit import NetBenefit, compare_net_benefit, net_benefit
@@ -79,6 +86,7 @@ __all__ = [
     "BootstrapCalibration",
     "Brier",
     "Calibration",
+    "Cases",
     "ClosedTest",
     "Combat",
     "Comparison",
@@ -104,9 +112,9 @@ __all__ = [
     "LowerBound",
     "NetBenefit",
     "OptimismCorrected",
+    "Penalties",
     "Performance",
     "Pooled",
-    "Reclassification",
     "RepeatedLassoCV",
     "Roc",
     "Spline",
@@ -162,7 +170,6 @@ __all__ = [
     "pool",
     "profile_interval",
     "proportional_hazards_test",
-    "reclassification",
     "relaxed_fit",
     "repeat_cross_validation",
     "restricted_mean",

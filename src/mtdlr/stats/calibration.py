@@ -8,8 +8,9 @@ from math import nan
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mtdlr.errors import FitError, Problem, TableError
+from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
+from mtdlr.stats.checks import coverage, month_of, probabilities
 from mtdlr.stats.cox import CoxFit, fit_cox
 from mtdlr.stats.goodness_of_fit import (
     CalibrationGroups,
@@ -18,7 +19,7 @@ from mtdlr.stats.goodness_of_fit import (
     hosmer_lemeshow,
     nam_dagostino_test,
 )
-from mtdlr.stats.inference import Test, all_tied, log_estimate, normal_estimate, scores, two_sided_p
+from mtdlr.stats.inference import Test, all_tied, log_estimate, normal_estimate, two_sided_p
 from mtdlr.stats.ipcw import out_of_reach
 from mtdlr.stats.kaplan_meier import kaplan_meier
 from mtdlr.stats.terms import harrell_knots, spline_basis
@@ -110,7 +111,9 @@ def calibrate(
         Crowson et al. SMMR 2016; Austin, Harrell & van Klaveren, Stat Med 2020 (curve, ICI); Demler et al. 2015 (GND);
         Royston & Altman 2013 (slope).
     """
-    risk = 1.0 - probabilities(predicted_survival, len(surv))
+    risk = 1.0 - probabilities(predicted_survival, surv)
+    month = month_of(month)
+    coverage(level)
     curve = kaplan_meier(surv, interval="log-log", level=level)
     stay = curve.at(month)[0]
     events = int((surv.event & (surv.time_months <= month)).sum())
@@ -134,21 +137,6 @@ def calibrate(
         hl_binary=_known_status_test(risk, known, groups or 10, development),
         warnings=(*problems, *more, *_cautions(table, events, int((~known[1]).sum()), len(surv))),
     )
-
-
-def probabilities(values: ArrayLike, n: int, name: str = "predicted_survival") -> Vector:
-    """(n,) probabilities within [0, 1].
-
-    Raises:
-        TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
-    """
-    array = scores(values, n, name)
-    bad = np.flatnonzero((array < 0) | (array > 1))
-    if bad.size:
-        raise TableError(Problem("E-PROBABILITY", f"{name} must be a probability", where=f"row {bad[0]}",
-                                 found=f"{array[bad[0]]:g}", expected="0 to 1",
-                                 remedy="Give survival probabilities, not risks or percentages"))
-    return array
 
 
 def _cloglog(risk: Vector) -> Vector:

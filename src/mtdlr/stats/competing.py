@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem, TableError
 from mtdlr.estimate import Estimate
-from mtdlr.stats.inference import chi_square_test, need_events, normal_quantile
-from mtdlr.survival import Survival
+from mtdlr.stats.checks import aligned, groups_of, months_of, need_events, whole
+from mtdlr.stats.inference import chi_square_test, normal_quantile
+from mtdlr.survival import Survival, numbers
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -45,8 +46,7 @@ class CumulativeIncidence:
 
     def at(self, months: ArrayLike) -> tuple[Estimate, ...]:
         """The incidence with its interval at each month; nan after the last follow-up."""
-        wanted = np.atleast_1d(np.asarray(months, dtype=np.float64))
-        return tuple(self._at(month) for month in wanted)
+        return tuple(self._at(month) for month in months_of(months))
 
     def _at(self, month: float) -> Estimate:
         # After the last time nobody is left unless everyone has failed, and then the curve stays where it is.
@@ -104,7 +104,9 @@ def cumulative_incidence(
     [0.25, 0.25, 0.5, 0.5]
     """
     codes = _codes(cause)
-    surv = Survival(np.asarray(time_months, dtype=np.float64), codes > 0)
+    surv, of = Survival(numbers(time_months, "time_months"), codes > 0), whole(of, "the cause wanted", 1)
+    if not len(surv):
+        raise FitError(Problem("E-EMPTYGROUP", "a cumulative incidence needs at least one patient"))
     time, which = np.unique(surv.time_months, return_inverse=True)
     leaving = np.bincount(which, minlength=time.size)
     at_risk = leaving[::-1].cumsum()[::-1]
@@ -133,21 +135,20 @@ def gray_test(group: ArrayLike, time_months: ArrayLike, cause: ArrayLike, *, of:
     References:
         Gray, Ann Stat 1988, eq. 2.2-2.6 with rho = 0; cmprsk::cuminc in R.
     """
-    codes, labels = _codes(cause), np.asarray(group)
-    surv = Survival(np.asarray(time_months, dtype=np.float64), codes > 0)
-    if labels.shape != codes.shape:
-        raise TableError(Problem("E-LENGTH", "group must hold one label per patient", found=f"shape {labels.shape}"))
-    levels, member = np.unique(labels, return_inverse=True)
-    if levels.size < 2:
-        raise FitError(Problem("E-ONEGROUP", "a comparison needs at least two groups", found=f"{levels.size} group"))
+    codes = _codes(cause)
+    surv, of = Survival(numbers(time_months, "time_months"), codes > 0), whole(of, "the cause tested", 1)
+    levels, member = groups_of(aligned(group, surv), len(surv))
+    k = len(levels)
+    if k < 2:
+        raise FitError(Problem("E-ONEGROUP", "a comparison needs at least two groups", found=f"{k} group"))
     need_events(int((codes == of).sum()), "Gray's test")
-    tables = _tables(member, surv, codes, of, levels.size)
+    tables = _tables(member, surv, codes, of, k)
     score, variance = _gray(*tables)
     part = variance[1:, 1:]
     singular = np.linalg.matrix_rank(part) < part.shape[0]
     statistic = nan if singular else float(score[1:] @ np.linalg.solve(part, score[1:]))
-    test = chi_square_test(statistic, levels.size - 1)
-    return GrayTest(test.statistic, levels.size - 1, test.p, score, variance, tuple(levels.tolist()))
+    test = chi_square_test(statistic, k - 1)
+    return GrayTest(test.statistic, k - 1, test.p, score, variance, levels)
 
 
 def _codes(cause: ArrayLike) -> NDArray[np.int64]:

@@ -17,12 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
+from mtdlr.stats.checks import coverage, month_of, need_events, one_of, risks, whole
 from mtdlr.stats.concordance_pairs import count_pairs, sign_product
-from mtdlr.stats.inference import Comparison, all_tied, need_events, normal_estimate, scores
+from mtdlr.stats.inference import Comparison, all_tied, few_events, few_events_estimate, normal_estimate
 from mtdlr.stats.ipcw import censoring
 from mtdlr.survival import Survival
 
 Vector = NDArray[np.float64]
+_WEIGHTINGS = ("harrell", "uno")
+_METHODS = ("compareC", "jackknife", "bootstrap")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Concordance:
         tied_time: pairs of events at one time with different risks; left out.
         tied_both: pairs of events at one time with equal risks; left out.
         weighting: "harrell" or "uno".
-        warnings: W-ALLTIED when every risk is the same.
+        warnings: W-ALLTIED when every risk is the same, W-FEWEVENTS below 20 events.
     """
 
     c: Estimate
@@ -80,12 +83,15 @@ def concordance(
     >>> result.c.value, result.concordant
     (1.0, 5.0)
     """
-    shares = _shares(scores(risk, len(surv)), surv, weighting, tau)
+    one_of(weighting, _WEIGHTINGS, "weighting")
+    coverage(level)
+    shares = _shares(risks(risk, surv), surv, weighting, None if tau is None else month_of(tau))
     warnings = (all_tied("C is 0.5 by definition"),) if shares.total == shares.tied else ()
+    estimate = few_events_estimate(shares.c, shares.se, shares.events, level=level, null=0.5, bounds=(0.0, 1.0))
     return Concordance(
-        normal_estimate(shares.c, shares.se, level=level, null=0.5, bounds=(0.0, 1.0)), shares.se, shares.concordant,
+        estimate, shares.se, shares.concordant,
         shares.total - shares.concordant - shares.tied, shares.tied, shares.tied_time, shares.tied_both, weighting,
-        warnings,
+        (*warnings, *few_events(shares.events, "C")),
     )
 
 
@@ -124,10 +130,14 @@ def compare_concordance(
     References:
         Kang et al. Stat Med 2015, eq. 2-6; Han et al. BMC Med Res Methodol 2017.
     """
-    a, b = scores(risk_a, len(surv), "risk_a"), scores(risk_b, len(surv), "risk_b")
+    one_of(method, _METHODS, "method")
+    coverage(level)
+    a, b = risks(risk_a, surv, "risk_a"), risks(risk_b, surv, "risk_b")
     first, second = _shares(a, surv), _shares(b, surv)
     difference = first.c - second.c
     if method == "bootstrap":
+        whole(resamples, "resamples", 1)
+        whole(seed, "seed", 0)
         estimate = _bootstrap_difference(a, b, surv, level=level, resamples=resamples, seed=seed)
         return Comparison(estimate, np.nan, method)
     if method == "jackknife":
@@ -135,6 +145,8 @@ def compare_concordance(
     else:
         se = float(np.sqrt(max(_one_shot_variance(a, b, surv, first, second), 0.0)))
     z = difference / se if se > 0 else np.nan
+    if first.events < 2:
+        return Comparison(Estimate(difference), np.nan, method, few_events(first.events, "the difference"))
     return Comparison(normal_estimate(difference, se, level=level, null=0.0), z, method)
 
 
@@ -147,6 +159,7 @@ class _Shares:
     total: float
     tied_time: int
     tied_both: int
+    events: int
     influence: Vector  # dC / d(weight of the patient)
     net: Vector  # concordant minus discordant pairs the patient is in, in the order given
     pairs: Vector  # comparable pairs the patient is in
@@ -178,7 +191,8 @@ def _shares(risk: Vector, surv: Survival, weighting: str = "harrell", tau: float
     back[order] = np.arange(order.size)
     influence = (lower + equal / 2.0 - (concordant + tied / 2.0) / total * pairs) / total
     net = 2.0 * lower + equal - pairs
-    return _Shares(concordant, tied, total, tied_time, tied_both, influence[back], net[back], pairs[back])
+    return _Shares(concordant, tied, total, tied_time, tied_both, int(event.sum()), influence[back], net[back],
+                   pairs[back])
 
 
 def _time_order(time: Vector, event: NDArray[np.bool_], risk: Vector) -> NDArray[np.intp]:
@@ -235,6 +249,8 @@ def _bootstrap_difference(
         except FitError:
             continue
     spread = np.asarray(differences)
+    if not spread.size:
+        return Estimate(_shares(a, surv).c - _shares(b, surv).c)
     low, high = np.quantile(spread, [(1 - level) / 2, (1 + level) / 2])
     tail = (1 + min(int((spread <= 0).sum()), int((spread >= 0).sum()))) / (1 + spread.size)
     return Estimate(_shares(a, surv).c - _shares(b, surv).c, float(low), float(high), min(1.0, 2 * tail))

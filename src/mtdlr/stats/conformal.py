@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
-from mtdlr.stats.calibration import probabilities
-from mtdlr.stats.inference import need_events
+from mtdlr.stats.checks import need_events, probabilities
 from mtdlr.stats.ipcw import censoring
 from mtdlr.survival import Survival
 
@@ -127,7 +126,7 @@ def fit_lower_bound(survival_at_own_time: ArrayLike, surv: Survival, *, levels: 
     Raises:
         FitError: E-NOEVENTS; TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
     """
-    values = probabilities(survival_at_own_time, len(surv), "survival_at_own_time")
+    values = probabilities(survival_at_own_time, surv, "survival_at_own_time")
     need_events(surv.n_events, "a lower bound")
     rising = np.sort(np.asarray(levels, dtype=np.float64))
     thresholds, early = _thresholds(values, surv, rising)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import nan
 from typing import Any, Literal
 
@@ -12,20 +12,25 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
+from mtdlr.stats.checks import one_of
 from mtdlr.stats.cox_baseline import Baseline, baseline_hazard, survival_of
-from mtdlr.stats.cox_likelihood import event_terms, newton, sorted_rows
+from mtdlr.stats.cox_likelihood import SortedRows, event_terms, newton, sorted_rows
 from mtdlr.stats.cox_robust import sandwich, score_rows
-from mtdlr.stats.cox_rows import CoxRows, codes_in_order, informative
+from mtdlr.stats.cox_rows import Cases, CoxRows, finite, informative, label_codes
 from mtdlr.stats.inference import Test, chi_square_test, normal_quantile, two_sided_p
-from mtdlr.survival import Survival
+from mtdlr.survival import Survival, numbers
 
 Ties = Literal["efron", "breslow"]
+TIES = ("efron", "breslow")
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
 _TOLERANCE = 1e-9  # Newton decrement; the step after it is quadratically smaller
 _MAX_ITERATIONS = 200
+_STILL_STEP = 1e-6  # standardised columns whose last step is shorter are at rest
 _STILL_MOVING = 0.05  # change of the log hazard over a column's range in the last Newton step
+_LOST = 1e-8  # share of the information at 0 below which a coefficient is infinite
+_GONE = 1e-13
 _EVENTS_PER_VARIABLE = 10
 
 
@@ -70,7 +75,7 @@ class CoxFit:
     @property
     def se(self) -> Vector:
         """(p,) standard errors of coef."""
-        result: Vector = np.sqrt(np.diag(self.covariance))
+        result: Vector = np.sqrt(np.maximum(np.diag(self.covariance), 0.0))
         return result
 
     @property
@@ -100,6 +105,34 @@ class CoxFit:
     def score_test(self) -> Test:
         """The score (log-rank) test of the whole model."""
         return chi_square_test(self.score_statistic, self.df)
+
+    @property
+    def aic(self) -> float:
+        """Akaike's criterion: 2 df - 2 loglik (R: AIC; on the partial likelihood)."""
+        return 2.0 * self.df - 2.0 * self.loglik
+
+    def __repr__(self) -> str:
+        return (f"CoxFit({self.n} patients, {self.n_events} events, {len(self.names)} columns, loglik "
+                f"{self.loglik:.2f}, AIC {self.aic:.2f}; .summary() for the coefficients)")
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def summary(self, level: float = 0.95) -> str:
+        """The fit as text, as R prints it: hazard ratios with intervals and p, tests of the whole model, problems.
+
+        Args:
+            level: coverage of the intervals.
+        """
+        width = max([8, *(len(name) for name in self.names)])
+        lines = [f"Cox model: {self.n} patients, {self.n_events} events, {self.ties} ties",
+                 f"{'':{width}} {'coef':>9} {'HR':>9} {'low':>9} {'high':>9} {'p':>9}"]
+        for (name, ratio), beta in zip(self.hazard_ratios(level).items(), self.coef, strict=True):
+            cells = " ".join(f"{value:9.4g}" for value in (beta, ratio.value, ratio.low, ratio.high, ratio.p))
+            lines.append(f"{name:{width}} {cells}")
+        test = self.likelihood_ratio
+        lines.append(f"likelihood ratio {test.statistic:.4g} on {test.df:g} df, p = {test.p:.3g}; AIC {self.aic:.2f}")
+        return "\n".join([*lines, *(str(problem) for problem in self.problems)])
 
     def wald(self, columns: Sequence[str] | slice | None = None) -> Test:
         """The Wald test that the coefficients of some columns are all 0 (all columns when None).
@@ -133,7 +166,7 @@ class CoxFit:
 
     def log_hazard(self, x: ArrayLike) -> Vector:
         """(n,) log hazard of the rows of x (n, p), relative to x = 0."""
-        result: Vector = _rows(x, len(self.names)) @ self.coef
+        result: Vector = _rows(x, self.names) @ self.coef
         return result
 
     def survival(self, x: ArrayLike, months: ArrayLike, *, stratum: str | None = None) -> Matrix:
@@ -158,7 +191,7 @@ class CoxFit:
         Both limits are 1 before the first event and nan beyond the last follow-up; they are finite for a log hazard of
         any size, because the limits are formed on the log cumulative hazard.
         """
-        rows = _rows(x, len(self.names)) - self.means
+        rows = _rows(x, self.names) - self.means
         half = normal_quantile(level) * self.baseline.log_hazard_se(rows, months, self.covariance, stratum)
         log_hazard = self._log_cumulative_hazard(x, months, stratum)
         return survival_of(log_hazard + half), survival_of(log_hazard - half)
@@ -192,76 +225,101 @@ def fit_cox(
     *,
     names: Sequence[str] | None = None,
     ties: Ties = "efron",
-    strata: ArrayLike | None = None,
-    offset: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
-    clusters: ArrayLike | None = None,
+    cases: Cases | None = None,
 ) -> CoxFit:
     """The Cox model of `surv` on the columns of x, by maximum partial likelihood (R: survival::coxph).
 
     Args:
-        x: (n, p) design matrix; a vector is one column.
+        x: (n, p) design matrix, finite; a vector is one column, a data frame brings its names and its index.
         surv: follow-up of the n patients.
-        names: (p,) names of the columns; x1, x2, ... when None.
+        names: (p,) names of the columns; those of the data frame, or x1, x2, ..., when None.
         ties: "efron" (Efron 1977, R's default) or "breslow" (SPSS; glmnet).
-        strata: (n,) labels; each label has its own baseline hazard.
-        offset: (n,) known part of the log hazard.
-        weights: (n,) case weights >= 0; give `clusters` too when they are not counts of identical patients.
-        clusters: (n,) labels; the variance becomes the sandwich clustered on them (Lin and Wei 1989); one label per
-            patient gives the robust variance.
+        cases: strata, offset, weights and clusters of the patients.
+
+    Returns:
+        The fit, with coef = argmax of the sum over the events i of x_i b - log sum of exp(x_j b) over the risk set.
+        `problems` says what the reader should know: dropped columns, infinite coefficients, few events.
 
     Raises:
-        FitError: E-NOEVENTS, E-FEWEVENTS (fewer than 2), E-LENGTH, E-MISSING, E-CASEWEIGHTS.
+        FitError: E-OPTION, E-NOEVENTS, E-FEWEVENTS (fewer than 2), E-LENGTH, E-MISSING, E-NUMBER, E-CASEWEIGHTS.
+        TableError: E-ORDER, E-INDEX, E-NUMBER.
 
     >>> surv = Survival([1.0, 2.0, 3.0, 4.0], [1, 1, 1, 1])
     >>> fit = fit_cox([0.0, 1.0, 0.0, 1.0], surv, names=["treated"])
     >>> print(fit.hazard_ratios()["treated"])
     0.390 (0.034-4.438)
     """
-    data, efron = CoxRows.checked(x, surv, names, strata, offset, weights), ties == "efron"
-    sets = data.sets
-    kept = informative(data, efron=efron)
-    rows = sorted_rows(data.z[:, kept], data.weight, sets, efron=efron)
-    b, null, null_score, null_info, loglik, info, step, converged = newton(
-        rows, data.offset, _MAX_ITERATIONS, _TOLERANCE
-    )
-    p = data.z.shape[1]
-    coef = np.zeros(p)
-    variance = np.zeros((p, p))
-    coef[kept] = b / data.scale[kept]
-    variance[np.ix_(kept, kept)] = _inverse(info) / np.outer(data.scale[kept], data.scale[kept])
+    one_of(ties, TIES, "treatment of ties")
+    cases = cases or Cases()
+    data, efron = CoxRows.checked(x, surv, names, cases), ties == "efron"
+    kept, rows, null = informative(data, efron=efron)
+    b, loglik, info, step, converged = newton(rows, data.offset, null, _MAX_ITERATIONS, _TOLERANCE)
+    p, scale = data.z.shape[1], data.scale[kept]
+    coef, covariance = np.zeros(p), np.zeros((p, p))
+    coef[kept] = b / scale
+    lost = np.diag(info) < _LOST * np.diag(null.info)
+    covariance[np.ix_(kept, kept)] = _inverse(info, np.diag(null.info)) / np.outer(scale, scale)
     moving = np.zeros(p, dtype=bool)
-    moving[kept] = np.abs(step) * np.ptp(rows.x, axis=0) > _STILL_MOVING
-    centred = data.z * data.scale
-    terms = event_terms(sorted_rows(centred, data.weight, sets, efron=efron), centred @ coef + data.offset, sets)
-    covariance: Matrix = variance
-    if clusters is not None:
-        influence: Matrix = score_rows(centred, data.weight, terms, sets) @ variance
-        covariance = sandwich(influence, codes_in_order(clusters, sets, "clusters"))
+    moving[kept[lost]] = True
+    far = np.flatnonzero(np.abs(step) > _STILL_STEP)
+    moving[kept[far]] = np.abs(step[far]) * np.ptp(rows.x[:, far], axis=0) > _STILL_MOVING
+    eta = rows.x @ b + data.offset
+    if cases.clusters is not None:
+        codes = label_codes(cases.clusters, surv, "clusters")[1][data.sets.order]
+        covariance = _clustered(data, eta, covariance, codes, efron=efron)
     dropped = np.setdiff1d(np.arange(p), kept)
     return CoxFit(
-        names=data.names, coef=coef, covariance=covariance, loglik_null=float(null), loglik=float(loglik),
-        score_statistic=float(null_score @ _inverse(null_info) @ null_score), ties=ties, n=len(surv),
-        n_events=data.n_events, means=data.means, converged=bool(converged), robust=clusters is not None,
+        names=data.names, coef=coef, covariance=covariance, loglik_null=null.loglik, loglik=float(loglik),
+        score_statistic=float(null.score @ _inverse(null.info, np.diag(null.info)) @ null.score), ties=ties,
+        n=len(surv), n_events=data.n_events, means=data.means, converged=bool(converged),
+        robust=cases.clusters is not None,
         dropped=tuple(data.names[j] for j in dropped), monotone=tuple(data.names[j] for j in np.flatnonzero(moving)),
-        baseline=baseline_hazard(terms, sets, data.strata),
+        baseline=_baseline(data, kept, rows, eta),
         problems=_problems(data, dropped, moving, bool(converged)),
     )
 
 
-def _rows(x: ArrayLike, p: int) -> Matrix:
-    """x as (n, p)."""
-    matrix = np.asarray(x, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[1] != p:
+def _rows(x: Any, names: tuple[str, ...]) -> Matrix:
+    """x as (n, p) finite numbers; the columns of a data frame are found by name."""
+    if hasattr(x, "columns") and hasattr(x, "iloc"):
+        absent = [name for name in names if name not in x.columns]
+        if absent:
+            raise FitError(Problem("E-COLUMN", "the model needs a column that is not in the table",
+                                   where=f"column {absent[0]}", found=", ".join(map(str, list(x.columns)[:20]))))
+        x = x[list(names)]
+    matrix = numbers(x, "x")
+    if matrix.ndim != 2 or matrix.shape[1] != len(names):
         raise FitError(Problem("E-LENGTH", "x needs the columns of the fit", found=f"shape {matrix.shape}",
-                               expected=f"(n, {p})"))
-    return matrix
+                               expected=f"(n, {len(names)})"))
+    return finite(matrix, names)
 
 
-def _inverse(lower: Matrix) -> Matrix:
-    """The inverse of the symmetric matrix whose lower half is given."""
+def _clustered(data: CoxRows, eta: Vector, covariance: Matrix, clusters: NDArray[np.int64], *, efron: bool) -> Matrix:
+    """The sandwich (p, p) of the score of each cluster between two inverse informations."""
+    x = data.z * data.scale
+    terms = event_terms(sorted_rows(x, data.weight, data.sets, efron=efron), eta)
+    return sandwich(score_rows(x, data.weight, terms, data.sets) @ covariance, clusters)
+
+
+def _baseline(data: CoxRows, kept: NDArray[np.int64], rows: SortedRows, eta: Vector) -> Baseline:
+    """The baseline with a mean for every column; that of a column left out plays no part, for its variance is 0."""
+    base = baseline_hazard(rows, eta, data.sets, data.scale[kept], data.strata)
+    mean = np.zeros((len(base.time_months), len(data.names)))
+    mean[:, kept] = base.mean
+    return replace(base, mean=mean)
+
+
+def _inverse(lower: Matrix, null: Vector) -> Matrix:
+    """The inverse of the information whose lower half is given; a column of which separated events have left no
+    information to rounding (diagonal at 0: `null`) gets a variance that is large and alone."""
     full = np.tril(lower) + np.tril(lower, -1).T
-    result: Matrix = np.asarray(np.linalg.inv(full), dtype=np.float64)
+    gone = ~(np.diag(full) > _GONE * null)
+    full[gone], full[:, gone] = 0.0, 0.0
+    full[gone, gone] = _GONE * null[gone]
+    try:
+        result: Matrix = np.asarray(np.linalg.inv(full), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        return np.asarray(np.linalg.pinv(full, hermitian=True), dtype=np.float64)
     return result
 
 

@@ -17,10 +17,11 @@ from scipy.special import chdtrc
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
-from mtdlr.stats.cox import CoxFit, Ties
+from mtdlr.stats.checks import one_of
+from mtdlr.stats.cox import TIES, CoxFit, Ties
 from mtdlr.stats.cox_baseline import baseline_hazard
-from mtdlr.stats.cox_likelihood import SortedRows, derivatives, event_terms, sorted_rows
-from mtdlr.stats.cox_rows import CoxRows, informative
+from mtdlr.stats.cox_likelihood import SortedRows, derivatives, sorted_rows
+from mtdlr.stats.cox_rows import Cases, CoxRows, informative
 from mtdlr.stats.inference import normal_quantile
 from mtdlr.survival import Survival
 
@@ -40,9 +41,7 @@ def firth_cox(
     *,
     names: Sequence[str] | None = None,
     ties: Ties = "efron",
-    strata: ArrayLike | None = None,
-    offset: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    cases: Cases | None = None,
 ) -> CoxFit:
     """The Cox model by Firth's penalised likelihood (R: coxphf); its log likelihoods are the penalised ones.
 
@@ -50,7 +49,10 @@ def firth_cox(
     the estimate.
 
     Args:
-        x, surv, names, ties, strata, offset, weights: as in `fit_cox`.
+        x, surv, names, ties, cases: as in `fit_cox`; no clusters.
+
+    Returns:
+        The fit: coef = argmax of l(b) + log det I(b) / 2.
 
     Raises:
         FitError: as `fit_cox`; E-NOTCONVERGED.
@@ -60,7 +62,7 @@ def firth_cox(
     >>> round(float(fit.coef[0]), 3), fit.monotone
     (2.565, ())
     """
-    problem = _Penalised.of(x, surv, names, ties, (strata, offset, weights), firth=True)
+    problem = _Penalised.of(x, surv, names, ties, cases, firth=True)
     beta, loglik, info = problem.maximise(np.zeros(problem.p), np.ones(problem.p, dtype=bool))
     data, kept, p = problem.data, problem.kept, problem.data.z.shape[1]
     coef, covariance = np.zeros(p), np.zeros((p, p))
@@ -69,14 +71,13 @@ def firth_cox(
     covariance[np.ix_(kept, kept)] = np.linalg.inv(info) / np.outer(scale, scale)
     null, score, null_info = problem.at(np.zeros(problem.p))
     units = float(np.log(scale).sum())  # the determinant is of x as given, not standardised
-    centred = sorted_rows(data.z * data.scale, data.weight, data.sets, efron=ties == "efron")
-    terms = event_terms(centred, centred.x @ coef + data.offset, data.sets)
+    whole = sorted_rows(data.z, data.weight, data.sets, efron=ties == "efron")
     dropped = tuple(name for j, name in enumerate(data.names) if j not in kept)
     return CoxFit(
         names=data.names, coef=coef, covariance=covariance, loglik_null=null + units, loglik=loglik + units,
         score_statistic=float(score @ np.linalg.solve(null_info, score)), ties=ties, n=len(surv),
         n_events=data.n_events, means=data.means, converged=True, robust=False, dropped=dropped, monotone=(),
-        baseline=baseline_hazard(terms, data.sets, data.strata),
+        baseline=baseline_hazard(whole, problem.rows.x @ beta + data.offset, data.sets, data.scale, data.strata),
         problems=tuple(Problem("W-CONSTANT", "the column is constant, or a combination of columns before it, and was "
                                "dropped", where=f"column {name}") for name in dropped),
     )
@@ -87,27 +88,25 @@ def profile_interval(
     surv: Survival,
     column: str | int,
     *,
-    names: Sequence[str] | None = None,
     level: float = 0.95,
     firth: bool = False,
     ties: Ties = "efron",
-    strata: ArrayLike | None = None,
-    offset: ArrayLike | None = None,
+    cases: Cases | None = None,
 ) -> Estimate:
     """The hazard ratio of one column with its profile-likelihood interval and likelihood-ratio p value.
 
     An end that the likelihood does not bound is 0 or infinity; so is the estimate under a monotone likelihood.
 
     Args:
-        x, surv, names, ties, strata, offset: as in `fit_cox`.
-        column: which, by name or place.
+        x, surv, ties, cases: as in `fit_cox`; no clusters.
+        column: which, by its name in the data frame (x1, x2, ... of an array) or by its place from 0.
         level: coverage.
         firth: profile the penalised likelihood, which bounds both ends.
 
     Raises:
         FitError: as `fit_cox`; E-COLUMN when there is no such column or it says nothing.
     """
-    problem = _Penalised.of(x, surv, names, ties, (strata, offset, None), firth=firth)
+    problem = _Penalised.of(x, surv, None, ties, cases, firth=firth)
     j = problem.place(column)
     free = np.ones(problem.p, dtype=bool)
     start = np.zeros(problem.p)
@@ -167,13 +166,13 @@ class _Penalised:
 
     @classmethod
     def of(
-        cls, x: ArrayLike, surv: Survival, names: Sequence[str] | None, ties: Ties,
-        rest: tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None], *, firth: bool,
+        cls, x: ArrayLike, surv: Survival, names: Sequence[str] | None, ties: Ties, cases: Cases | None, *, firth: bool,
     ) -> _Penalised:
-        """The likelihood; rest: strata, offset, weights."""
-        data = CoxRows.checked(x, surv, names, *rest)
-        kept = informative(data, efron=ties == "efron")
-        return cls(data, kept, sorted_rows(data.z[:, kept], data.weight, data.sets, efron=ties == "efron"), firth)
+        """The likelihood."""
+        one_of(ties, TIES, "treatment of ties")
+        data = CoxRows.checked(x, surv, names, cases or Cases())
+        kept, rows, _ = informative(data, efron=ties == "efron")
+        return cls(data, kept, rows, firth)
 
     @property
     def p(self) -> int:
@@ -182,7 +181,8 @@ class _Penalised:
 
     def place(self, column: str | int) -> int:
         """Where a column is among those kept."""
-        name = self.data.names[column] if isinstance(column, int) else column
+        names = dict(enumerate(self.data.names))
+        name = names.get(column, str(column)) if isinstance(column, int) else column
         found = [k for k, j in enumerate(self.kept) if self.data.names[j] == name]
         if not found:
             raise FitError(Problem("E-COLUMN", "no such column, or it says nothing", where=f"column {name}",

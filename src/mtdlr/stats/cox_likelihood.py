@@ -20,13 +20,17 @@ Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Index = NDArray[np.int64]
 
+_SLACK = 100.0  # a row this far above the scale of its risk set gives the set a new scale
+_MANY = 32  # rows at one time from which BLAS adds them faster than a loop,
+_BLOCK = 512  # which stay in the processor's cache
+
 
 @dataclass(frozen=True, eq=False)
 class RiskSets:
     """The order of the rows and the tie groups in it.
 
     Args:
-        order: (n,), sorted position -> row: stratum rising, time falling.
+        order: (n,), sorted position -> row: stratum rising, time falling, at one time the censored first.
         start: (groups + 1,), where the rows of each stratum and time begin in that order.
         fresh: (groups,), whether the group is the first of its stratum.
         time: (groups,), the time of the group.
@@ -50,7 +54,9 @@ class RiskSets:
 def risk_sets(time: Vector, event: NDArray[np.bool_], strata: Index | None = None) -> RiskSets:
     """The risk sets of n rows: time (n,), event (n,) and stratum codes (n,) or None for one stratum."""
     codes = np.zeros(time.size, dtype=np.int64) if strata is None else strata
-    order = np.lexsort((-time, codes)) if strata is not None else np.argsort(-time, kind="stable")
+    censored_first = np.append(np.flatnonzero(~event), np.flatnonzero(event))
+    late = np.argsort(-time[censored_first], kind="stable")
+    order = censored_first[late if strata is None else late[np.argsort(codes[censored_first][late], kind="stable")]]
     t, s = time[order], codes[order]
     new_stratum = np.append(True, s[1:] != s[:-1])
     begins = np.flatnonzero(new_stratum | np.append(True, t[1:] != t[:-1]))
@@ -90,64 +96,109 @@ def _add(r, x, s1, s2):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _tied(rows, eta, shift, first, last, t1, t2):  # type: ignore[no-untyped-def]
-    """The sums over the events of one tie group; returns that of the relative risk."""
-    t0 = 0.0
-    t1[:] = 0.0
-    t2[:, :] = 0.0
+def rescaled(eta, weight, first, last, shift, s0, s1, s2):  # type: ignore[no-untyped-def]
+    """A new shift, and s0 brought to it (s1 and s2 in place), where a row stands far above the shift or is the first:
+    each risk set is summed on its own scale, so that none overflows or vanishes beside another."""
+    highest = -np.inf
     for i in range(first, last):
-        if rows.event[i] and rows.weight[i] > 0.0:
-            r = rows.weight[i] * np.exp(eta[i] - shift)
-            t0 += r
-            _add(r, rows.x[i], t1, t2)
-    return t0
+        if weight[i] > 0.0:
+            highest = max(highest, eta[i])
+    if s0 == 0.0:
+        return max(highest, -1e300), 0.0
+    if highest <= shift + _SLACK:
+        return shift, s0
+    factor = np.exp(shift - highest)
+    s1 *= factor
+    s2 *= factor
+    return highest, s0 * factor
+
+
+@njit(cache=True, error_model="numpy")
+def _add_rows(rows, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped-def]
+    """Add some rows to s1 and s2; returns the sum of their relative risks."""
+    s0 = 0.0
+    if last - first < _MANY:
+        for i in range(first, last):
+            if rows.weight[i] > 0.0:
+                r = rows.weight[i] * np.exp(eta[i] - shift)
+                s0 += r
+                _add(r, rows.x[i], s1, s2)
+        return s0
+    for lo in range(first, last, _BLOCK):
+        x = rows.x[lo : min(lo + _BLOCK, last)]
+        r = np.zeros(len(x))
+        for k in range(len(x)):
+            if rows.weight[lo + k] > 0.0:
+                r[k] = rows.weight[lo + k] * np.exp(eta[lo + k] - shift)
+        s0 += r.sum()
+        s1 += np.dot(r, x)
+        s2 += np.dot((x * r.reshape(-1, 1)).T, x)
+    return s0
 
 
 @njit(cache=True, error_model="numpy")
 def derivatives(rows, eta, score, info):  # type: ignore[no-untyped-def]
-    """The log partial likelihood at eta (n,); fills its gradient (p,) and its negative Hessian (p, p), lower half."""
+    """The log partial likelihood at eta (n,); fills its gradient (p,) and its negative Hessian (p, p), lower half.
+
+    With d tied events term j has the risk set s + v t, v = (d - j) / d: t is the sum over the tied rows, s over those
+    who live longer. The sums over the terms are taken of the powers of v alone, so a tie costs what one event costs.
+    """
     p = rows.x.shape[1]
     score[:] = 0.0
     info[:, :] = 0.0
     s0, s1, s2 = 0.0, np.zeros(p), np.zeros((p, p))
-    t0, t1, t2 = 0.0, np.zeros(p), np.zeros((p, p))
-    mean = np.zeros(p)
-    loglik = 0.0
-    shift = eta.max()
+    t1, t2 = np.zeros(p), np.zeros((p, p))
+    loglik, shift = 0.0, 0.0
     for g in range(rows.fresh.size):
         first, last = rows.start[g], rows.start[g + 1]
         if rows.fresh[g]:
             s0 = 0.0
             s1[:] = 0.0
             s2[:, :] = 0.0
-        deaths, mass = 0.0, 0.0
-        for i in range(first, last):
-            weight = rows.weight[i]
-            if weight == 0.0:
-                continue
-            r = weight * np.exp(eta[i] - shift)
-            s0 += r
-            _add(r, rows.x[i], s1, s2)
-            if rows.event[i]:
-                deaths += rows.patients[i]
-                mass += weight
-                loglik += weight * (eta[i] - shift)
-                score += weight * rows.x[i]
+        shift, s0 = rescaled(eta, rows.weight, first, last, shift, s0, s1, s2)
+        deaths, mass, dead = 0.0, 0.0, last  # where the events of the group begin
+        while dead > first and rows.event[dead - 1]:
+            dead -= 1
+            if rows.weight[dead] > 0.0:
+                deaths += rows.patients[dead]
+                mass += rows.weight[dead]
+                loglik += rows.weight[dead] * (eta[dead] - shift)
+                score += rows.weight[dead] * rows.x[dead]
+        s0 += _add_rows(rows, eta, shift, first, dead, s1, s2)
         if deaths == 0.0:
             continue
         terms = int(deaths) if rows.efron else 1
-        if terms > 1:
-            t0 = _tied(rows, eta, shift, first, last, t1, t2)
-        share = mass / terms
-        for j in range(terms):
-            out = j / terms
-            at_risk = s0 - out * t0
-            loglik -= share * np.log(at_risk)
+        if terms == 1:
+            s0 += _add_rows(rows, eta, shift, dead, last, s1, s2)
+            loglik -= mass * np.log(s0)
+            step = mass / s0
             for a in range(p):
-                mean[a] = (s1[a] - out * t1[a]) / at_risk
-                score[a] -= share * mean[a]
+                score[a] -= step * s1[a]
                 for b in range(a + 1):
-                    info[a, b] += share * ((s2[a, b] - out * t2[a, b]) / at_risk - mean[a] * mean[b])
+                    info[a, b] += step * (s2[a, b] - s1[a] * s1[b] / s0)
+            continue
+        t1[:] = 0.0
+        t2[:, :] = 0.0
+        t0 = _add_rows(rows, eta, shift, dead, last, t1, t2)
+        share, c0, c1, d0, d1, d2 = mass / terms, 0.0, 0.0, 0.0, 0.0, 0.0
+        for j in range(terms):
+            v = (terms - j) / terms
+            at_risk = s0 + v * t0
+            loglik -= share * np.log(at_risk)
+            step = share / at_risk
+            c0 += step
+            c1 += step * v
+            d0 += step / at_risk
+            d1 += step * v / at_risk
+            d2 += step * v * v / at_risk
+        for a in range(p):
+            score[a] -= c0 * s1[a] + c1 * t1[a]
+            for b in range(a + 1):
+                info[a, b] += (c0 * s2[a, b] + c1 * t2[a, b] - d0 * s1[a] * s1[b] - d2 * t1[a] * t1[b]
+                               - d1 * (s1[a] * t1[b] + t1[a] * s1[b]))
+        s0 += t0
+        s1 += t1
+        s2 += t2
     return loglik
 
 
@@ -181,19 +232,17 @@ def solve_lower(info, right, factor):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def newton(rows, offset, max_iter, tol):  # type: ignore[no-untyped-def]
-    """Maximise the partial likelihood from beta = 0.
+def newton(rows, offset, start, max_iter, tol):  # type: ignore[no-untyped-def]
+    """Maximise the partial likelihood from beta = 0, where its value, score and information are `start`.
 
     Stops once the Newton decrement (twice the gain still promised by the quadratic) is below `tol`, having taken that
     last step; under a monotone likelihood the last step stays long, which is how the caller knows.
-    Returns (beta, loglik at 0, score at 0, info at 0, loglik, info, last step, converged).
+    Returns (beta, loglik, info, last step, converged).
     """
     p = rows.x.shape[1]
     beta, step = np.zeros(p), np.zeros(p)
-    score, trial_score = np.zeros(p), np.zeros(p)
-    info, trial_info, factor = np.zeros((p, p)), np.zeros((p, p)), np.zeros((p, p))
-    loglik = derivatives(rows, offset, score, info)
-    null, null_score, null_info = loglik, score.copy(), info.copy()
+    loglik, score, info = start[0], start[1].copy(), start[2].copy()
+    trial_score, trial_info, factor = np.zeros(p), np.zeros((p, p)), np.zeros((p, p))
     converged = False
     for _ in range(max_iter):
         good, step = solve_lower(info, score, factor)
@@ -203,10 +252,7 @@ def newton(rows, offset, max_iter, tol):  # type: ignore[no-untyped-def]
         gained = False
         for _half in range(30):
             trial = beta + step
-            eta = offset.copy()
-            for a in range(p):
-                eta += trial[a] * rows.x[:, a]
-            value = derivatives(rows, eta, trial_score, trial_info)
+            value = derivatives(rows, offset + np.dot(rows.x, trial), trial_score, trial_info)
             if value >= loglik - 1e-12 * (abs(loglik) + 1.0):
                 gained = True
                 break
@@ -219,7 +265,16 @@ def newton(rows, offset, max_iter, tol):  # type: ignore[no-untyped-def]
         info[:, :] = trial_info
         if converged:
             break
-    return beta, null, null_score, null_info, loglik, info, step, converged
+    return beta, loglik, info, step, converged
+
+
+@njit(cache=True, error_model="numpy")
+def at_zero(rows, offset):  # type: ignore[no-untyped-def]
+    """The `start` of `newton`: value, score and information at beta = 0."""
+    p = rows.x.shape[1]
+    score, info = np.zeros(p), np.zeros((p, p))
+    loglik = derivatives(rows, offset, score, info)
+    return loglik, score, info
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,98 +284,100 @@ class EventTerms:
     Args:
         group: (m,), the tie group of the term.
         share: (m,), its weight in the likelihood.
-        at_risk: (m,), the sum of `relative` over its risk set.
+        log_at_risk: (m,), log of the sum of weight * exp(eta) over its risk set.
         out: (m,), the share of the tied rows taken out of it (Efron; 0 in Breslow's terms).
         mean: (m, p), the weighted mean of x in its risk set.
-        relative: (n,), weight * exp(eta - shift) of the rows.
-        shift: the eta that has relative risk 1.
+        log_relative: (n,), log(weight) + eta of the rows; -inf for a row of weight 0.
     """
 
     group: Index
     share: Vector
-    at_risk: Vector
+    log_at_risk: Vector
     out: Vector
     mean: Matrix
-    relative: Vector
-    shift: float
-
-    @property
-    def log_at_risk(self) -> Vector:
-        """(m,) log of at_risk."""
-        result: Vector = np.log(self.at_risk)
-        return result
+    log_relative: Vector
 
 
-def event_terms(rows: SortedRows, eta: Vector, sets: RiskSets) -> EventTerms:
+def event_terms(rows: SortedRows, eta: Vector) -> EventTerms:
     """The terms of the likelihood at eta (n,), in sorted order."""
-    shift = float(eta.max())
-    relative = rows.weight * np.exp(eta - shift)
-    group, share, at_risk, out, mean = _event_terms(rows, relative)
-    return EventTerms(group, share, at_risk, out, mean, relative, shift)
+    with np.errstate(divide="ignore"):
+        log_relative = np.log(rows.weight) + eta
+    group, share, log_at_risk, out, mean = _event_terms(rows, log_relative)
+    return EventTerms(group, share, log_at_risk, out, mean, log_relative)
 
 
 @njit(cache=True, error_model="numpy")
-def _event_terms(rows, relative):  # type: ignore[no-untyped-def]
-    """The arrays of EventTerms."""
+def _event_terms(rows, eta):  # type: ignore[no-untyped-def]
+    """The arrays of EventTerms; eta (n,) holds the weights."""
     p, m = rows.x.shape[1], int(rows.event.sum())
-    group, share, at_risk, out = np.zeros(m, np.int64), np.zeros(m), np.zeros(m), np.zeros(m)
+    group, share, log_at_risk, out = np.zeros(m, np.int64), np.zeros(m), np.zeros(m), np.zeros(m)
     mean = np.zeros((m, p))
-    s0, s1, t1 = 0.0, np.zeros(p), np.zeros(p)
-    k = 0
+    s0, s1, t1, none = 0.0, np.zeros(p), np.zeros(p), np.zeros((0, 0))
+    k, shift = 0, 0.0
     for g in range(rows.fresh.size):
         if rows.fresh[g]:
             s0 = 0.0
             s1[:] = 0.0
+        first, last = rows.start[g], rows.start[g + 1]
+        shift, s0 = rescaled(eta, rows.weight, first, last, shift, s0, s1, none)
         deaths, mass, t0 = 0, 0.0, 0.0
         t1[:] = 0.0
-        for i in range(rows.start[g], rows.start[g + 1]):
-            r = relative[i]
-            s0 += r
-            s1 += r * rows.x[i]
+        for i in range(first, last):
+            r = np.exp(eta[i] - shift)
             if rows.event[i] and rows.weight[i] > 0.0:
                 deaths += 1
                 mass += rows.weight[i]
                 t0 += r
                 t1 += r * rows.x[i]
+            else:
+                s0 += r
+                s1 += r * rows.x[i]
         terms = deaths if rows.efron else min(deaths, 1)
         for j in range(terms):
+            v = (terms - j) / terms
             group[k], share[k], out[k] = g, mass / terms, j / terms
-            at_risk[k] = s0 - out[k] * t0
-            mean[k] = (s1 - out[k] * t1) / at_risk[k]
+            at_risk = s0 + v * t0
+            log_at_risk[k] = shift + np.log(at_risk)
+            mean[k] = (s1 + v * t1) / at_risk
             k += 1
-    return group[:k], share[:k], at_risk[:k], out[:k], mean[:k]
+        s0 += t0
+        s1 += t1
+    return group[:k], share[:k], log_at_risk[:k], out[:k], mean[:k]
 
 
 def accumulated(terms: EventTerms, sets: RiskSets, values: NDArray) -> NDArray:
-    """For each sorted row, the sum of `values` (m,) or (m, k) over the terms whose risk set holds it.
+    """For each sorted row i, the sum of w_i exp(eta_i) / at_risk * `values` (m,) or (m, k) over the terms whose risk
+    set holds it; with `values` = share it is the expected number of events of the row.
 
     A row that dies at the time of a term is in it by 1 - out (Efron's average over the order of the tied deaths).
     """
     flat = values[:, None] if values.ndim == 1 else values
-    by_group = _by_group(terms, sets, flat)
-    upto = _running(by_group, sets)[sets.group]
-    tied = _by_group(terms, sets, flat * terms.out[:, None])[sets.group]
-    rows = upto - np.where(sets.event[:, None], tied, 0.0)
-    return rows[:, 0] if values.ndim == 1 else rows
+    rows = _accumulated(sets.start, sets.fresh, sets.event, terms.log_relative, terms.group, terms.log_at_risk,
+                        terms.out, np.ascontiguousarray(flat))
+    return np.asarray(rows[:, 0] if values.ndim == 1 else rows)
 
 
-def baseline_steps(terms: EventTerms, sets: RiskSets, values: NDArray) -> NDArray:
-    """(groups, k): for each group, the sum of `values` (m, k) over the terms of its stratum up to its time."""
-    return _running(_by_group(terms, sets, values), sets)
-
-
-def _by_group(terms: EventTerms, sets: RiskSets, values: NDArray) -> NDArray:
-    """(groups, k): the sum of `values` (m, k) over the terms of each group."""
-    out = np.zeros((sets.time.size, values.shape[1]))
-    np.add.at(out, terms.group, values)
-    return out
-
-
-def _running(by_group: NDArray, sets: RiskSets) -> NDArray:
-    """Sums from the earliest time of each stratum to each group; groups run from late to early."""
-    sums = np.cumsum(by_group[::-1], axis=0)[::-1]
-    last = np.flatnonzero(np.append(sets.fresh[1:], True))
-    stratum = np.cumsum(sets.fresh) - 1
-    after = np.vstack([sums, np.zeros((1, sums.shape[1]))])[last + 1]
-    result: NDArray = sums - after[stratum]
-    return result
+@njit(cache=True, error_model="numpy")
+def _accumulated(start, fresh, event, log_relative, group, log_at_risk, out, values):  # type: ignore[no-untyped-def]
+    """The sums of `accumulated`, from the earliest time of each stratum on, scaled by the latest term."""
+    rows, total = np.zeros((log_relative.size, values.shape[1])), np.zeros(values.shape[1])
+    tied, scale, t = np.zeros(values.shape[1]), -np.inf, group.size - 1
+    for g in range(fresh.size - 1, -1, -1):
+        tied[:] = 0.0
+        while t >= 0 and group[t] == g:
+            if -log_at_risk[t] > scale:
+                factor = np.exp(scale + log_at_risk[t])
+                total *= factor
+                tied *= factor
+                scale = -log_at_risk[t]
+            share = np.exp(-log_at_risk[t] - scale)
+            total += share * values[t]
+            tied += share * out[t] * values[t]
+            t -= 1
+        for i in range(start[g], start[g + 1]):
+            if scale > -np.inf:
+                rows[i] = np.exp(log_relative[i] + scale) * (total - tied if event[i] else total)
+        if fresh[g]:
+            total[:] = 0.0
+            scale = -np.inf
+    return rows

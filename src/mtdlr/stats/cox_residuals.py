@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
+from mtdlr.stats.checks import one_of
 from mtdlr.stats.cox import CoxFit
 from mtdlr.stats.cox_likelihood import EventTerms, accumulated, event_terms, sorted_rows
 from mtdlr.stats.cox_robust import event_means, score_rows
-from mtdlr.stats.cox_rows import CoxRows
+from mtdlr.stats.cox_rows import Cases, CoxRows
 from mtdlr.stats.inference import Test, chi_square_test
 from mtdlr.survival import Survival
 
@@ -21,6 +22,7 @@ Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Index = NDArray[np.int64]
 TimeScale = Literal["km", "rank", "identity", "log"]
+TRANSFORMS = ("km", "rank", "identity", "log")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,21 +53,27 @@ def cox_residuals(
     x: ArrayLike,
     surv: Survival,
     *,
-    strata: ArrayLike | None = None,
-    offset: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    cases: Cases | None = None,
 ) -> CoxResiduals:
-    """The residuals of a fit on the patients it was fitted to; arguments as in `fit_cox`.
+    """The residuals of a fit on the patients it was fitted to.
+
+    Args:
+        fit: the model.
+        x, surv, cases: what it was fitted to, as in `fit_cox`.
+
+    Raises:
+        FitError, TableError: as `fit_cox`.
 
     References: Therneau and Grambsch, Modeling Survival Data (2000), chapters 4, 6 and 7.
     """
-    at = _Fitted.of(fit, x, surv, (strata, offset, weights))
+    at = _Fitted.of(fit, x, surv, cases)
     sets, terms = at.data.sets, at.terms
     back = np.argsort(sets.order)
     weight = np.where(at.data.weight > 0, at.data.weight, 1.0)
-    expected = terms.relative / weight * accumulated(terms, sets, terms.share / terms.at_risk)
+    expected = accumulated(terms, sets, terms.share) / weight
     martingale = sets.event - expected
-    inner = martingale + np.where(sets.event, np.log(np.where(sets.event, expected, 1.0)), 0.0)
+    expected_of_events = np.where(sets.event, np.maximum(expected, np.finfo(float).tiny), 1.0)
+    inner = martingale + np.log(expected_of_events)
     deviance = np.sign(martingale) * np.sqrt(np.maximum(-2.0 * inner, 0.0))
     weighted = score_rows(at.x, at.data.weight, terms, sets)
     events = np.flatnonzero(sets.event)
@@ -86,9 +94,7 @@ def proportional_hazards_test(
     *,
     transform: TimeScale = "km",
     terms: Mapping[str, slice] | None = None,
-    strata: ArrayLike | None = None,
-    offset: ArrayLike | None = None,
-    weights: ArrayLike | None = None,
+    cases: Cases | None = None,
 ) -> dict[str, Test]:
     """The score test that each term's coefficients do not change with time, and "GLOBAL" for all of them.
 
@@ -97,17 +103,21 @@ def proportional_hazards_test(
 
     Args:
         fit: the model.
-        x, surv, strata, offset, weights: what it was fitted to.
+        x, surv, cases: what it was fitted to, as in `fit_cox`.
         transform: g: 1 - Kaplan-Meier just before, the rank among all times, the time itself or its logarithm.
         terms: columns to test together, such as `design.slices`; every column alone when None.
 
     Raises:
-        FitError: E-SEPARATION when a coefficient of the fit is infinite.
+        FitError: E-OPTION; E-SEPARATION when a coefficient of the fit is infinite.
+
+    Returns:
+        The test of each term: chi-square, df, p; nan where the data cannot say, as when all events have one time.
     """
+    one_of(transform, TRANSFORMS, "transform of time")
     if fit.monotone:
         raise FitError(Problem("E-SEPARATION", "proportional hazards cannot be tested with an infinite coefficient",
                                where=f"column {fit.monotone[0]}", remedy="Leave the column out"))
-    at = _Fitted.of(fit, x, surv, (strata, offset, weights))
+    at = _Fitted.of(fit, x, surv, cases)
     g = _time_scale(transform, at)[at.terms.group]
     g = g - g.mean()
     gap = at.x - event_means(at.terms, at.data.sets)[at.data.sets.group]
@@ -117,15 +127,22 @@ def proportional_hazards_test(
     score = gap[died].T @ (at.data.weight * by_group[at.data.sets.group])[died]
     kept = [j for j, name in enumerate(fit.names) if name not in fit.dropped]
     constant, mixed, changing = (at.information(power)[np.ix_(kept, kept)] for power in (g**0, g, g**2))
-    left = changing - mixed @ np.linalg.solve(constant, mixed)
+    left = changing - mixed @ np.linalg.solve(constant, mixed) if kept else changing
     blocks = terms if terms is not None else {name: slice(j, j + 1) for j, name in enumerate(fit.names)}
     tests = {}
     for name, block in {**blocks, "GLOBAL": slice(None)}.items():
         inside = [k for k, j in enumerate(kept) if j in range(len(fit.names))[block]]
         u = score[kept][inside]
-        statistic = float(u @ np.linalg.solve(left[np.ix_(inside, inside)], u)) if inside else np.nan
+        statistic = _quadratic(u, left[np.ix_(inside, inside)], changing[np.ix_(inside, inside)])
         tests[name] = chi_square_test(statistic, len(inside))
     return tests
+
+
+def _quadratic(u: Vector, left: Matrix, whole: Matrix) -> float:
+    """u' left^-1 u; nan where the coefficients take all of the information `whole` for themselves."""
+    if not u.size or not (np.diag(left) > 1e-10 * np.diag(whole)).all() or np.linalg.matrix_rank(left) < u.size:
+        return np.nan
+    return float(u @ np.linalg.solve(left, u))
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,20 +156,19 @@ class _Fitted:
 
     @classmethod
     def of(
-        cls, fit: CoxFit, x: ArrayLike, surv: Survival,
-        rest: tuple[ArrayLike | None, ArrayLike | None, ArrayLike | None],
+        cls, fit: CoxFit, x: ArrayLike, surv: Survival, cases: Cases | None,
     ) -> _Fitted:
-        """At the coefficients of the fit; rest: strata, offset, weights."""
-        data = CoxRows.checked(x, surv, fit.names, *rest)
+        """At the coefficients of the fit."""
+        data = CoxRows.checked(x, surv, fit.names, cases or Cases())
         centred = data.z * data.scale
         rows = sorted_rows(centred, data.weight, data.sets, efron=fit.ties == "efron")
         kept = np.array([j for j, name in enumerate(fit.names) if name not in fit.dropped], dtype=np.int64)
-        return cls(data, centred, event_terms(rows, centred @ fit.coef + data.offset, data.sets), kept)
+        return cls(data, centred, event_terms(rows, centred @ fit.coef + data.offset), kept)
 
     def information(self, multiplier: Vector) -> Matrix:
         """(p, p) the sum over the terms of the multiplier (m,) times the variance of x in the risk set."""
         step = multiplier * self.terms.share
-        rows = self.terms.relative * accumulated(self.terms, self.data.sets, step / self.terms.at_risk)
+        rows = accumulated(self.terms, self.data.sets, step)
         result: Matrix = self.x.T @ (self.x * rows[:, None]) - self.terms.mean.T @ (self.terms.mean * step[:, None])
         return result
 

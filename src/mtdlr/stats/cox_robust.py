@@ -26,10 +26,9 @@ def event_means(terms: EventTerms, sets: RiskSets) -> Matrix:
 
 def score_rows(x: Matrix, weight: Vector, terms: EventTerms, sets: RiskSets) -> Matrix:
     """(n, p) each row's part of the score, times its weight."""
-    step = terms.share / terms.at_risk
-    hazard = accumulated(terms, sets, step)
-    drift = accumulated(terms, sets, step[:, None] * terms.mean)
-    rows: Matrix = terms.relative[:, None] * (drift - x * hazard[:, None])
+    expected = accumulated(terms, sets, terms.share)
+    drift = accumulated(terms, sets, terms.share[:, None] * terms.mean)
+    rows: Matrix = drift - x * expected[:, None]
     died = sets.event
     rows[died] += weight[died, None] * (x - event_means(terms, sets)[sets.group])[died]
     return rows

@@ -4,19 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
-from mtdlr.stats.cox_likelihood import RiskSets, derivatives, risk_sets, sorted_rows
-from mtdlr.stats.inference import need_events
-from mtdlr.survival import Survival
+from mtdlr.stats.checks import aligned, follow_up, groups_of, need_events, risks, scores
+from mtdlr.stats.cox_likelihood import RiskSets, SortedRows, derivatives, risk_sets, sorted_rows
+from mtdlr.survival import Survival, numbers
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
+_LARGEST = 1e100
+_ROUNDING = 2e-15  # a column that varies no more than this share of its size is constant
 _COLLINEAR = 1e-9  # share of a column's information that the columns before it leave
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """What is known of n patients beside their columns and follow-up; None where nothing is.
+
+    Args:
+        strata: (n,) labels; each label has its own baseline hazard.
+        offset: (n,) known part of the log hazard.
+        weights: (n,) case weights >= 0; give `clusters` too when they are not counts of identical patients.
+        clusters: (n,) labels; the variance becomes the sandwich clustered on them (Lin and Wei 1989); one label per
+            patient gives the robust variance.
+    """
+
+    strata: ArrayLike | None = None
+    offset: ArrayLike | None = None
+    weights: ArrayLike | None = None
+    clusters: ArrayLike | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,15 +55,12 @@ class CoxRows:
     n_events: int
 
     @classmethod
-    def checked(
-        cls, x: ArrayLike, surv: Survival, names: Sequence[str] | None, strata: ArrayLike | None,
-        offset: ArrayLike | None, weights: ArrayLike | None,
-    ) -> CoxRows:
+    def checked(cls, x: ArrayLike, surv: Survival, names: Sequence[str] | None, cases: Cases) -> CoxRows:
         """The rows; raises what fit_cox says."""
-        matrix, labels = _matrix(x, len(surv), names)
-        levels, codes = np.unique(labels_of(strata, len(surv), "strata"), return_inverse=True)
-        sets = risk_sets(surv.time_months, surv.event, None if strata is None else codes.astype(np.int64))
-        weight = _numbers(weights, 1.0, sets, "weights")
+        matrix, labels = matrix_of(x, surv, names)
+        levels, codes = (("all",), None) if cases.strata is None else label_codes(cases.strata, surv, "strata")
+        sets = risk_sets(surv.time_months, surv.event, codes)
+        weight = _numbers(cases.weights, 1.0, surv, sets, "weights")
         if (weight < 0).any():
             raise FitError(Problem("E-CASEWEIGHTS", "a weight is negative", found=f"{weight.min():g}", expected=">= 0"))
         n_events = int((sets.event & (weight > 0)).sum())
@@ -50,67 +68,96 @@ class CoxRows:
         if n_events < 2:
             raise FitError(Problem("E-FEWEVENTS", "a Cox model cannot be fitted to one event", found="1 event",
                                    expected="at least 2, better 10 per column"))
-        ordered = matrix[sets.order]
-        means = np.average(ordered, axis=0, weights=weight)
-        centred = ordered - means
-        scale = np.sqrt(np.average(centred**2, axis=0, weights=weight))
-        flat = scale <= 1e-12 * np.maximum(np.abs(ordered).max(axis=0), 1e-300)
-        scale = np.where(flat, 1.0, scale)
-        z = np.where(flat, 0.0, centred) / scale
-        return cls(labels, z, means, scale, _numbers(offset, 0.0, sets, "offset"), weight, sets,
-                   tuple(str(level) for level in levels), n_events)
+        start = matrix[sets.order[0]]  # a constant column is exactly 0 from here, however large its value
+        z = matrix[sets.order] - start
+        mean = weight @ z / weight.sum()
+        z -= mean
+        scale = np.sqrt(weight @ (z * z) / weight.sum())
+        flat = scale <= _ROUNDING * np.maximum(np.abs(start), 1e-290)
+        z[:, flat], scale[flat], means = 0.0, 1.0, start + mean
+        z /= scale
+        return cls(labels, z, means, scale, _numbers(cases.offset, 0.0, surv, sets, "offset"), weight, sets,
+                   levels, n_events)
 
 
-def _matrix(x: ArrayLike, n: int, names: Sequence[str] | None) -> tuple[Matrix, tuple[str, ...]]:
-    """x as (n, p) finite numbers, and its column names."""
-    matrix = np.asarray(x, dtype=np.float64)
+def matrix_of(x: ArrayLike, surv: Survival, names: Sequence[str] | None = None) -> tuple[Matrix, tuple[str, ...]]:
+    """x as (n, p) finite numbers in the order of the follow-up, and its column names.
+
+    A data frame gives its own names, and its columns are taken by `names` where it has them all.
+
+    Raises:
+        TableError: E-ORDER, E-INDEX, E-NUMBER.
+        FitError: E-LENGTH, E-MISSING, E-NUMBER for a number beyond 1e100.
+    """
+    if isinstance(x, Survival):
+        scores(x, 0, "x")
+    frame = aligned(x, follow_up(surv))
+    if hasattr(frame, "columns") and hasattr(frame, "iloc"):
+        if names is not None and set(names) <= set(frame.columns):
+            frame = frame[list(names)]
+        names = tuple(str(name) for name in frame.columns) if names is None else names
+    matrix = numbers(frame, "x")
     matrix = matrix[:, None] if matrix.ndim == 1 else matrix
-    if matrix.ndim != 2 or len(matrix) != n:
+    if matrix.ndim != 2 or len(matrix) != len(surv):
         raise FitError(Problem("E-LENGTH", "x needs one row for each patient", found=f"shape {matrix.shape}",
-                               expected=f"({n}, p)"))
+                               expected=f"({len(surv)}, p)"))
     labels = tuple(names) if names is not None else tuple(f"x{j + 1}" for j in range(matrix.shape[1]))
     if len(labels) != matrix.shape[1] or len(set(labels)) != len(labels):
         raise FitError(Problem("E-LENGTH", "x needs one name for each column, all different",
                                found=f"{len(set(labels))} names", expected=f"{matrix.shape[1]}"))
-    bad = ~np.isfinite(matrix)
+    return finite(matrix, labels), labels
+
+
+def finite(matrix: Matrix, names: Sequence[str]) -> Matrix:
+    """The matrix (n, p), if all of it is finite and within 1e100.
+
+    Raises:
+        FitError: E-MISSING, E-NUMBER.
+    """
+    bad = ~(np.abs(matrix) <= _LARGEST)
     if bad.any():
         row, column = np.argwhere(bad)[0]
-        raise FitError(Problem("E-MISSING", "a value is missing or not finite",
-                               where=f"column {labels[column]}, row {row}", found=f"{bad.sum()} such values"))
-    return matrix, labels
+        where, value = f"column {names[column]}, row {row}", matrix[row, column]
+        if np.isfinite(value):
+            raise FitError(Problem("E-NUMBER", "a number is too large to compute with", where=where, found=f"{value:g}",
+                                   expected=f"up to {_LARGEST:g}"))
+        raise FitError(Problem("E-MISSING", "a value is missing or not finite", where=where,
+                               found=f"{(~np.isfinite(matrix)).sum()} such values"))
+    return matrix
 
 
-def labels_of(values: ArrayLike | None, n: int, what: str) -> NDArray:
-    """n labels; one and the same when None."""
-    array = np.full(n, "all") if values is None else np.asarray(values)
-    if array.shape != (n,):
-        raise FitError(Problem("E-LENGTH", f"{what} must hold one value for each patient",
-                               found=f"shape {array.shape}", expected=f"({n},)"))
-    return array
+def label_codes(values: ArrayLike, surv: Survival, what: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The different labels of the patients in sorted order, as text, and the code of each patient.
+
+    Raises:
+        TableError: those of `groups_of`; E-INDEX.
+    """
+    levels, codes = groups_of(aligned(values, surv), len(surv), what)
+    return tuple(str(level) for level in levels), codes
 
 
-def codes_in_order(values: ArrayLike, sets: RiskSets, what: str) -> NDArray:
-    """Labels in the order of the risk sets, as codes."""
-    codes = np.unique(labels_of(values, sets.order.size, what), return_inverse=True)[1]
-    ordered: NDArray = codes[sets.order]
-    return ordered
-
-
-def _numbers(values: ArrayLike | None, default: float, sets: RiskSets, what: str) -> Vector:
+def _numbers(values: ArrayLike | None, default: float, surv: Survival, sets: RiskSets, what: str) -> Vector:
     """Finite numbers in the order of the risk sets."""
-    n = sets.order.size
-    array = np.full(n, default) if values is None else labels_of(np.asarray(values, dtype=np.float64), n, what)
-    if not np.isfinite(array).all():
-        raise FitError(Problem("E-MISSING", "a value is missing or not finite", where=what))
+    array = np.full(len(surv), default) if values is None else risks(values, surv, what)
     ordered: Vector = array[sets.order]
     return ordered
 
 
-def informative(data: CoxRows, *, efron: bool) -> NDArray[np.int64]:
-    """The columns that vary in some risk set and are not a combination of columns before them."""
+class Start(NamedTuple):
+    """Value, gradient (p,) and information (p, p; lower half) of the log partial likelihood at coefficients of 0."""
+
+    loglik: float
+    score: Vector
+    info: Matrix
+
+
+def informative(data: CoxRows, *, efron: bool) -> tuple[NDArray[np.int64], SortedRows, Start]:
+    """The columns that vary in some risk set and are not a combination of columns before them; the rows with these
+    columns, and the likelihood at 0."""
     p = data.z.shape[1]
     score, info = np.zeros(p), np.zeros((p, p))
-    derivatives(sorted_rows(data.z, data.weight, data.sets, efron=efron), data.offset, score, info)
+    rows = sorted_rows(data.z, data.weight, data.sets, efron=efron)
+    loglik = float(derivatives(rows, data.offset, score, info))
     kept: list[int] = []
     factor = np.zeros((p, p))
     total = np.diag(info)
@@ -123,4 +170,7 @@ def informative(data: CoxRows, *, efron: bool) -> NDArray[np.int64]:
             factor[len(kept), : len(kept)] = row
             factor[len(kept), len(kept)] = np.sqrt(left)
             kept.append(j)
-    return np.array(kept, dtype=np.int64)
+    columns = np.array(kept, dtype=np.int64)
+    if columns.size < p:
+        rows = rows._replace(x=np.ascontiguousarray(data.z[:, columns]))
+    return columns, rows, Start(loglik, score[columns], np.ascontiguousarray(info[np.ix_(columns, columns)]))

@@ -1,4 +1,4 @@
-"""Prediction error and usefulness at a month: Brier score and IPA, decision curve, reclassification."""
+"""Prediction error and usefulness at a month: Brier score and IPA, decision curve."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import Problem, TableError
 from mtdlr.estimate import Estimate
-from mtdlr.stats.calibration import probabilities
+from mtdlr.stats.checks import aligned, coverage, follow_up, month_of, months_of, probabilities
 from mtdlr.stats.inference import Comparison, influence_error, normal_estimate
 from mtdlr.stats.ipcw import censoring, censoring_influence, horizon_weights, out_of_reach
 from mtdlr.stats.kaplan_meier import kaplan_meier
-from mtdlr.survival import Survival
+from mtdlr.survival import Survival, numbers
 
 Vector = NDArray[np.float64]
 
@@ -83,25 +83,6 @@ class DecisionCurve:
     warnings: tuple[Problem, ...] = ()
 
 
-@dataclass(frozen=True)
-class Reclassification:
-    """Continuous net reclassification improvement and integrated discrimination improvement at a month.
-
-    Args:
-        nri: events moved up less down, plus non-events moved down less up; from -2 to 2.
-        nri_events, nri_nonevents: its two halves.
-        idi: gain in mean predicted risk among events less that among non-events.
-        warnings: W-NRI always.
-    """
-
-    month: float
-    nri: Estimate
-    nri_events: Estimate
-    nri_nonevents: Estimate
-    idi: Estimate
-    warnings: tuple[Problem, ...] = ()
-
-
 def brier_score(predicted_survival: ArrayLike, surv: Survival, month: float, *, level: float = 0.95) -> Brier:
     """The Brier score at a month, with the patients censored earlier represented by weights.
 
@@ -117,7 +98,8 @@ def brier_score(predicted_survival: ArrayLike, surv: Survival, month: float, *, 
     References:
         Graf et al. Stat Med 1999; Gerds & Schumacher 2006; Kattan & Gerds 2018 (IPA); R: riskRegression::Score.
     """
-    risk = 1.0 - probabilities(predicted_survival, len(surv))
+    risk, month = 1.0 - probabilities(predicted_survival, surv), month_of(month)
+    coverage(level)
     if _beyond(surv, month):
         return Brier(month, Estimate(nan), nan, nan, nan, (out_of_reach(surv, month),))
     score, influence = _squared_error(risk, surv, month)
@@ -135,8 +117,10 @@ def compare_brier(
     Raises:
         TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
     """
-    a = 1.0 - probabilities(survival_a, len(surv), "survival_a")
-    b = 1.0 - probabilities(survival_b, len(surv), "survival_b")
+    a = 1.0 - probabilities(survival_a, surv, "survival_a")
+    b = 1.0 - probabilities(survival_b, surv, "survival_b")
+    month = month_of(month)
+    coverage(level)
     if _beyond(surv, month):
         return Comparison(Estimate(nan), nan, "ipcw", (out_of_reach(surv, month),))
     (first, influence_a), (second, influence_b) = (_squared_error(risk, surv, month) for risk in (a, b))
@@ -156,13 +140,12 @@ def integrated_brier(predicted_survival: ArrayLike, surv: Survival, months: Arra
     Raises:
         TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
     """
-    grid = np.asarray(months, dtype=np.float64)
-    table = np.asarray(predicted_survival, dtype=np.float64)
+    grid, table = months_of(months), numbers(aligned(predicted_survival, follow_up(surv)), "predicted_survival")
     if grid.ndim != 1 or grid.size < 2 or (np.diff(grid) <= 0).any() or table.shape != (len(surv), grid.size):
         raise TableError(Problem("E-LENGTH", "predictions need one row per patient and one column per rising month",
                                  found=f"shape {table.shape} for {grid.size} months",
                                  expected=f"({len(surv)}, m >= 2)"))
-    risk = 1.0 - probabilities(table.ravel(), table.size).reshape(table.shape)
+    risk = 1.0 - np.column_stack([probabilities(column, surv) for column in table.T])
     overall = np.array([1.0 - stay.value for stay in kaplan_meier(surv).at(grid)])
     model, null = _mean_squared_errors(risk, surv, grid), _mean_squared_errors(overall[None, :], surv, grid)
     model = np.where(np.isnan(overall), nan, model)
@@ -191,9 +174,9 @@ def decision_curve(
     References:
         Vickers & Elkin 2006; Vickers et al. BMC Med Inform Decis Mak 2008, extension to censored data; R: dcurves.
     """
-    risk = 1.0 - probabilities(predicted_survival, len(surv))
-    grid = np.arange(1, 100) / 100.0 if thresholds is None else np.asarray(thresholds, dtype=np.float64)
-    if ((grid <= 0) | (grid >= 1)).any():
+    risk, month = 1.0 - probabilities(predicted_survival, surv), month_of(month)
+    grid = np.arange(1, 100) / 100.0 if thresholds is None else np.atleast_1d(numbers(thresholds, "thresholds"))
+    if grid.ndim != 1 or not ((grid > 0) & (grid < 1)).all():
         raise TableError(Problem("E-PROBABILITY", "a decision threshold must lie between 0 and 1"))
     odds = grid / (1.0 - grid)
     everyone = nan if _beyond(surv, month) else _kaplan_meier_risk(surv, month)
@@ -205,51 +188,6 @@ def decision_curve(
     warnings = (out_of_reach(surv, month),) if np.isnan(everyone) else ()
     return DecisionCurve(month, grid, tp_rate - odds * fp_rate, everyone - odds * (1.0 - everyone), tp_rate, fp_rate,
                          positive.sum(axis=0), warnings)
-
-
-def reclassification(
-    survival_new: ArrayLike,
-    survival_old: ArrayLike,
-    surv: Survival,
-    month: float,
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Reclassification:
-    """Continuous NRI and IDI of new against old predictions at a month, with percentile bootstrap intervals.
-
-    Args:
-        survival_new: (n,), event-free probability at `month` from the new model.
-        survival_old: (n,), from the old one.
-        surv: follow-up of the same n patients.
-        month: horizon > 0.
-        level: coverage of the intervals.
-        resamples: bootstrap samples; models are not refitted.
-        seed: of the bootstrap.
-
-    Raises:
-        TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
-
-    References:
-        Pencina et al. Stat Med 2011 (Kaplan-Meier estimator; R: nricens); Chambless et al. 2011 (IDI); Hilden & Gerds
-        2014 and Pepe et al. 2015 on why both can mislead.
-    """
-    change = (probabilities(survival_old, len(surv), "survival_old")
-              - probabilities(survival_new, len(surv), "survival_new"))
-    point = _reclassified(change, surv, month)
-    draws = np.array([_reclassified(change[rows], surv.take(rows), month)
-                      for rows in np.random.default_rng(seed).integers(0, len(surv), (resamples, len(surv)))])
-    draws = draws[~np.isnan(draws).any(axis=1)]
-    low, high = np.full((2, 4), nan)
-    if draws.shape[0] > resamples / 2 and not np.isnan(point).any():
-        low, high = np.quantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    nri, events, nonevents, idi = (Estimate(*map(float, row)) for row in zip(point, low, high, strict=True))
-    warnings = [Problem("W-NRI", "NRI and IDI can favour a useless or badly calibrated marker",
-                        remedy="Judge by the AUC, the Brier score and the decision curve")]
-    if np.isnan(point).any():
-        warnings.append(out_of_reach(surv, month))
-    return Reclassification(month, nri, events, nonevents, idi, tuple(warnings))
 
 
 def _squared_error(risk: Vector, surv: Survival, month: float) -> tuple[float, Vector]:
@@ -287,16 +225,3 @@ def _true_positives(surv: Survival, rows: NDArray[np.bool_], month: float) -> fl
         return 0.0
     return float(_kaplan_meier_risk(surv.take(rows), month) * rows.mean())
 
-
-def _reclassified(change: Vector, surv: Survival, month: float) -> tuple[float, float, float, float]:
-    """NRI, its two halves and IDI; `change` is new less old risk."""
-    risk = _kaplan_meier_risk(surv, month)
-    cases, controls = horizon_weights(censoring(surv), surv, month)
-    if not 0.0 < risk < 1.0 or not controls.any():
-        return nan, nan, nan, nan
-    up, down = change > 0, change < 0
-    events_up, events_down = (_true_positives(surv, rows, month) for rows in (up, down))
-    events = (events_up - events_down) / risk
-    nonevents = ((down.mean() - events_down) - (up.mean() - events_up)) / (1.0 - risk)
-    idi = float(cases @ change / cases.sum() - controls @ change / controls.sum())
-    return float(events + nonevents), float(events), float(nonevents), idi

@@ -8,8 +8,9 @@ from math import nan
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mtdlr.errors import FitError, Problem
-from mtdlr.stats.inference import Test, chi_square_test, labels, scores
+from mtdlr.errors import FitError, Problem, TableError
+from mtdlr.stats.checks import labels, scores, whole
+from mtdlr.stats.inference import Test, chi_square_test
 from mtdlr.stats.kaplan_meier import kaplan_meier
 from mtdlr.survival import Survival
 
@@ -58,8 +59,8 @@ def calibration_groups(
     Raises:
         FitError: E-GROUPS for fewer than two groups.
     """
-    if groups is not None and groups < 2:
-        raise FitError(Problem("E-GROUPS", "calibration needs at least two groups", found=str(groups)))
+    if groups is not None:
+        groups = whole(groups, "the number of groups", 2, code="E-GROUPS")
     member = quantile_groups(predicted_risk, groups or _DEFAULT_GROUPS)
     if groups is None:
         member = _joined(member, surv, month)
@@ -112,13 +113,20 @@ def hosmer_lemeshow(
         development: True (the usual test) has groups - 2 degrees of freedom, False (new patients) has groups.
 
     Raises:
-        TableError: E-LENGTH, E-MISSING, E-EVENT.
+        TableError: E-LENGTH, E-MISSING, E-EVENT, E-PROBABILITY.
+        FitError: E-GROUPS, E-EMPTYGROUP.
 
     References:
         Hosmer & Lemeshow 1980; ResourceSelection::hoslem.test.
     """
     outcome = labels(status)
     risk = scores(predicted_risk, outcome.size, "predicted_risk")
+    if ((risk < 0) | (risk > 1)).any():
+        raise TableError(Problem("E-PROBABILITY", "predicted_risk must be a probability",
+                                 found=f"{risk.min():g} to {risk.max():g}", expected="0 to 1"))
+    groups = whole(groups, "the number of groups", 2, code="E-GROUPS")
+    if not outcome.size:
+        raise FitError(Problem("E-EMPTYGROUP", "a test of calibration needs patients", found="0 patients"))
     member = quantile_groups(risk, groups)
     n = np.bincount(member).astype(np.float64)
     observed, expected = np.bincount(member, weights=outcome), np.bincount(member, weights=risk)

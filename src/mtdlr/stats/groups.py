@@ -8,14 +8,17 @@ from math import nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import fdtrc, stdtr
+from scipy import stats
 
 from mtdlr.errors import FitError, Problem, TableError
 from mtdlr.estimate import Estimate
-from mtdlr.stats.inference import chi_square_test, normal_estimate, scores, two_sided_p
+from mtdlr.stats.checks import coverage, groups_of, scores
+from mtdlr.stats.inference import chi_square_test, normal_estimate
+from mtdlr.survival import numbers
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
+_LARGEST = 1e100
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,12 @@ def contingency_table(rows: ArrayLike, columns: ArrayLike) -> NDArray[np.int64]:
     """(r, c) counts of two labels per patient, levels in sorted order.
 
     Raises:
-        TableError: E-LENGTH.
+        TableError: E-LENGTH, E-MISSING.
     """
-    a, b = np.asarray(rows), np.asarray(columns)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise TableError(Problem("E-LENGTH", "both labels need one value per patient",
-                                 found=f"shapes {a.shape} and {b.shape}"))
-    (row_levels, i), (column_levels, j) = (np.unique(x, return_inverse=True) for x in (a, b))
-    counts = np.bincount(i * column_levels.size + j, minlength=row_levels.size * column_levels.size)
-    return counts.reshape(row_levels.size, column_levels.size).astype(np.int64)
+    n = np.size(rows)
+    (row_levels, i), (column_levels, j) = groups_of(rows, n, "rows"), groups_of(columns, n, "columns")
+    k = len(column_levels)
+    return np.bincount(i * k + j, minlength=len(row_levels) * k).reshape(-1, max(k, 1)).astype(np.int64)
 
 
 def chi_square(table: ArrayLike) -> GroupTest:
@@ -80,7 +80,7 @@ def chi_square(table: ArrayLike) -> GroupTest:
 
 def occupied(table: ArrayLike) -> Matrix:
     """The non-empty rows and columns of a table of counts, checked."""
-    counts = np.asarray(table, dtype=np.float64)
+    counts = numbers(table, "counts")
     if counts.ndim != 2 or not np.isfinite(counts).all() or (counts < 0).any() or (counts % 1 != 0).any():
         raise TableError(Problem("E-COUNTS", "a contingency table holds whole numbers >= 0 in rows and columns",
                                  found=f"shape {counts.shape}"))
@@ -92,29 +92,29 @@ def occupied(table: ArrayLike) -> Matrix:
 
 
 def kruskal_wallis(samples: Sequence[ArrayLike]) -> GroupTest:
-    """Kruskal-Wallis test of two or more samples, with the correction for ties.
+    """Kruskal-Wallis test of two or more samples, with the correction for ties (scipy.stats.kruskal).
 
     Args:
         samples: one vector of finite values per group.
 
+    Returns:
+        H with k - 1 degrees of freedom; nan when all values are the same.
+
     Raises:
-        TableError: E-MISSING. FitError: E-ONEGROUP.
+        TableError: E-MISSING, E-NUMBER. FitError: E-ONEGROUP.
 
     References:
         Kruskal & Wallis, JASA 1952; kruskal.test in R.
     """
-    values, member = _pooled(samples)
-    n = values.size
-    ranks, ties = _ranks(values)
-    sizes, sums = np.bincount(member), np.bincount(member, weights=ranks)
-    correction = 1.0 - ties / (float(n) ** 3 - n)
-    raw = 12.0 / (n * (n + 1.0)) * float((sums**2 / sizes).sum()) - 3.0 * (n + 1.0)
-    test = chi_square_test(raw / correction if correction > 0 else nan, sizes.size - 1)
-    return GroupTest("Kruskal-Wallis", test.statistic, test.df, test.p)
+    vectors = _samples(samples)
+    if _all_equal(vectors):
+        return GroupTest("Kruskal-Wallis", nan, len(vectors) - 1, nan)
+    test = stats.kruskal(*vectors)
+    return GroupTest("Kruskal-Wallis", float(test.statistic), len(vectors) - 1, float(test.pvalue))
 
 
 def mann_whitney(first: ArrayLike, second: ArrayLike, *, continuity: bool = True) -> GroupTest:
-    """Mann-Whitney (Wilcoxon rank-sum) test with the normal approximation, corrected for ties.
+    """Mann-Whitney (Wilcoxon rank-sum) test with the normal approximation, corrected for ties (scipy.stats).
 
     Args:
         first: (m,) finite values.
@@ -122,61 +122,68 @@ def mann_whitney(first: ArrayLike, second: ArrayLike, *, continuity: bool = True
         continuity: half a unit towards the mean, as R and SPSS do.
 
     Returns:
-        The statistic counts the pairs in which the first sample is larger, ties as one half.
+        The statistic counts the pairs in which the first sample is larger, ties as one half; p is nan when all values
+        are the same.
 
     Raises:
-        TableError: E-MISSING. FitError: E-ONEGROUP.
+        TableError: E-MISSING, E-NUMBER. FitError: E-ONEGROUP.
 
     References:
         Mann & Whitney 1947; wilcox.test(exact = FALSE) in R.
     """
-    values, member = _pooled([first, second])
-    m, n = np.bincount(member).tolist()
-    ranks, ties = _ranks(values)
-    w = float(ranks[member == 0].sum() - m * (m + 1) / 2.0)
-    size = m + n
-    variance = m * n / 12.0 * (size + 1.0 - ties / (size * (size - 1.0)))
-    distance = w - m * n / 2.0
-    distance -= 0.5 * float(np.sign(distance)) if continuity else 0.0
-    return GroupTest("Mann-Whitney", w, nan, two_sided_p(distance / sqrt(variance)) if variance > 0 else nan)
+    vectors = _samples([first, second])
+    if _all_equal(vectors):
+        return GroupTest("Mann-Whitney", vectors[0].size * vectors[1].size / 2.0, nan, nan)
+    test = stats.mannwhitneyu(*vectors, use_continuity=continuity, method="asymptotic")
+    return GroupTest("Mann-Whitney", float(test.statistic), nan, float(test.pvalue))
 
 
 def t_test(first: ArrayLike, second: ArrayLike) -> GroupTest:
-    """Welch's t test of two means, without assuming equal variances.
+    """Welch's t test of two means, without assuming equal variances (scipy.stats).
+
+    Args:
+        first: (m,) finite values.
+        second: (n,) finite values.
+
+    Returns:
+        t with Welch's degrees of freedom; nan when neither sample varies.
 
     Raises:
-        TableError: E-MISSING. FitError: E-ONEGROUP when a sample has fewer than two values.
+        TableError: E-MISSING, E-NUMBER. FitError: E-ONEGROUP when a sample has fewer than two values.
 
     References:
         Welch 1947; t.test in R.
     """
-    a, b = (_sample(x) for x in (first, second))
+    a, b = _samples([first, second])
     if min(a.size, b.size) < 2:
         raise FitError(Problem("E-ONEGROUP", "a t test needs two values in each sample",
                                found=f"{a.size} and {b.size}"))
-    va, vb = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
-    if va + vb == 0:
+    if _constant(a) and _constant(b):
         return GroupTest("Welch t", nan, nan, nan)
-    t = float((a.mean() - b.mean()) / np.sqrt(va + vb))
+    va, vb = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
     df = float((va + vb) ** 2 / (va**2 / (a.size - 1) + vb**2 / (b.size - 1)))
-    return GroupTest("Welch t", t, df, float(2.0 * stdtr(df, -abs(t))))
+    test = stats.ttest_ind_from_stats(a.mean(), a.std(ddof=1), a.size, b.mean(), b.std(ddof=1), b.size, equal_var=False)
+    return GroupTest("Welch t", float(test.statistic), df, float(test.pvalue))
 
 
 def anova(samples: Sequence[ArrayLike]) -> GroupTest:
-    """One-way analysis of variance of two or more samples.
+    """One-way analysis of variance of two or more samples (scipy.stats.f_oneway).
+
+    Args:
+        samples: one vector of finite values per group.
+
+    Returns:
+        F with k - 1 and n - k degrees of freedom; nan when no sample varies.
 
     Raises:
-        TableError: E-MISSING. FitError: E-ONEGROUP.
+        TableError: E-MISSING, E-NUMBER. FitError: E-ONEGROUP.
     """
-    values, member = _pooled(samples)
-    sizes = np.bincount(member)
-    means = np.bincount(member, weights=values) / sizes
-    between, within = sizes.size - 1, values.size - sizes.size
-    spread = float(((values - means[member]) ** 2).sum())
-    if within == 0 or spread == 0:
+    vectors = _samples(samples)
+    between, within = len(vectors) - 1, sum(v.size for v in vectors) - len(vectors)
+    if within == 0 or all(_constant(v) for v in vectors):
         return GroupTest("ANOVA F", nan, between, nan, df_within=within)
-    f = float((sizes * (means - values.mean()) ** 2).sum() / between / (spread / within))
-    return GroupTest("ANOVA F", f, between, float(fdtrc(between, within, f)), df_within=within)
+    test = stats.f_oneway(*vectors)
+    return GroupTest("ANOVA F", float(test.statistic), between, float(test.pvalue), df_within=within)
 
 
 def standardised_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -196,6 +203,7 @@ def standardised_difference(first: ArrayLike, second: ArrayLike, *, level: float
     References:
         Austin, Stat Med 2009, eq. 1-2; Hedges & Olkin 1985 (standard error).
     """
+    coverage(level)
     a, b = (_sample(x) for x in (first, second))
     binary = bool(np.isin(np.concatenate([a, b]), (0.0, 1.0)).all())
     va, vb = (float(x.mean() * (1.0 - x.mean()) if binary else x.var(ddof=1) if x.size > 1 else nan) for x in (a, b))
@@ -217,6 +225,7 @@ def standardised_difference_levels(table: ArrayLike, *, level: float = 0.95) -> 
     References:
         Yang & Dalton, SAS Global Forum 2012, paper 335.
     """
+    coverage(level)
     counts = occupied(table)
     if counts.shape[1] != 2:
         raise TableError(Problem("E-COUNTS", "a standardised difference compares two groups",
@@ -236,24 +245,27 @@ def _with_interval(value: float, m: int, n: int, level: float) -> Estimate:
 
 
 def _sample(values: ArrayLike) -> Vector:
-    """A vector of finite numbers, not empty."""
-    array = np.asarray(values, dtype=np.float64).ravel()
+    """A vector of finite numbers up to 1e100, not empty."""
+    array = np.atleast_1d(numbers(values, "a value"))
     if array.size == 0:
         raise FitError(Problem("E-ONEGROUP", "a sample is empty"))
-    return scores(array, array.size, "a value")
+    vector = scores(array, array.size, "a value")
+    if np.abs(vector).max() > _LARGEST:
+        raise TableError(Problem("E-NUMBER", "a number is too large to compute with", expected=f"up to {_LARGEST:g}"))
+    return vector
 
 
-def _pooled(samples: Sequence[ArrayLike]) -> tuple[Vector, NDArray[np.int64]]:
-    """All values, and the sample each came from."""
+def _samples(samples: Sequence[ArrayLike]) -> list[Vector]:
+    """Two or more samples."""
     if len(samples) < 2:
         raise FitError(Problem("E-ONEGROUP", "a comparison needs at least two groups", found=f"{len(samples)} group"))
-    vectors = [_sample(x) for x in samples]
-    return np.concatenate(vectors), np.repeat(np.arange(len(vectors)), [v.size for v in vectors])
+    return [_sample(values) for values in samples]
 
 
-def _ranks(values: Vector) -> tuple[Vector, float]:
-    """Midranks from 1, and the sum of t^3 - t over the ties."""
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[which]
-    size = counts.astype(np.float64)
-    return ranks, float((size**3 - size).sum())
+def _constant(values: Vector) -> bool:
+    """Whether a sample does not vary beyond rounding."""
+    return bool(np.ptp(values) <= 1e-14 * np.abs(values).max())
+
+
+def _all_equal(vectors: list[Vector]) -> bool:
+    return all((vector == vectors[0][0]).all() for vector in vectors)

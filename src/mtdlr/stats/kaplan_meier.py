@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
+from mtdlr.stats.checks import aligned, coverage, follow_up, labels, month_of, months_of, one_of, within
 from mtdlr.stats.inference import normal_estimate, normal_quantile
 from mtdlr.survival import Survival
 
 Vector = NDArray[np.float64]
 Interval = Literal["log", "log-log", "plain"]
+_INTERVALS = ("log", "log-log", "plain")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,24 +49,23 @@ class KaplanMeier:
 
     def at(self, months: ArrayLike) -> tuple[Estimate, ...]:
         """S with its interval at each month; nan after the last follow-up unless S had reached 0."""
-        wanted = np.atleast_1d(np.asarray(months, dtype=np.float64))
-        return tuple(self._at(month) for month in wanted)
+        return tuple(self._at(month) for month in months_of(months))
 
     def se_at(self, month: float) -> float:
         """Greenwood standard error of S at a month; nan after the last follow-up."""
-        last = self._last(month)
+        last = self._last(float(months_of(month)[0]))
         if last is None:
             return nan
         return float(self.se[last]) if last >= 0 else 0.0
 
     def number_at_risk(self, months: ArrayLike) -> NDArray[np.int64]:
         """Patients still under observation just before each month."""
-        left = np.searchsorted(self.time, np.atleast_1d(np.asarray(months, dtype=np.float64)), side="left")
+        left = np.searchsorted(self.time, months_of(months), side="left")
         return np.concatenate((self.at_risk, [0]))[left].astype(np.int64)
 
     def quantile(self, probability: float) -> Estimate:
         """The month by which a share `probability` has had the event, with its interval; nan if not reached."""
-        level = 1.0 - probability
+        level = 1.0 - within(probability, "probability", 0.0, 1.0)
         return Estimate(_crossing(self.time, self.survival, level), _crossing(self.time, self.low, level),
                         _crossing(self.time, self.high, level))
 
@@ -101,7 +102,8 @@ def kaplan_meier(surv: Survival, *, interval: Interval = "log", level: float = 0
     >>> curve.survival.tolist()
     [0.75, 0.75, 0.375, 0.375]
     """
-    if len(surv) == 0:
+    one_of(interval, _INTERVALS, "interval")
+    if len(follow_up(surv)) == 0:
         raise FitError(Problem("E-EMPTYGROUP", "a Kaplan-Meier curve needs at least one patient"))
     time, which = np.unique(surv.time_months, return_inverse=True)
     leaving = np.bincount(which, minlength=time.size)
@@ -119,7 +121,7 @@ def kaplan_meier(surv: Survival, *, interval: Interval = "log", level: float = 0
 
 def median_follow_up(surv: Survival, *, level: float = 0.95) -> Estimate:
     """Median follow-up in months by the reverse Kaplan-Meier method: censoring is the event (Schemper & Smith 1996)."""
-    return kaplan_meier(Survival(surv.time_months, ~surv.event), level=level).median
+    return kaplan_meier(Survival(follow_up(surv).time_months, ~surv.event), level=level).median
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,8 @@ def restricted_mean(surv: Survival, month: float, *, level: float = 0.95) -> Res
     References:
         Royston & Parmar, Stat Med 2011; print.survfit in R's survival.
     """
+    month = month_of(month)
+    coverage(level)
     curve = kaplan_meier(surv)
     if curve._last(month) is None:
         return RestrictedMean(Estimate(nan), nan, month)
@@ -162,8 +166,24 @@ def restricted_mean(surv: Survival, month: float, *, level: float = 0.95) -> Res
 
 
 def restricted_mean_difference(high: ArrayLike, surv: Survival, month: float, *, level: float = 0.95) -> Estimate:
-    """Restricted mean of the group marked by `high` minus that of the others, with p against 0; months."""
-    marked = np.asarray(high, dtype=np.bool_)
+    """Restricted mean of the group marked by `high` minus that of the others, with its interval and p against 0.
+
+    Args:
+        high: (n,), True or 1 in the group of interest.
+        surv: follow-up of the same n patients.
+        month: horizon > 0.
+        level: coverage.
+
+    Returns:
+        The difference in months; nan when follow-up of a group ends before the month.
+
+    Raises:
+        TableError: E-LENGTH, E-MISSING, E-EVENT. FitError: E-ONEGROUP, E-HORIZON.
+    """
+    marked = labels(aligned(high, follow_up(surv)), len(surv), "high")
+    coverage(level)
+    if marked.all() or not marked.any():
+        raise FitError(Problem("E-ONEGROUP", "a comparison needs at least two groups", found="1 group"))
     first, second = (restricted_mean(surv.take(rows), month) for rows in (marked, ~marked))
     return normal_estimate(first.mean.value - second.mean.value, float(np.hypot(first.se, second.se)), level=level,
                            null=0.0)

@@ -9,18 +9,63 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
+from mtdlr.stats.checks import groups_of, labels, need_events, whole, within
 from mtdlr.stats.cox import CoxFit, fit_cox
-from mtdlr.stats.inference import need_events
+from mtdlr.stats.cox_rows import matrix_of
 from mtdlr.stats.lasso_likelihood import Outcome, log_likelihoods, standardised, working
 from mtdlr.stats.lasso_newton import path
-from mtdlr.survival import Survival
+from mtdlr.survival import Survival, numbers
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-_TOLERANCE = 1e-4
 _HUGE = 1e6  # a penalty that leaves nothing but the unpenalised
+
+
+@dataclass(frozen=True, eq=False)
+class Penalties:
+    """Which penalties a path goes through, and how well each is solved.
+
+    Args:
+        alpha: 1 lasso, towards 0 ridge; > 0.
+        n: how many penalties, from the smallest one at which all coefficients are 0, evenly on the log scale.
+        ratio: smallest over largest; 0.01 when p > n, else 1e-4.
+        values: the penalties themselves, instead; 0 needs fewer features than events.
+        tol: a penalty is done when no optimality condition is broken by more than this share of it. (glmnet and
+            scikit-survival stop on the size of a step, which leaves about 3e-2 with their defaults.)
+    """
+
+    alpha: float = 1.0
+    n: int = 100
+    ratio: float | None = None
+    values: ArrayLike | None = None
+    tol: float = 1e-4
+
+    def checked(self) -> Penalties:
+        """These penalties, if they can be.
+
+        Raises:
+            FitError: E-PENALTY.
+        """
+        within(self.alpha, "alpha", 1e-6, 1.0, code="E-PENALTY")
+        within(self.tol, "tol", 1e-14, 1.0, code="E-PENALTY")
+        whole(self.n, "n", 1, 100_000, code="E-PENALTY")
+        if self.ratio is not None:
+            within(self.ratio, "ratio", 1e-12, 1.0 - 1e-12, code="E-PENALTY")
+        if self.values is not None:
+            given = np.atleast_1d(numbers(self.values, "penalties"))
+            if given.ndim != 1 or given.size == 0 or not (np.isfinite(given).all() and (given >= 0).all()):
+                raise _bad_penalty("penalties that are negative or not finite")
+        return self
+
+    def grid(self, largest: float, n: int, p: int) -> Vector:
+        """The penalties (L,), falling, of p features and n patients."""
+        if self.values is not None:
+            return np.ascontiguousarray(np.sort(np.atleast_1d(numbers(self.values, "penalties")))[::-1])
+        ratio = self.ratio if self.ratio is not None else 0.01 if p > n else 1e-4
+        result: Vector = largest * ratio ** (np.arange(self.n) / max(self.n - 1, 1))
+        return result
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,13 +160,9 @@ def lasso_path(
     x: ArrayLike,
     surv: Survival,
     *,
-    alpha: float = 1.0,
-    n_lambdas: int = 100,
-    lambda_ratio: float | None = None,
-    lambdas: ArrayLike | None = None,
+    penalties: Penalties | None = None,
     weights: ArrayLike | None = None,
     penalty_factor: ArrayLike | None = None,
-    tol: float = _TOLERANCE,
 ) -> LassoPath:
     """Elastic-net Cox models along falling penalties (R: glmnet(x, y, family = "cox")).
 
@@ -131,19 +172,17 @@ def lasso_path(
     Args:
         x: (n, p) features.
         surv: follow-up.
-        alpha: 1 lasso, towards 0 ridge; > 0.
-        n_lambdas: how many penalties, from the smallest one at which all coefficients are 0, evenly on the log scale.
-        lambda_ratio: smallest over largest; 0.01 when p > n, else 1e-4.
-        lambdas: the penalties themselves, instead.
+        penalties: which penalties, and how well each is solved.
         weights: (n,) case weights, scaled to sum to n.
         penalty_factor: (p,) share of the penalty each feature bears, scaled to sum to p; 0 keeps it in.
-        tol: a penalty is done when no optimality condition is broken by more than this share of it. (glmnet and
-            scikit-survival stop on the size of a step, which leaves about 3e-2 with their defaults.)
+
+    Returns:
+        The path; it ends early where a smaller penalty has no finite solution, or as glmnet's does.
 
     Raises:
         FitError: E-NOEVENTS, E-LENGTH, E-MISSING, E-PENALTY (a penalty or alpha out of range).
     """
-    grid = _Grid(alpha, n_lambdas, lambda_ratio, lambdas, tol)
+    grid = (penalties or Penalties()).checked()
     return _fit_path(_Features.checked(x, surv, weights, penalty_factor), np.arange(len(surv)), grid)
 
 
@@ -154,10 +193,7 @@ def cross_validate_lasso(
     folds: ArrayLike | None = None,
     n_folds: int = 10,
     seed: int = 0,
-    alpha: float = 1.0,
-    n_lambdas: int = 100,
-    lambda_ratio: float | None = None,
-    tol: float = _TOLERANCE,
+    penalties: Penalties | None = None,
 ) -> LassoCV:
     """A lasso path with its cross-validated deviance (R: cv.glmnet(x, y, family = "cox", grouped = TRUE)).
 
@@ -169,24 +205,24 @@ def cross_validate_lasso(
         x: (n, p) features.
         surv: follow-up.
         folds: (n,) the fold of each patient; made by `stratified_folds` with `n_folds` and `seed` when None.
-        alpha, n_lambdas, lambda_ratio, tol: as in `lasso_path`.
+        penalties: as in `lasso_path`.
 
     Raises:
         FitError: as `lasso_path`; E-FOLDS when there are fewer than three folds or no event is left to train on.
     """
     features = _Features.checked(x, surv)
-    grid = _Grid(alpha, n_lambdas, lambda_ratio, None, tol)
+    grid = (penalties or Penalties()).checked()
     assigned = stratified_folds(surv.event, n_folds, seed) if folds is None else _fold_codes(folds, surv)
     full = _fit_path(features, np.arange(len(surv)), grid)
-    labels = np.unique(assigned)
+    parts = np.unique(assigned)
     values = np.array([
-        _left_out_deviance(features, assigned != label, _fold_coef(features, assigned != label, full.lambdas, grid))
-        for label in labels
+        _left_out_deviance(features, assigned != part, _fold_coef(features, assigned != part, full.lambdas, grid))
+        for part in parts
     ])
-    events = np.array([(surv.event & (assigned == label)).sum() for label in labels], dtype=np.float64)
+    events = np.array([(surv.event & (assigned == part)).sum() for part in parts], dtype=np.float64)
     cvm, cvsd = _fold_mean(values[events > 0] / events[events > 0, None], events[events > 0])
-    problems = [Problem("W-FOLDEVENTS", "a fold without events says nothing about the penalty", where=f"fold {label}",
-                        remedy="Use fewer folds, stratified by event") for label in labels[events == 0]]
+    problems = [Problem("W-FOLDEVENTS", "a fold without events says nothing about the penalty", where=f"fold {part}",
+                        remedy="Use fewer folds, stratified by event") for part in parts[events == 0]]
     return LassoCV(full, cvm, cvsd, assigned, tuple(problems))
 
 
@@ -205,14 +241,15 @@ def stratified_folds(event: ArrayLike, n_folds: int, seed: int, strata: ArrayLik
     >>> stratified_folds([1, 1, 1, 0, 0, 0], 3, seed=1).tolist()
     [0, 2, 1, 2, 0, 1]
     """
-    died = np.asarray(event).astype(bool)
-    if not 2 <= n_folds <= died.size:
+    died = labels(event, name="event")
+    whole(seed, "seed", 0)
+    if not 2 <= whole(n_folds, "the number of folds", 0, code="E-FOLDS") <= died.size:
         raise FitError(Problem("E-FOLDS", "folds must be at least 2 and at most one for each patient",
                                found=f"{n_folds} folds, {died.size} patients"))
-    labels = np.zeros(died.size, dtype=np.int64) if strata is None else np.unique(strata, return_inverse=True)[1]
+    codes = np.zeros(died.size, dtype=np.int64) if strata is None else groups_of(strata, died.size, "strata")[1]
     random = np.random.default_rng(seed)
     shuffled = random.permutation(died.size)
-    order = shuffled[np.lexsort((labels[shuffled], ~died[shuffled]))]
+    order = shuffled[np.lexsort((codes[shuffled], ~died[shuffled]))]
     folds = np.empty(died.size, dtype=np.int64)
     folds[order] = random.permutation(n_folds)[np.arange(died.size) % n_folds]
     return folds
@@ -230,11 +267,12 @@ def relaxed_fit(x: ArrayLike, surv: Survival, coef: ArrayLike, *, names: Sequenc
     Raises:
         FitError: as `fit_cox`; E-LENGTH when coef does not match x.
     """
-    matrix, kept = np.asarray(x, dtype=np.float64), np.flatnonzero(np.asarray(coef))
-    if matrix.ndim != 2 or np.shape(coef) != (matrix.shape[1],):
+    matrix, own = matrix_of(x, surv, names)
+    beta = numbers(coef, "coef")
+    kept = np.flatnonzero(beta)
+    if beta.shape != (matrix.shape[1],):
         raise FitError(Problem("E-LENGTH", "one coefficient is needed for each column", found=f"{np.shape(coef)}"))
-    labels = [f"x{j + 1}" for j in range(matrix.shape[1])] if names is None else list(names)
-    return fit_cox(matrix[:, kept], surv, names=[labels[j] for j in kept], ties="breslow")
+    return fit_cox(matrix[:, kept], surv, names=[own[j] for j in kept], ties="breslow")
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,15 +291,10 @@ class _Features:
         cls, x: ArrayLike, surv: Survival, weights: ArrayLike | None = None, factor: ArrayLike | None = None
     ) -> _Features:
         """The features; raises what lasso_path says."""
-        matrix = np.asarray(x, dtype=np.float64)
-        if matrix.ndim != 2 or len(matrix) != len(surv) or 0 in matrix.shape:
-            raise FitError(Problem("E-LENGTH", "x needs one row for each patient and at least one column",
+        matrix = matrix_of(x, surv)[0]
+        if 0 in matrix.shape:
+            raise FitError(Problem("E-LENGTH", "x needs at least one patient and one column",
                                    found=f"shape {matrix.shape}", expected=f"({len(surv)}, p)"))
-        bad = ~np.isfinite(matrix)
-        if bad.any():
-            row, column = np.argwhere(bad)[0]
-            raise FitError(Problem("E-MISSING", "a feature is missing or not finite",
-                                   where=f"column {column}, row {row}", found=f"{bad.sum()} such values"))
         need_events(surv.n_events, "a lasso Cox model")
         order = np.argsort(-surv.time_months, kind="stable")
         weight = _shares(weights, len(surv), "weights")
@@ -277,7 +310,7 @@ class _Features:
 
 def _shares(values: ArrayLike | None, n: int, what: str) -> Vector:
     """n numbers >= 0, scaled to sum to n; all 1 when None."""
-    array = np.ones(n) if values is None else np.asarray(values, dtype=np.float64)
+    array = np.ones(n) if values is None else numbers(values, what)
     if array.shape != (n,) or not (np.isfinite(array).all() and (array >= 0).all() and array.sum() > 0):
         raise FitError(Problem("E-CASEWEIGHTS", f"{what} must be numbers >= 0, not all 0", found=f"shape {array.shape}",
                                expected=f"({n},)"))
@@ -285,51 +318,25 @@ def _shares(values: ArrayLike | None, n: int, what: str) -> Vector:
     return scaled
 
 
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    """Which penalties, and how well each is solved."""
-
-    alpha: float
-    n_lambdas: int
-    ratio: float | None
-    lambdas: ArrayLike | None
-    tol: float
-
-    def values(self, largest: float, n: int, p: int) -> Vector:
-        """The penalties (L,), falling."""
-        if not 0.0 < self.alpha <= 1.0 or self.n_lambdas < 1 or not self.tol > 0.0:
-            raise _bad_penalty(f"alpha {self.alpha:g}, n_lambdas {self.n_lambdas}, tol {self.tol:g}")
-        if self.lambdas is not None:
-            given = np.sort(np.atleast_1d(np.asarray(self.lambdas, dtype=np.float64)))[::-1]
-            if given.size == 0 or not (np.isfinite(given).all() and (given >= 0).all()):
-                raise _bad_penalty("lambdas that are negative or not finite")
-            return np.ascontiguousarray(given)
-        ratio = self.ratio if self.ratio is not None else 0.01 if p > n else 1e-4
-        if not 0.0 < ratio < 1.0:
-            raise _bad_penalty(f"lambda_ratio {ratio:g}")
-        result: Vector = largest * ratio ** (np.arange(self.n_lambdas) / max(self.n_lambdas - 1, 1))
-        return result
-
-
 def _bad_penalty(found: str) -> FitError:
     return FitError(Problem("E-PENALTY", "a penalty setting is out of range", found=found,
-                            expected="0 < alpha <= 1, 0 < lambda_ratio < 1, lambdas >= 0"))
+                            expected="0 < alpha <= 1, 0 < ratio < 1, penalties >= 0"))
 
 
-def _fit_path(features: _Features, rows: Index, grid: _Grid) -> LassoPath:
+def _fit_path(features: _Features, rows: Index, grid: Penalties) -> LassoPath:
     """The path of some patients: rising positions in the order of falling time."""
     outcome = features.outcome(rows)
     z, scale = standardised(features.x, rows, outcome.weight)
     p, n = z.shape
     saturated = _saturated(outcome)
-    lambdas = grid.values(_largest(z, outcome, features.factor, grid), n, p)
+    lambdas = grid.grid(_largest(z, outcome, features.factor, grid), n, p)
     null = float(log_likelihoods(np.zeros((1, n)), outcome)[0])
-    coefs, logliks = path(z, outcome, lambdas, grid.alpha, features.factor, grid.tol, grid.lambdas is None, saturated)
+    coefs, logliks = path(z, outcome, lambdas, grid.alpha, features.factor, grid.tol, grid.values is None, saturated)
     per_unit = coefs * np.divide(1.0, scale, where=scale > 0, out=np.zeros(p))
     return LassoPath(lambdas[: len(coefs)], per_unit, (logliks - null) / (saturated - null), 2.0 * (saturated - null))
 
 
-def _largest(z: Matrix, outcome: Outcome, factor: Vector, grid: _Grid) -> float:
+def _largest(z: Matrix, outcome: Outcome, factor: Vector, grid: Penalties) -> float:
     """The smallest penalty at which every penalised coefficient is 0."""
     n = z.shape[1]
     eta, residual = np.zeros(n), np.zeros(n)
@@ -362,7 +369,7 @@ def _left_out_deviance(features: _Features, training: NDArray[np.bool_], coef: M
     return result
 
 
-def _fold_coef(features: _Features, training: NDArray[np.bool_], lambdas: Vector, grid: _Grid) -> Matrix:
+def _fold_coef(features: _Features, training: NDArray[np.bool_], lambdas: Vector, grid: Penalties) -> Matrix:
     """(L, p) coefficients of the training patients' own path, at the penalties of the full path."""
     rows = np.flatnonzero(training[features.order])
     if not features.event[rows].any():

@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mtdlr.errors import FitError, Problem
-from mtdlr.stats.lasso import LassoCV, cross_validate_lasso, lasso_path, stratified_folds
+from mtdlr.stats.checks import follow_up, one_of, whole
+from mtdlr.stats.cox_rows import matrix_of
+from mtdlr.stats.lasso import LassoCV, Penalties, cross_validate_lasso, lasso_path, stratified_folds
 from mtdlr.survival import Survival
 
 Vector = NDArray[np.float64]
@@ -49,26 +50,26 @@ def repeat_cross_validation(
     n_folds: int = 10,
     seed: int = 0,
     rule: Literal["min", "1se"] = "min",
-    alpha: float = 1.0,
-    n_lambdas: int = 100,
-    lambda_ratio: float | None = None,
+    penalties: Penalties | None = None,
 ) -> RepeatedLassoCV:
     """The median penalty of several cross-validations, which does not hang on one draw of the folds.
 
     Args:
         n_repeats: cross-validations, with seeds drawn from `seed`.
         rule: what each chooses: the smallest deviance, or the largest penalty within a standard error of it.
-        x, surv, n_folds, alpha, n_lambdas, lambda_ratio: as in `cross_validate_lasso`.
+        x, surv, n_folds, penalties: as in `cross_validate_lasso`.
 
     Raises:
         FitError: as `cross_validate_lasso`; E-REPEATS for fewer than one.
     """
-    if n_repeats < 1:
-        raise FitError(Problem("E-REPEATS", "at least one repeat is needed", found=str(n_repeats)))
+    one_of(rule, ("min", "1se"), "rule")
+    whole(n_repeats, "the number of repeats", 1, code="E-REPEATS")
+    whole(seed, "seed", 0)
+    follow_up(surv)
     seeds = np.random.default_rng(seed).integers(0, 2**31, n_repeats).tolist()
     runs = tuple(
-        cross_validate_lasso(x, surv, folds=stratified_folds(surv.event, n_folds, s), alpha=alpha,
-                             n_lambdas=n_lambdas, lambda_ratio=lambda_ratio) for s in seeds
+        cross_validate_lasso(x, surv, folds=stratified_folds(surv.event, n_folds, s), penalties=penalties)
+        for s in seeds
     )
     at = np.array([run.index_min if rule == "min" else run.index_1se for run in runs])
     return RepeatedLassoCV(runs, runs[0].lambdas[at], int(np.floor(np.median(at))))
@@ -97,13 +98,13 @@ def selection_frequency(
 
     References: Meinshausen and Buhlmann, JRSS B 2010.
     """
-    if n_resamples < 1:
-        raise FitError(Problem("E-REPEATS", "at least one resample is needed", found=str(n_resamples)))
-    matrix = np.asarray(x, dtype=np.float64)
+    whole(n_resamples, "the number of resamples", 1, code="E-REPEATS")
+    whole(seed, "seed", 0)
+    matrix = matrix_of(x, surv)[0]
     seeds = np.random.default_rng(seed).integers(0, 2**31, n_resamples).tolist()
     kept = np.zeros(matrix.shape[1])
     for one in seeds:
         half = stratified_folds(surv.event, 2, one) == 0
-        path = lasso_path(matrix[half], surv.take(half), alpha=alpha, lambdas=[lambda_])
+        path = lasso_path(matrix[half], surv.take(half), penalties=Penalties(alpha=alpha, values=[lambda_]))
         kept += path.coef[0] != 0
     return kept / n_resamples

@@ -11,11 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem, TableError
 from mtdlr.estimate import Estimate
+from mtdlr.stats.checks import Labels, aligned, coverage, follow_up, groups_of, labels, need_events, one_of, within
 from mtdlr.stats.cox import fit_cox
-from mtdlr.stats.inference import Test, chi_square_test, labels, log_estimate, need_events
-from mtdlr.survival import Survival
+from mtdlr.stats.inference import Test, chi_square_test, log_estimate
+from mtdlr.survival import Survival, numbers
 
 Vector = NDArray[np.float64]
+_METHODS = ("cox", "logrank_oe", "peto")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +54,7 @@ def log_rank(group: ArrayLike, surv: Survival, *, strata: ArrayLike | None = Non
         rho: each event weighs S(t-)^rho (Fleming & Harrington).
 
     Raises:
-        TableError: E-LENGTH.
+        TableError: E-LENGTH, E-MISSING, E-ORDER when the follow-up stands first, as in R.
         FitError: E-ONEGROUP with a single group, E-NOEVENTS.
 
     References:
@@ -63,19 +65,20 @@ def log_rank(group: ArrayLike, surv: Survival, *, strata: ArrayLike | None = Non
     (2.8824, [0.8333, 3.1667])
     """
     levels, member = _members(group, surv)
-    stratum = np.zeros(len(surv)) if strata is None else np.asarray(strata)
-    if stratum.shape != (len(surv),):
-        raise TableError(Problem("E-LENGTH", "strata must hold one label per patient", found=f"shape {stratum.shape}"))
+    rho = within(rho, "rho", 0.0, 100.0)
+    stratum = np.zeros(len(surv), dtype=np.int64)
+    if strata is not None:
+        stratum = groups_of(aligned(strata, surv), len(surv), "strata")[1]
     need_events(surv.n_events, "the log-rank test")
-    observed, expected = np.zeros(levels.size), np.zeros(levels.size)
-    variance = np.zeros((levels.size, levels.size))
+    k = len(levels)
+    observed, expected, variance = np.zeros(k), np.zeros(k), np.zeros((k, k))
     for value in np.unique(stratum):
         rows = stratum == value
-        o, e, v = _observed_expected(member[rows], surv.take(rows), levels.size, rho)
+        o, e, v = _observed_expected(member[rows], surv.take(rows), k, rho)
         observed, expected, variance = observed + o, expected + e, variance + v
     test = _quadratic(observed - expected, expected, variance)
-    return LogRank(test.statistic, int(test.df), test.p, observed, expected, variance, tuple(levels.tolist()),
-                   np.bincount(member, minlength=levels.size))
+    return LogRank(test.statistic, int(test.df), test.p, observed, expected, variance, levels,
+                   np.bincount(member, minlength=k))
 
 
 def log_rank_trend(
@@ -98,7 +101,7 @@ def log_rank_trend(
     """
     test = log_rank(group, surv, strata=strata)
     size = len(test.levels)
-    weights = np.arange(size, dtype=np.float64) if values is None else np.asarray(values, dtype=np.float64)
+    weights = np.arange(size, dtype=np.float64) if values is None else numbers(values, "values")
     if weights.shape != (size,):
         raise TableError(Problem("E-LENGTH", "values must hold one number per group", found=f"shape {weights.shape}"))
     spread = float(weights @ test.variance @ weights)
@@ -133,7 +136,9 @@ def group_hazard_ratio(
     References:
         Berry, Kitchin & Mock, Stat Med 1991; Yusuf et al. 1985.
     """
-    marked = labels(high, len(surv), "high")
+    one_of(method, _METHODS, "method")
+    coverage(level)
+    marked = labels(aligned(high, follow_up(surv)), len(surv), "high")
     test = log_rank(marked, surv)
     if not test.observed.all():
         return Estimate(inf if test.observed[1] else 0.0, p=test.p)
@@ -148,14 +153,13 @@ def group_hazard_ratio(
     return log_estimate(float(ratio), sqrt(1 / test.expected[0] + 1 / test.expected[1]), level=level, p=test.p)
 
 
-def _members(group: ArrayLike, surv: Survival) -> tuple[NDArray, NDArray[np.int64]]:
+def _members(group: ArrayLike, surv: Survival) -> tuple[Labels, NDArray[np.int64]]:
     """Sorted levels, and each patient's position among them."""
-    array = np.asarray(group)
-    if array.shape != (len(surv),):
-        raise TableError(Problem("E-LENGTH", "group must hold one label per patient", found=f"shape {array.shape}"))
-    levels, member = np.unique(array, return_inverse=True)
-    if levels.size < 2:
-        raise FitError(Problem("E-ONEGROUP", "a comparison needs at least two groups", found=f"{levels.size} group"))
+    if isinstance(group, Survival):
+        groups_of(group, 0)
+    levels, member = groups_of(aligned(group, follow_up(surv)), len(surv))
+    if len(levels) < 2:
+        raise FitError(Problem("E-ONEGROUP", "a comparison needs at least two groups", found=f"{len(levels)} group"))
     return levels, member
 
 

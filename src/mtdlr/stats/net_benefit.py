@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import Problem, TableError
-from mtdlr.stats.calibration import probabilities
+from mtdlr.stats.checks import probabilities
 from mtdlr.stats.inference import influence_error, normal_quantile
 from mtdlr.survival import Survival
 
@@ -84,7 +84,7 @@ def _influences(
     predicted_survival: ArrayLike, surv: Survival, month: float, thresholds: ArrayLike
 ) -> tuple[Vector, NDArray[np.float64]]:
     """(k,) net benefit and (n, k) each patient's influence on it."""
-    risk = 1.0 - probabilities(predicted_survival, len(surv))
+    risk = 1.0 - probabilities(predicted_survival, surv)
     grid = np.asarray(thresholds, dtype=np.float64)
     if ((grid <= 0) | (grid >= 1)).any():
         raise TableError(Problem("E-PROBABILITY", "a decision threshold must lie between 0 and 1"))

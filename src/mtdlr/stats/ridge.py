@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
-from mtdlr.stats.inference import need_events
+from mtdlr.stats.checks import need_events
 from mtdlr.stats.lasso import stratified_folds
 from mtdlr.survival import Survival
 

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
-from mtdlr.stats.inference import Comparison, all_tied, labels, normal_estimate, scores
+from mtdlr.stats.checks import coverage, labels, scores, within
+from mtdlr.stats.inference import Comparison, all_tied, normal_estimate
 
 Vector = NDArray[np.float64]
 
@@ -86,6 +87,7 @@ def roc(risk: ArrayLike, status: ArrayLike, *, level: float = 0.95) -> Roc:
     >>> curve.auc.value
     0.75
     """
+    coverage(level)
     positive = labels(status)
     values = scores(risk, positive.size)
     places = _placements(values, positive)
@@ -107,6 +109,7 @@ def delong(risk_a: ArrayLike, risk_b: ArrayLike, status: ArrayLike, *, level: fl
     References:
         DeLong et al. Biometrics 1988, eq. 5.
     """
+    coverage(level)
     positive = labels(status)
     places = [_placements(scores(risk, positive.size, name), positive)
               for risk, name in ((risk_a, "risk_a"), (risk_b, "risk_b"))]
@@ -140,6 +143,7 @@ def at_threshold(risk: ArrayLike, status: ArrayLike, threshold: float) -> CutOff
         TableError: E-LENGTH, E-MISSING, E-EVENT.
     """
     positive = labels(status)
+    threshold = within(threshold, "threshold", -np.finfo(float).max, np.finfo(float).max)
     above = scores(risk, positive.size) > threshold
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     return _cut_off(threshold, _share((above & positive).sum(), n_positive),

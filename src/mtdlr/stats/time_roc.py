@@ -14,7 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
-from mtdlr.stats.inference import Comparison, influence_error, normal_estimate, scores
+from mtdlr.stats.checks import coverage, month_of, risks
+from mtdlr.stats.inference import Comparison, few_events, few_events_estimate, influence_error, normal_estimate
 from mtdlr.stats.ipcw import Censoring, censoring, censoring_influence, horizon_weights, out_of_reach
 from mtdlr.stats.roc import Roc, roc
 from mtdlr.survival import Survival
@@ -33,7 +34,7 @@ class TimeAuc:
         thresholds, sensitivity, specificity: (k,), as in `Roc`, weighted.
         n_cases: patients with the event by the month.
         n_controls: patients followed beyond it.
-        warnings: W-HORIZON when there are no cases or no controls.
+        warnings: W-HORIZON when there are no cases or no controls, W-FEWEVENTS below 20 of either.
     """
 
     month: float
@@ -65,7 +66,8 @@ def auc_at(risk: ArrayLike, surv: Survival, month: float, *, level: float = 0.95
     >>> auc_at([3.0, 2.0, 1.0, 0.0], Survival([10.0, 20.0, 40.0, 50.0], [1, 0, 1, 0]), 36).auc.value
     1.0
     """
-    values = scores(risk, len(surv))
+    values, month = risks(risk, surv), month_of(month)
+    coverage(level)
     curve = censoring(surv)
     weights = horizon_weights(curve, surv, month)
     found = _area(values, surv, month, curve, weights)
@@ -75,8 +77,9 @@ def auc_at(risk: ArrayLike, surv: Survival, month: float, *, level: float = 0.95
                        (out_of_reach(surv, month),))
     area, influence = found
     se = influence_error(influence)
-    estimate = normal_estimate(area, se, level=level, null=0.5, bounds=(0.0, 1.0))
-    return TimeAuc(month, estimate, se, *_curve(values, *weights), *_counts(surv, month))
+    fewer = min(_counts(surv, month))
+    estimate = few_events_estimate(area, se, fewer, level=level, null=0.5, bounds=(0.0, 1.0))
+    return TimeAuc(month, estimate, se, *_curve(values, *weights), *_counts(surv, month), few_events(fewer, "AUC(t)"))
 
 
 def compare_auc_at(
@@ -90,14 +93,18 @@ def compare_auc_at(
     References:
         Blanche et al. Stat Med 2013.
     """
+    first, second, month = risks(risk_a, surv, "risk_a"), risks(risk_b, surv, "risk_b"), month_of(month)
+    coverage(level)
     curve = censoring(surv)
     weights = horizon_weights(curve, surv, month)
-    a = _area(scores(risk_a, len(surv), "risk_a"), surv, month, curve, weights)
-    b = _area(scores(risk_b, len(surv), "risk_b"), surv, month, curve, weights)
+    a, b = (_area(values, surv, month, curve, weights) for values in (first, second))
     if a is None or b is None:
         return Comparison(Estimate(nan), nan, "ipcw", (out_of_reach(surv, month),))
     difference, se = a[0] - b[0], influence_error(a[1] - b[1])
     z = difference / se if se > 0 else nan
+    fewer = min(_counts(surv, month))
+    if fewer < 2:
+        return Comparison(Estimate(difference), nan, "ipcw", few_events(fewer, "the difference"))
     return Comparison(normal_estimate(difference, se, level=level, null=0.0), z, "ipcw")
 
 
@@ -110,8 +117,9 @@ def known_status_roc(risk: ArrayLike, surv: Survival, month: float, *, level: fl
         TableError: E-LENGTH, E-MISSING.
         FitError: E-ONECLASS.
     """
-    event, known = surv.status_at(month)
-    return roc(scores(risk, len(surv))[known], event[known], level=level)
+    values = risks(risk, surv)
+    event, known = surv.status_at(month_of(month))
+    return roc(values[known], event[known], level=level)
 
 
 def _area(

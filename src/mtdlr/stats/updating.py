@@ -21,8 +21,8 @@ from mtdlr.errors import FitError, Problem
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.cox import CoxFit, fit_cox
 from mtdlr.stats.cox_baseline import baseline_hazard
-from mtdlr.stats.cox_likelihood import event_terms, sorted_rows
-from mtdlr.stats.cox_rows import CoxRows
+from mtdlr.stats.cox_likelihood import sorted_rows
+from mtdlr.stats.cox_rows import Cases, CoxRows
 from mtdlr.stats.decision import brier_score
 from mtdlr.stats.inference import Test, chi_square_test
 from mtdlr.stats.kaplan_meier import kaplan_meier
@@ -243,11 +243,9 @@ def _coefficients(
 
 def _at_coefficients(fit: CoxFit, coef: Vector, covariance: Matrix, x: Matrix, surv: Survival) -> CoxFit:
     """The model with given coefficients and the baseline hazard of these patients (Breslow or Efron, as the fit)."""
-    data = CoxRows.checked(x, surv, fit.names, None, None, None)
-    centred = data.z * data.scale
-    terms = event_terms(sorted_rows(centred, data.weight, data.sets, efron=fit.ties == "efron"),
-                        centred @ coef, data.sets)
-    baseline = baseline_hazard(terms, data.sets, data.strata)
+    data = CoxRows.checked(x, surv, fit.names, Cases())
+    rows = sorted_rows(data.z, data.weight, data.sets, efron=fit.ties == "efron")
+    baseline = baseline_hazard(rows, data.z @ (data.scale * coef), data.sets, data.scale, data.strata)
     return replace(fit, coef=coef, covariance=covariance, means=data.means, baseline=baseline, n=len(surv),
                    n_events=data.n_events, loglik=nan, loglik_null=nan, score_statistic=nan, problems=())
 
@@ -260,7 +258,7 @@ def _relative(fit: CoxFit, x: Matrix) -> Vector:
 def _loglik_at(relative: Vector, surv: Survival, fit: CoxFit) -> float:
     """The partial log likelihood with the predictor's slope held at 1: that of an offset."""
     index = np.arange(relative.size, dtype=np.float64)  # any column: the null likelihood does not use it
-    return fit_cox(index, surv, offset=relative, ties=fit.ties).loglik_null
+    return fit_cox(index, surv, cases=Cases(offset=relative), ties=fit.ties).loglik_null
 
 
 def _baseline_z(fit: CoxFit, x: Matrix, surv: Survival, month: float) -> float:

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
-from mtdlr.stats.cox import Ties
-from mtdlr.stats.cox_likelihood import SortedRows, newton, sorted_rows
-from mtdlr.stats.cox_rows import CoxRows, informative
+from mtdlr.stats.checks import one_of
+from mtdlr.stats.cox import TIES, Ties
+from mtdlr.stats.cox_likelihood import SortedRows, at_zero, newton
+from mtdlr.stats.cox_rows import Cases, CoxRows, informative
 from mtdlr.stats.resample_statistics import (
     cumulative_hazard,
     fitted_discrimination,
@@ -238,9 +239,9 @@ class _Model:
     @classmethod
     def checked(cls, x: ArrayLike, surv: Survival, ties: Ties) -> _Model:
         """The model; raises what fit_cox says."""
-        data = CoxRows.checked(x, surv, None, None, None, None)
-        kept = informative(data, efron=ties == "efron")
-        rows = sorted_rows(data.z[:, kept], data.weight, data.sets, efron=ties == "efron")
+        one_of(ties, TIES, "treatment of ties")
+        data = CoxRows.checked(x, surv, None, Cases())
+        rows = informative(data, efron=ties == "efron")[1]
         return cls(rows, surv.time_months[data.sets.order], data.sets.order)
 
     def with_counts(self, counts: Vector, x: Matrix | None = None) -> SortedRows:
@@ -333,11 +334,11 @@ class _Judge:
 
 def _maximum(rows: SortedRows) -> tuple[Vector, float, float] | None:
     """Coefficients, null and maximal log likelihood; None when there is no finite maximum."""
-    beta, null, _score, _info, loglik, _at, step, converged = newton(
-        rows, np.zeros(rows.event.size), _MAX_ITERATIONS, _TOLERANCE
-    )
+    offset = np.zeros(rows.event.size)
+    start = at_zero(rows, offset)
+    beta, loglik, _info, step, converged = newton(rows, offset, start, _MAX_ITERATIONS, _TOLERANCE)
     moving = (np.abs(step) * np.ptp(rows.x, axis=0) > _STILL_MOVING).any()
-    return (beta, float(null), float(loglik)) if converged and not moving else None
+    return (beta, float(start[0]), float(loglik)) if converged and not moving else None
 
 
 def _draws(n: int, n_resamples: int, seed: int, indices: ArrayLike | None) -> Iterator[Vector]:
