@@ -78,15 +78,14 @@ def test_share_of_air() -> None:
     assert {p.code for p in mask_doubts(half, ct)} == {"W-MASKAIR", "W-MASKVOLUME"}
 
 
-def test_no_features_of_air() -> None:
-    """No feature is measured in a mask that is mostly air, and it is said; one inside the body has its features."""
+def test_features_of_air_are_marked() -> None:
+    """Features of a mask that is mostly air come with W-MASKAIR; those of one inside the body do not."""
     one = patient()
     settings = RadiomicsSettings(spacing_mm=4.0)
     air = np.zeros(REGION.shape, bool)
     air[8:24, 6:9, 8:24] = True
     features, told = patient_features(one, Volume(air, REGION.affine), settings)
-    assert len(features) == 1456 and np.isnan(list(features.values())).all()
-    assert [p.code for p in told] == ["W-MASKAIR"]
+    assert len(features) == 1456 and "W-MASKAIR" in {p.code for p in told}
     body = np.zeros(REGION.shape, bool)
     body[12:20, 12:20, 12:20] = True
     features, told = patient_features(one, Volume(body, REGION.affine), settings)

@@ -12,7 +12,7 @@ AIR_HU = -300.0
 MOST_ML = 2500.0  # the largest of 36 real sarcomas has 2,339 ml, the largest head-and-neck tumours some 200 ml
 BODY_SHARE = 0.5
 AIR_WARNED = 0.1  # manual masks of the same patients hold 0 to 1.7 % of air
-AIR_REFUSED = 0.75  # more than what a network that calls the whole region tumour would hold
+AIR_MOSTLY = 0.5
 
 
 def seen_by_both(region: Volume, pet: Volume, ct: Volume) -> np.ndarray:

@@ -19,7 +19,7 @@ from scipy import ndimage
 from mtdlr import texture
 from mtdlr.errors import Problem, StudyError
 from mtdlr.imaging import grid
-from mtdlr.imaging.plausible import AIR_REFUSED, air_share
+from mtdlr.imaging.plausible import AIR_MOSTLY, air_share
 from mtdlr.prepared import Prepared
 from mtdlr.study import RadiomicsSettings
 from mtdlr.volume import Volume
@@ -65,18 +65,17 @@ def patient_features(
 ) -> tuple[dict[str, float], tuple[Problem, ...]]:
     """The radiomics features inside a mask, and warnings about those that are not defined; none without a mask.
 
-    Every feature of a mask that is more than three quarters air is nan (W-MASKAIR): it would describe the air
-    beside the patient.
+    A mask that is mostly air is W-MASKAIR: its features are kept, and the warning stands beside the patient.
     """
     if mask is None:
         return {}, (Problem("W-NOMASK", "no mask: no features"),)
     features = extract(patient.pet_suv, patient.ct_hu, mask, settings)
     air = air_share(mask, patient.ct_hu)
-    if air <= AIR_REFUSED:
+    if air <= AIR_MOSTLY:
         return features, problems(features)
-    return dict.fromkeys(features, nan), (Problem(
-        "W-MASKAIR", "the mask is mostly air: no feature is measured in it", where="mask", found=f"{air:.0%} air",
-        expected=f"at most {AIR_REFUSED:.0%}", remedy="Correct the mask"),)
+    return features, (*problems(features), Problem(
+        "W-MASKAIR", "the mask is mostly air: its features describe no tissue", where="mask", found=f"{air:.0%} air",
+        expected=f"at most {AIR_MOSTLY:.0%}", remedy="Correct the mask, or leave the patient out"))
 
 
 def patient_pet_parameters(patient: Prepared, mask: Volume | None) -> dict[str, float]:
