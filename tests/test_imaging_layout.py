@@ -237,6 +237,17 @@ def test_single_patient_folder(tmp_path: Path) -> None:
     assert scan.patient_id == "case" and not scan.problems[1:]
 
 
+def test_papers_beside_the_scans_are_no_patient(tmp_path: Path) -> None:
+    """A folder of papers inside one patient's, or beside patients, is nobody unless it is asked for."""
+    series.write_pet(tmp_path / "case" / "a", 12), series.write_ct(tmp_path / "case" / "b", 12)
+    (tmp_path / "case" / "papers").mkdir()
+    (tmp_path / "case" / "papers" / "letter.pdf").write_bytes(b"%PDF")
+    assert [s.patient_id for s in discover(tmp_path / "case")] == ["case"]
+    (tmp_path / "papers").mkdir()
+    assert [s.patient_id for s in discover(tmp_path)] == ["case"]
+    assert [s.patient_id for s in discover(tmp_path, empty=True)] == ["case", "papers"]
+
+
 def test_patient_without_ct_among_others(tmp_path: Path) -> None:
     """In a cohort of DICOM folders a patient without CT keeps its folder's name and is E-NOCT."""
     for name in ("P1", "P2"):

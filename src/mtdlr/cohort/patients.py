@@ -146,7 +146,7 @@ def find_scans(settings: CohortSettings) -> tuple[dict[str, ScanSet], list[Probl
     Raises:
         ScanError: what `discover` raises.
     """
-    scans = discover(settings.images, layout=settings.layout, mask_pattern=settings.mask_name)
+    scans = discover(settings.images, layout=settings.layout, mask_pattern=settings.mask_name, empty=True)
     scans, unknown = take_series(scans, settings.series)
     problems = list(unknown)
     return {scan.patient_id: replace(scan, mask_label=settings.mask_label, problems=tuple(

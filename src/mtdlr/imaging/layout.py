@@ -43,7 +43,8 @@ NOTHING = "nothing"  # the kind of a folder or archive below the root in which t
 
 
 def discover(
-    folder: str | Path, *, layout: str = "auto", mask_pattern: str = "*", pseudonym_key: str | None = None
+    folder: str | Path, *, layout: str = "auto", mask_pattern: str = "*", pseudonym_key: str | None = None,
+    empty: bool = False,
 ) -> tuple[ScanSet, ...]:
     """The patients in a folder, a zip or a manifest, sorted by id. NIfTI and DICOM patients may lie side by side.
 
@@ -53,8 +54,9 @@ def discover(
         mask_pattern: shell pattern for the structure, segment or file name of the tumour mask.
         pseudonym_key: a secret; with it DICOM patients are told apart by PatientID and named by its keyed digest
             instead of by the folder below `folder`.
+        empty: whether a folder or zip without any image comes too.
 
-    A folder, zip or link below the root that gives no scan comes too, with the reason in its problems and the kind
+    A zip, link or folder below the root that cannot be read comes too, with the reason in its problems and the kind
     `NOTHING`; nothing that is wrong with one patient costs another.
 
     Raises:
@@ -85,12 +87,12 @@ def discover(
                           expected="DICOM, HECKTOR or BIDS NIfTI, or a manifest.csv",
                           remedy="`mtdlr init --images FOLDER` proposes a manifest from the file names")
         raise ScanError([nowhere, *dict.fromkeys(problem for _, problem in listing.passed)])
-    return unique(_with_passed(root, found, listing))
+    return unique(_with_passed(root, found, listing, empty=empty))
 
 
-def _with_passed(root: Path, found: Sequence[ScanSet], listing: archive.Listing) -> list[ScanSet]:
+def _with_passed(root: Path, found: Sequence[ScanSet], listing: archive.Listing, *, empty: bool) -> list[ScanSet]:
     """The patients with what was passed over below their folders, and the folders in which there is no scan."""
-    if not root.is_dir():
+    if not root.is_dir() or any(scan.patient_id == root.name for scan in found):
         return list(found)
     told: dict[str, list[Problem]] = defaultdict(list)
     for path, problem in listing.passed:
@@ -103,7 +105,7 @@ def _with_passed(root: Path, found: Sequence[ScanSet], listing: archive.Listing)
     held = Counter(_without_zip(_below(root, file)) for file in listing.files)
     tops = [_without_zip(path.name) for path in sorted(root.iterdir()) if path.is_dir()]
     for top in dict.fromkeys((*tops, *held, *told)):
-        if top not in used and top != root.name and not top.startswith("."):
+        if top not in used and (empty or top in told) and not top.startswith("."):
             why = told.get(top) or [Problem("E-NOIMAGES", "there is no PET or CT in the folder or zip",
                                             found=f"{held[top]} files", remedy="Export the images again")]
             patients.append(ScanSet(top, None, None, None, NOTHING, tuple(dict.fromkeys(why))))
