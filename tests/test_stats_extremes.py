@@ -18,6 +18,7 @@ from mtdlr.stats import (
     log_rank,
     proportional_hazards_test,
     restricted_mean_difference,
+    validate_bootstrap,
 )
 from mtdlr.survival import Survival
 
@@ -200,3 +201,12 @@ def test_a_printed_fit_fits_a_screen():
     fit = fit_cox(x, surv)
     assert len(repr(fit)) < 200 and len(str(fit).splitlines()) < 10
     assert fit.aic == pytest.approx(2.0 - 2.0 * fit.loglik)
+
+
+@pytest.mark.parametrize("change", [{"n_resamples": 0}, {"n_resamples": 2.5}, {"indices": np.zeros((3, 59), dtype=int)},
+                                    {"indices": np.zeros((3, 60))}])
+def test_resamples_are_whole_numbers_and_whole_rows(change):
+    """No resample, half a one, and indices of another width or kind are E-RESAMPLES."""
+    x, surv = _cohort()
+    with pytest.raises(FitError, match="E-RESAMPLES"):
+        validate_bootstrap(x, surv, **change)

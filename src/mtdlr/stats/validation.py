@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
-from mtdlr.stats.checks import one_of
+from mtdlr.stats.checks import one_of, whole
 from mtdlr.stats.cox import TIES, Ties
 from mtdlr.stats.cox_likelihood import SortedRows, at_zero, newton
 from mtdlr.stats.cox_rows import Cases, CoxRows, informative
@@ -344,12 +344,12 @@ def _maximum(rows: SortedRows) -> tuple[Vector, float, float] | None:
 def _draws(n: int, n_resamples: int, seed: int, indices: ArrayLike | None) -> Iterator[Vector]:
     """How often each patient is drawn, resample by resample."""
     if indices is None:
-        if n_resamples < 1:
-            raise _no_resample()
+        whole(n_resamples, "the number of resamples", 1, code="E-RESAMPLES")
+        whole(seed, "seed", 0)
         random = np.random.default_rng(seed)
         return (np.bincount(random.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(n_resamples))
     rows = np.asarray(indices)
-    if rows.ndim != 2 or rows.size == 0 or rows.min() < 0 or rows.max() >= n:
+    if rows.ndim != 2 or rows.shape[1] != n or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n:
         raise FitError(Problem("E-RESAMPLES", "resamples must be rows of x, counted from 0",
                                found=f"shape {rows.shape}", expected=f"(B, {n}), 0 to {n - 1}"))
     return (np.bincount(row, minlength=n).astype(np.float64) for row in rows)
