@@ -14,8 +14,8 @@ ROWS = [
     {"study", "store", "workers"},
     {"imaging", "nets", "texture", "stats"},
     {"cohort", "prepare", "prepared", "train", "infer", "explain", "radiomics", "signature", "nomogram", "model",
-     "associate", "evaluate", "appraise", "rivals"},
-    {"report", "bundle", "predict"},
+     "associate", "evaluate", "appraise", "rivals", "shift"},
+    {"report", "bundle", "predict", "validate"},
     {"jobs", "pipeline"},
     {"cli", "synthetic", "__main__", "__init__"},
 ]

@@ -80,7 +80,7 @@ def pool(
     half = float(stdtrit(df, 0.5 + level / 2.0)) * se if k > 1 else _normal_half(float(v[0]), level)
     null_there = float(_forward(np.array([null]), scale)[0])
     p = float(2.0 * stdtr(df, -abs((mean - null_there) / se))) if k > 1 and se > 0 else nan
-    value = Estimate(*(float(_back(end, scale)) for end in (mean, mean - half, mean + half)), p)
+    value = Estimate(_back(mean, scale), _back(mean - half, scale), _back(mean + half, scale), p)
     wide = float(stdtrit(k - 1, 0.5 + level / 2.0)) * float(np.sqrt(tau2 + se**2)) if k > 2 else nan
     return Pooled(k, value, (float(_back(mean - wide, scale)), float(_back(mean + wide, scale))), tau2,
                   _i2(v, tau2), _cochran(y, v), _few(k))

@@ -1,0 +1,142 @@
+"""Shift: percentiles that hold, refusals that name their cause, and references that keep no patient."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from mtdlr.errors import BundleError
+from mtdlr.shift import Group, Reference, patient_numbers, physical_values
+
+
+def _rows(n: int, seed: int, d: int = 3) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    mixing = np.array([[1.0, 0.4, 0.0], [0.0, 0.5, 0.2], [0.0, 0.0, 2.0]])[:d, :d]
+    return np.asarray(rng.standard_normal((n, d)) @ mixing + 5.0)
+
+
+def _reference(n: int = 200) -> Reference:
+    rows = _rows(n, 0)
+    labels = [{"vendor": "GE" if k % 2 else "Siemens", "kernel": "B30" if k > 3 else "H70"} for k in range(n)]
+    return Reference.fit([{"features": row} for row in rows], labels, names={"features": ("a", "log b", "c")})
+
+
+def test_percentiles_hold_in_new_patients_of_the_same_kind() -> None:
+    """Of new patients like those of training, about 5 % lie beyond the 95th percentile and hardly any is refused."""
+    reference = _reference()
+    found = np.array([reference.judge({"features": row}).percentile for row in _rows(4000, 1)])
+    assert np.mean(found > 0.95) == pytest.approx(0.05, abs=0.025)
+    assert np.mean(found > 0.999) < 0.01
+
+
+def test_percentile_is_hotellings_for_few_numbers() -> None:
+    """Without components left out, the distance is Mahalanobis' with the ridge on the scaled numbers, by hand."""
+    x = _rows(300, 2)
+    group = Group.fit(x)
+    assert group is not None
+    z = (x - x.mean(axis=0)) / x.std(axis=0, ddof=1)
+    precision = np.linalg.inv(np.cov(z.T) + 0.02 * np.eye(3))
+    np.testing.assert_allclose(group.distances(x), np.einsum("ni,ij,nj->n", z, precision, z), rtol=1e-9)
+
+
+def test_correlated_numbers_are_judged_together() -> None:
+    """A patient whose numbers are each usual, but not together, is outside."""
+    x = np.random.default_rng(3).standard_normal(200)
+    rows = np.column_stack([x, x + 0.05 * np.random.default_rng(4).standard_normal(200)])
+    reference = Reference.fit([{"features": row} for row in rows])
+    assert reference.judge({"features": np.array([1.5, 1.5])}).percentile < 0.95
+    assert reference.judge({"features": np.array([1.5, -1.5])}).refused
+
+
+def test_refusal_names_what_is_out_of_range() -> None:
+    """The message holds the number, what was found and what was expected; a logarithm is printed as the value."""
+    shift = _reference().judge({"features": np.array([5.0, 12.0, 5.0])})
+    assert shift.refused and shift.problems[0].code == "E-SHIFT"
+    assert shift.problems[0].found.startswith("b 1.63e+05") and " to " in shift.problems[0].expected
+
+
+def test_accepted_refusals_become_warnings() -> None:
+    """A refusal that was overridden is kept as a warning, on record."""
+    shift = _reference().judge({"features": np.full(3, 60.0)}, {"suv_top": 9000.0}).accepted()
+    assert not shift.refused
+    assert {p.code for p in shift.problems} == {"W-SHIFT", "W-PHYSICAL"}
+
+
+def test_impossible_values_are_refused_without_any_reference() -> None:
+    """SUV in Bq/ml and CT without air are refused whatever the model was trained on."""
+    shift = Reference({}, {}, 0).judge({}, {"suv_top": 21000.0, "hu_low": 3.0})
+    assert shift.refused and [p.code for p in shift.problems] == ["E-PHYSICAL", "E-PHYSICAL"]
+    assert np.isnan(shift.percentile) and shift.as_dict()["percentile"] is None
+
+
+def test_unseen_scanner_is_said() -> None:
+    """A vendor that the training cohort did not have is warned of."""
+    judged = _reference().judge({"features": np.full(3, 5.0)}, labels={"vendor": "Philips"})
+    assert [p.code for p in judged.problems] == ["W-UNSEEN"] and not judged.refused
+
+
+def test_no_number_stands_on_fewer_than_five_patients() -> None:
+    """Labels of one to four patients are not kept, and a group below 20 patients has no reference."""
+    assert _reference().counts == {"kernel": {"B30": 196}, "vendor": {"GE": 100, "Siemens": 100}}
+    assert Group.fit(_rows(19, 5)) is None
+
+
+def test_no_training_row_is_kept(tmp_path: Path) -> None:
+    """No stored array has as many rows as patients, and none of their numbers is in it."""
+    rows = np.random.default_rng(6).standard_normal((40, 300))
+    Reference.fit([{"anatomy": row} for row in rows]).save(tmp_path)
+    with np.load(tmp_path / "reference.npz") as stored:
+        assert max(len(np.atleast_2d(stored[name])) for name in stored) <= 8
+        values = np.concatenate([stored[name].ravel() for name in stored])
+    assert np.intersect1d(values, rows.astype(np.float32).ravel()).size == 0
+
+
+def test_it_is_read_back_the_same(tmp_path: Path) -> None:
+    """A saved reference judges as before; a damaged one is refused with its code."""
+    reference = _reference()
+    reference.save(tmp_path)
+    row = {"features": np.array([6.0, 4.0, 9.0])}
+    assert Reference.load(tmp_path).judge(row).percentile == pytest.approx(reference.judge(row).percentile, abs=1e-5)
+    (tmp_path / "reference.npz").write_bytes(b"PK not a zip")
+    with pytest.raises(BundleError, match="E-REFERENCE"):
+        Reference.load(tmp_path)
+
+
+def test_missing_groups_are_not_judged() -> None:
+    """A patient without some numbers, or with other ones, is judged by the rest."""
+    reference = _reference()
+    assert reference.judge({"features": np.array([np.nan, 1.0, 1.0])}).percentiles == {}
+    assert reference.judge({"features": np.ones(2)}).percentiles == {}
+
+
+def _bench() -> ModuleType:
+    path = Path(__file__).parents[1] / "bench" / "bench_shift.py"
+    spec = importlib.util.spec_from_file_location("bench_shift", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.slow
+def test_unfit_scans_are_refused_and_fit_ones_are_not() -> None:
+    """Nine faults are refused on both scanners; new patients of both scanners are not."""
+    bench = _bench()
+    found = [bench.prepared(bench.scan_of(p.pet, p.ct)) for p in bench.patients("training", 30, 11)]
+    reference = Reference.fit([patient_numbers(one) for one in found])
+    for center, split in (("A", "internal"), ("B", "external")):
+        people = list(bench.patients(split, 3, 12))
+        for p in people:
+            patient = bench.prepared(bench.scan_of(p.pet, p.ct))
+            assert not reference.judge(patient_numbers(patient), physical_values(patient)).refused
+        rng = np.random.default_rng(13)
+        faulty = {name: bench.elsewhere(place, center, rng) for name, place in bench.PLACES.items()}
+        faulty |= {name: bench.prepared(make()) for name, make in bench.faults(*people[:2], rng).items()}
+        refused = {name: bench.outside(reference, patient)[1] for name, patient in faulty.items()}
+        assert all(refused.values()), (center, refused)
