@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import replace
 
 import pytest
@@ -21,6 +22,7 @@ from mtdlr.report.checklist import (
 )
 from mtdlr.report.documents import write_word
 from mtdlr.report.facts import FACTS, facts_of
+from mtdlr.report.methods import REFERENCES, SENTENCES, bibtex, methods_text
 from mtdlr.report.results import Results
 from mtdlr.study import Study
 from mtdlr.study.sections import STATEMENTS
@@ -141,3 +143,14 @@ def test_the_lists_are_written_for_people(tmp_path) -> None:  # type: ignore[no-
     assert [len(t.rows) for t in docx.Document(str(path)).tables] == [53, 59, 31]
     first = path.read_bytes()
     assert write_word(checklist_tables(items), path, heading="Checklists").read_bytes() == first
+
+
+def test_the_draft_of_the_methods_says_what_was_done_and_nothing_else(results: Results) -> None:  # noqa: F811
+    """A sentence for each recorded fact, none for what the run did not do; every citation has its BibTeX entry."""
+    text = methods_text(facts_of(results))
+    assert "training cohort 100 patients" in text and "5-fold cross-fitting" in text
+    assert "prepared on a common grid" not in text and "not robust" not in text
+    cited = set(re.findall(r"@(\w+)", text))
+    assert cited and cited <= set(REFERENCES)
+    assert {key for _, _, keys in SENTENCES for key in keys} == set(REFERENCES)
+    assert bibtex().count("@article{") == len(REFERENCES) == bibtex().count("doi = {10.")

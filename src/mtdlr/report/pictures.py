@@ -49,7 +49,8 @@ def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
                                         if month in e.auc}
                   for split in results.cohort.splits}
         name = "event status" if month == 0 else f"event by {month:g} months"
-        figures["3" + "abcdef"[number]] = (f"ROC curves of the {name}.", roc_figure(curves, width="double"))
+        figures["3" + "abcdef"[number]] = (f"ROC curves of the {name}.",
+                                           roc_figure(curves, emphasised=["MTDLR"], width="double"))
     return figures | _survival_figures(results)
 
 

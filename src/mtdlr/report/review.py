@@ -21,6 +21,7 @@ from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.facts import facts_of
 from mtdlr.report.figures import Panel, kaplan_meier_panels, save
 from mtdlr.report.figures.judged import auc_figure, benefit_figure, concordance_figure, trend_figure
+from mtdlr.report.methods import bibtex, methods_text
 from mtdlr.report.results import Results
 from mtdlr.report.summary import OUTSIDE, Judged, interval_of, strongest_rival, summary_lines
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text
@@ -71,7 +72,10 @@ def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]
     tables = review_tables(results, done)
     for table in tables:
         write_table(table, folder / "tables")
-    items = fill_checklists(facts_of(results), results.study.report.statements)
+    facts = facts_of(results)
+    items = fill_checklists(facts, results.study.report.statements)
+    (folder / "methods.md").write_text(methods_text(facts), encoding="utf-8")
+    (folder / "references.bib").write_text(bibtex(), encoding="utf-8")
     (folder / "checklists.csv").write_text(checklists_csv(items), encoding="utf-8")
     write_word(checklist_tables(items), folder / "checklists.docx", heading="Reporting checklists")
     shown = {}
