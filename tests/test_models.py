@@ -283,3 +283,30 @@ def test_covariates_are_columns_of_the_cohort(nomogram: dict, said: str) -> None
     """A covariate that the cohort does not describe, or a spline of something else, is a mistake of the study file."""
     with pytest.raises(StudyError, match=said):
         Study.of({"nomogram": nomogram})
+
+
+def _gaining() -> Study:
+    return STUDY.model_copy(update={"nomogram": STUDY.nomogram.model_copy(update={"select": "gain"})})
+
+
+def test_a_useless_score_gets_no_weight_and_is_named() -> None:
+    """With select = "gain", noise and a reversed score stay out of the nomogram (W-NOGAIN); a useful one enters; where
+    nothing adds anything the stage is left alone."""
+    table, _, _, features = _study_data()
+    rng = np.random.default_rng(3)
+    good = features["auto"].mean(axis=1)
+    for auto, deep, kept in ((rng.normal(size=160), good, ["deepmts"]), (-good, good, ["deepmts"]),
+                             (rng.normal(size=160), rng.normal(size=160), [])):
+        rows = table.assign(auto_radio=np.asarray(auto), deepmts=np.asarray(deep))
+        nomogram = fit_nomogram(rows, MTDLR, _gaining())
+        assert [term.name for term in nomogram.design.terms] == ["tnm", *kept]  # type: ignore[union-attr]
+        found = [problem for problem in nomogram.cox.problems if problem.code == "W-NOGAIN"]
+        assert len(found) == 2 - len(kept)
+
+
+def test_without_a_stage_the_best_score_is_taken() -> None:
+    """A cohort of one stage whose scores add nothing still has a nomogram, of the better score."""
+    table, *_ = _study_data()
+    rng = np.random.default_rng(3)
+    rows = table.assign(tnm="III", auto_radio=rng.normal(size=160), deepmts=rng.normal(size=160))
+    assert len(fit_nomogram(rows, MTDLR, _gaining()).design.terms) == 1

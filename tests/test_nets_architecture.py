@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 
 from mtdlr.nets.blocks import Standardise, conv_of_doubled, pointwise
-from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, dilated, n_region_statistics, region_statistics
+from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
 from mtdlr.nets.fold import folded
+from mtdlr.nets.regions import dilated, n_region_statistics, region_statistics
 from mtdlr.nets.singletask import CsnOnly, DenseNet121, SingletaskConfig
 from mtdlr.nets.weights import build
 

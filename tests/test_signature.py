@@ -120,3 +120,31 @@ def test_a_signature_survives_the_disk(tmp_path: Path) -> None:
     assert [p.code for p in signature.problems][-1] == "W-MANYFEATURES"
     signature.save(tmp_path / "s.json")
     assert Signature.load(tmp_path / "s.json") == signature
+
+
+def test_scores_of_every_fold_have_one_scale() -> None:
+    """The score of each fold's signature has SD 1 in the patients it was fitted on, and so has the signature of all:
+    out-of-fold scores can stand side by side."""
+    table, surv = _data()
+    for rows in (np.arange(150), np.arange(0, 150, 2), np.arange(1, 150, 2)):
+        signature = fit_signature(table.iloc[rows], surv.take(rows), SETTINGS)
+        assert signature.score(table.iloc[rows]).std(ddof=0) == pytest.approx(1.0)
+
+
+def test_a_fold_whose_signature_keeps_nothing_is_said() -> None:
+    """W-EMPTYFOLD names the fold and how many patients score the mean."""
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame(rng.normal(size=(60, 4)), columns=list("abcd"))
+    surv = Survival(rng.exponential(size=60) + 0.1, rng.random(60) < 0.4)
+    signature, scores = cross_fit_signature(table, surv, np.arange(60) % 3, SETTINGS)
+    empty = [problem for problem in signature.problems if problem.code == "W-EMPTYFOLD"]
+    silent = [fold for fold in range(3) if (scores[np.arange(60) % 3 == fold] == 0).all()]
+    assert empty and [problem.where for problem in empty] == [f"signature, fold {fold}" for fold in silent]
+
+
+def test_the_elastic_net_keeps_more_than_the_lasso() -> None:
+    """With alpha near 0 (ridge) most features take part, with 1 (the lasso) few."""
+    table, surv = _data()
+    few, many = (len(fit_signature(table, surv, SETTINGS.model_copy(update={"alpha": alpha})).features)
+                 for alpha in (1.0, 0.05))
+    assert many > 1.5 * few

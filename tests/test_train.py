@@ -24,7 +24,8 @@ from mtdlr.nets.weights import Checkpoint
 from mtdlr.study import DeepmtsSettings, SingletaskSettings, Study
 from mtdlr.train import Case, Progress, _judge, _Run, learning_rate, train
 
-TINY = DeepmtsSettings(width=0.25, epochs=3, segmentation_epochs=1, batch_size=4, learning_rate=3e-3, near_voxels=1)
+TINY = DeepmtsSettings(width=0.25, epochs=3, segmentation_epochs=1, batch_size=4, learning_rate=3e-3, near_voxels=1,
+                       pooling="regional")
 SINGLE = SingletaskSettings(width=0.25, epochs=2, batch_size=4, learning_rate=3e-3)
 
 

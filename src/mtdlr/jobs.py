@@ -29,7 +29,7 @@ from mtdlr.study import (
 )
 from mtdlr.survival import Survival
 
-NetworkName = Literal["deepmts", "csn-only", "densenet121-3d"]
+NetworkName = Literal["deepmts", "no-mask", "csn-only", "densenet121-3d"]
 if TYPE_CHECKING:
     from mtdlr.model import FrozenModel, Scale
     from mtdlr.report.results import Results

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from mtdlr.survival import Survival
 
 @dataclass(frozen=True)
 class Signature:
-    """A frozen linear score: sum of coef x (feature - center) / scale over the selected features.
+    """A frozen linear score: sum of coef x (feature - center) / scale over the selected features, over `spread`.
 
     Args:
         features: names of the selected features.
@@ -32,6 +32,8 @@ class Signature:
         selected_in: share of the repeated cross-validations' penalties that keep each feature.
         n, n_events, n_candidates: patients, events and features that went in.
         problems: warnings of the fit.
+        spread: SD of the sum in the training cohort, so that scores of every fold's signature have one scale; 1 where
+            nothing is selected.
     """
 
     features: tuple[str, ...]
@@ -44,9 +46,10 @@ class Signature:
     n_events: int
     n_candidates: int
     problems: tuple[Problem, ...] = ()
+    spread: float = 1.0
 
     def score(self, features: pd.DataFrame) -> pd.Series:
-        """The score of every row (log-hazard; 0 is the training mean); NaN where a selected feature is missing.
+        """The score of every row in SD of the training cohort, 0 its mean; NaN where a selected feature is missing.
 
         Raises:
             FitError: E-FEATURE when a selected feature has no column.
@@ -57,7 +60,7 @@ class Signature:
         values = np.ascontiguousarray(features[list(self.features)].to_numpy(float))
         terms = (values - np.array(self.center)) / np.array(self.scale) * np.array(self.coef)
         # Summed row by row: a matrix product may round a patient's score by who else is in the table.
-        return pd.Series(terms.sum(axis=1), index=features.index)
+        return pd.Series(terms.sum(axis=1) / self.spread, index=features.index)
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
@@ -74,7 +77,7 @@ class Signature:
 
 def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSettings,
                   perturbed: Sequence[pd.DataFrame] = ()) -> Signature:
-    """The Lasso-Cox signature of the given (training) patients and nobody else.
+    """The Lasso-Cox (or elastic-net) signature of the given (training) patients and nobody else.
 
     Rows without features (an empty mask) take no part. The penalty is the median over repeated cross-validations.
     With `perturbed` tables of the same patients, features that these change too much (`settings.min_icc`) take no part.
@@ -95,11 +98,13 @@ def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSet
     penalty = _median_penalty(fits, settings.choose)
     coef = _coefficients_at(fits[0], penalty) * scale
     kept = np.flatnonzero(coef)
+    spread = float(((x[:, kept] - center[kept]) / scale[kept] @ coef[kept]).std())
     often = np.mean([_coefficients_at(fit, _choice(fit, settings.choose)) != 0 for fit in fits], axis=0)
     return Signature(
         features=tuple(names[j] for j in kept), center=tuple(center[kept].tolist()), scale=tuple(scale[kept].tolist()),
         coef=tuple(coef[kept].tolist()), penalty=float(penalty), selected_in=tuple(often[kept].tolist()),
         n=len(surv), n_events=surv.n_events, n_candidates=len(names), problems=tuple(_warnings(kept, x, surv)),
+        spread=spread if spread > 0 else 1.0,
     )
 
 
@@ -114,12 +119,16 @@ def cross_fit_signature(
         folds: (n,) fold of each patient, the same as the networks'.
         perturbed: as in `fit_signature`.
     """
-    scores = pd.Series(np.nan, index=features.index)
+    scores, empty = pd.Series(np.nan, index=features.index), []
     for fold in np.unique(folds):
         inside, outside = folds != fold, folds == fold
         fitted = fit_signature(features[inside], surv.take(inside), settings, [again[inside] for again in perturbed])
         scores[outside] = fitted.score(features[outside]).to_numpy()
-    return fit_signature(features, surv, settings, perturbed), scores
+        if not fitted.features:
+            empty.append(Problem("W-EMPTYFOLD", "the signature of a fold keeps no feature: its patients score 0, the "
+                                 "training mean", where=f"signature, fold {fold}", found=f"{outside.sum()} patients"))
+    whole = fit_signature(features, surv, settings, perturbed)
+    return replace(whole, problems=(*whole.problems, *empty)), scores
 
 
 def _candidates(table: pd.DataFrame, max_correlation: float | None) -> list[str]:
@@ -153,7 +162,7 @@ def _repeated(x: NDArray[np.float64], surv: Survival, settings: SignatureSetting
     n_folds = max(3, min(settings.folds, surv.n_events))
     return [
         cross_validate_lasso(x, surv, folds=stratified_folds(surv.event, n_folds, settings.seed + repeat),
-                             penalties=Penalties(n=settings.lambdas))
+                             penalties=Penalties(alpha=settings.alpha, n=settings.lambdas))
         for repeat in range(settings.repeats)
     ]
 

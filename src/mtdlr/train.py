@@ -11,6 +11,7 @@ import io
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -25,27 +26,20 @@ from mtdlr.errors import BundleError, FitError, Problem, StoreError
 from mtdlr.nets.augment import augment, augment_paper
 from mtdlr.nets.blocks import channels_last
 from mtdlr.nets.board import board
-from mtdlr.nets.cases import (
-    Case,
-    Rows,
-    check_cases,
-    digest_of,
-    epoch_batches,
-    folds,
-    follow_up,
-    inner_split,
-)
+from mtdlr.nets.cases import Case, Rows, check_cases, digest_of, epoch_batches, folds, follow_up, inner_split
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.device import Device, Name, device_of, kernels, peak_memory_mb, prepared_for
+from mtdlr.nets.embedding import LinearHead
 from mtdlr.nets.feed import Feed, scored
 from mtdlr.nets.losses import cox_loss
-from mtdlr.nets.refit import solve_direct
+from mtdlr.nets.refit import solve_direct, solve_linear
 from mtdlr.nets.resume import load_state, save_state
 from mtdlr.nets.session import torch_session
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.step import Piece, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
 from mtdlr.nets.weights import MODEL, Checkpoint, Config, Network, build, replace_file, save_network, weights_of
 from mtdlr.stats.concordance import concordance
+from mtdlr.stats.ridge import solved_ridge
 from mtdlr.survival import Survival
 
 if TYPE_CHECKING:
@@ -59,7 +53,7 @@ STATE, LOG, BOARD = "resume.safetensors", "log.csv", "tensorboard"
 SAVE_EVERY_S = 60.0
 SMOOTHING = 0.3
 PAPER_RATES = ((50, 1.0), (100, 0.5), (200, 0.1), (math.inf, 0.01))
-NetworkName = Literal["deepmts", "csn-only", "densenet121-3d"]
+NetworkName = Literal["deepmts", "no-mask", "csn-only", "densenet121-3d"]
 
 
 @dataclass(frozen=True)
@@ -148,7 +142,7 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
           board(plan.folder / BOARD) as record):
         run = _start_or_resume(plan)
         saved_at = time.monotonic()
-        while run.epoch < settings.epochs and run.stale < settings.patience:
+        while run.epoch < settings.epochs and run.stale < settings.patience and network != "no-mask":
             began = time.monotonic()
             batches = epoch_batches(events, size=settings.batch_size, steps=settings.steps_per_epoch,
                                     sampling=settings.sampling, seed=seed, epoch=run.epoch)
@@ -164,7 +158,7 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
                    "learning_rate": learning_rate(settings, epoch=run.epoch, step=run.step - 1, steps=len(batches)),
                    **dict(zip(("dice_loss", "survival_loss"), _losses(run, len(batches)), strict=True))}
             row |= _validate(run, plan)
-            _judge(run, row, joint=_is_joint(run.epoch, settings))
+            _judge(run, row, joint=_is_joint(run.epoch, settings) or settings.pooling == "spatial")
             run.log.append(row | {"seconds": round(time.monotonic() - began, 3), "memory_mb": peak_memory_mb()})
             record(run.log[-1])  # before the state is saved: what a kill between them repeats, `board` hides
             run.epoch, run.step, run.tally = run.epoch + 1, 0, torch.zeros_like(run.tally)
@@ -247,6 +241,8 @@ def _validate(run: _Run, plan: _Plan) -> dict[str, float]:
     """Figures of the inner validation set, all of it."""
     average_statistics(run.model)
     risk, dices = scored(run.model, plan.feed, plan.held, size=plan.settings.batch_size, device=plan.device)
+    if isinstance(run.model.head, LinearHead):  # the risk is solved when the training ends
+        return {"val_dice": float(np.mean(dices))} if dices else {}
     time_months, event = follow_up([plan.cases[i] for i in plan.held])
     c_index, error = _concordance(risk, Survival(time_months.numpy(), event.numpy()))
     figures = {"val_c_index": c_index, "val_c_se": error,
@@ -262,12 +258,12 @@ def _judge(run: _Run, row: dict[str, float], *, joint: bool) -> None:
     """
     if not joint:
         return
-    score = row["val_c_index"] + row.get("val_dice", 0.0)
+    score = row.get("val_c_index", 0.0) + row.get("val_dice", 0.0)
     run.smoothed = score if run.smoothed is None else SMOOTHING * score + (1.0 - SMOOTHING) * run.smoothed
     run.stale += 1
     if run.best_score is None or run.smoothed >= run.best_score:
         run.best_score, run.stale = run.smoothed, 0
-    if run.smoothed >= run.best_score - max(past["val_c_se"] for past in (*run.log, row)):
+    if run.smoothed >= run.best_score - max(past.get("val_c_se", 0.0) for past in (*run.log, row)):
         run.best_epoch = run.epoch
         run.best = {name: value.clone() for name, value in weights_of(run.model).items()}
 
@@ -287,7 +283,8 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
         deep = cast("DeepmtsSettings", settings)
         config = DeepmtsConfig(**shared, detach_probability=deep.detach_probability, near_voxels=deep.near_voxels)
     else:
-        config = SingletaskConfig(network=network, **shared)
+        single = cast("SingletaskSettings", settings)
+        config = SingletaskConfig(network=network, near_voxels=single.near_voxels, **shared)
     times = [cases[i].time_months for i in fit if cases[i].event]
     cuts = np.quantile(times, np.linspace(0, 1, settings.intervals + 1)[1:]) if discrete else np.zeros(0)
     recipe = {"network": network, "seed": seed, "cases": digest_of(cases), **settings.model_dump(mode="json")}
@@ -296,17 +293,18 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
 
 
 def _is_joint(epoch: int, settings: Settings) -> bool:
-    """Whether survival is learned in this epoch; in the last one it always is."""
+    """Whether survival is learned by steps in this epoch; in the last one it always is, unless it is solved."""
+    if settings.pooling == "spatial" and hasattr(settings, "segmentation_epochs"):
+        return False
     return epoch >= min(getattr(settings, "segmentation_epochs", 0), settings.epochs - 1)
 
 
 def _concordance(risk: Tensor, surv: Survival) -> tuple[float, float]:
     """(Harrell's C-index, its standard error); both one half when no pair can be compared."""
-    try:
+    with suppress(FitError):
         found = concordance(risk.numpy(), surv)
-    except FitError:
-        return 0.5, 0.5
-    return found.c.value, found.se
+        return found.c.value, found.se
+    return 0.5, 0.5
 
 
 def _start_or_resume(plan: _Plan) -> _Run:
@@ -373,17 +371,21 @@ def _finished(plan: _Plan) -> Checkpoint | None:
 def _finish(run: _Run, plan: _Plan) -> Checkpoint:
     """Solve the head, write the log, the weights and, last, the model's description; then drop the resume file."""
     run.model.load_state_dict(run.best, strict=False)
-    solve_direct(run.model, plan.cases, plan.settings.survival_loss, plan.cuts_months, l2=plan.settings.head_l2,
-                 batch_size=plan.settings.batch_size)
-    chosen = next(row for row in run.log if row["epoch"] == run.best_epoch)
+    solved, size = {}, plan.settings.batch_size
+    if isinstance(run.model.head, LinearHead):
+        solved = {"risk": solve_linear(run.model, plan.cases, solved_ridge, batch_size=size)}
+    else:
+        solve_direct(run.model, plan.cases, plan.settings.survival_loss, plan.cuts_months, l2=plan.settings.head_l2,
+                     batch_size=size)
+    chosen = next((row for row in run.log if row["epoch"] == run.best_epoch), {})
     facts = {"epoch": run.best_epoch, "epochs_run": run.epoch,
              "validation": {key: chosen[key] for key in sorted(chosen) if key.startswith("val_")},
              "n_patients": len(plan.fit), "n_validation": len(plan.held),
-             "cuts_months": plan.cuts_months.tolist(), "recipe": plan.recipe}
+             "cuts_months": plan.cuts_months.tolist(), "recipe": plan.recipe} | solved
     rank, world = rank_and_world()
     if rank == 0:
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(run.log[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, list(run.log[0]) if run.log else ["epoch"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(run.log)
         replace_file(plan.folder / LOG, text.getvalue().encode())

@@ -28,12 +28,13 @@ from mtdlr.nets.blocks import (
     scaled,
 )
 from mtdlr.nets.cells import N, cell_weight, from_cells, halved, strided_convolution, to_cells
+from mtdlr.nets.embedding import NAMES, LinearHead, spatial_embedding
 from mtdlr.nets.norm import NormRelu
+from mtdlr.nets.regions import n_region_statistics, region_statistics
 
 ENCODER = ((8, 2), (16, 2), (32, 3), (64, 3), (128, 4))
 DECODER = ((64, 3), (32, 3), (16, 2), (8, 2))
 CSN_BLOCKS = ((4, 16), (8, 32), (16, 64))
-ACTIVE, ACTIVE_WIDTH = 0.5, 0.1  # of the tumour's mean uptake: where tissue counts as active, and how sharply
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class DeepmtsConfig:
         detach_probability: whether the survival network sees the tumour probability without gradient.
         norm_momentum: share of a batch's statistics that enters the running ones.
         pooling: `average` is the published head on grid averages; `regional` standardises those and adds statistics
-            of the images in the tumour, around it and elsewhere.
+            of the images in the tumour, around it and elsewhere; `spatial` has no survival network and no hidden
+            units: the risk is linear in `spatial_embedding`, and its weights are solved when the training ends.
         near_voxels: how far around the tumour its surroundings reach, voxels.
     """
 
@@ -62,7 +64,7 @@ class DeepmtsConfig:
     head_dropout: float = 0.5
     detach_probability: bool = False
     norm_momentum: float = 0.01
-    pooling: Literal["average", "regional"] = "average"
+    pooling: Literal["average", "regional", "spatial"] = "average"
     near_voxels: int = 4
 
 
@@ -188,21 +190,38 @@ class DeepMTS(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = Backbone(config)
+        self.survival: SurvivalNetwork | None = None
+        self.head: RiskHead | LinearHead
+        if config.pooling == "spatial":
+            self.head = LinearHead(len(NAMES))
+            return
         self.survival = SurvivalNetwork(config.in_channels + 1, width=config.width, dropout=config.dropout,
                                         momentum=config.norm_momentum)
+        self.head = self._published_head(config, self.survival.n_features)
+
+    def _published_head(self, config: DeepmtsConfig, n_features: int) -> RiskHead:
         regional = config.pooling == "regional"
-        self.head = RiskHead((self.backbone.n_features, self.survival.n_features), hidden=scaled(64, config.width),
-                             clinical=config.clinical, outputs=max(1, config.intervals), dropout=config.head_dropout,
-                             standardised=regional,
-                             direct=n_region_statistics(config.in_channels) if regional else 0)
+        return RiskHead((self.backbone.n_features, n_features), hidden=scaled(64, config.width),
+                        clinical=config.clinical, outputs=max(1, config.intervals), dropout=config.head_dropout,
+                        standardised=regional, direct=n_region_statistics(config.in_channels) if regional else 0)
 
     def segment(self, image: Tensor) -> Tensor:
         """Tumour probability (b, z, y, x) alone."""
         return self.backbone(channels_last(image))[0]
 
+    def embed(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """(embedding (b, n), probability (b, z, y, x)) of images; what a `spatial` head is linear in."""
+        probability = self.segment(image)
+        return spatial_embedding(image, probability, self.config.near_voxels), probability
+
     def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
         """Risk and probability of images (b, 2, z, y, x), every axis >= 32."""
         image = channels_last(image)
+        if self.survival is None:
+            assert isinstance(self.head, LinearHead)
+            vectors, probability = self.embed(image)
+            return Output(self.head(vectors), None, probability)
+        assert isinstance(self.head, RiskHead)
         probability, maps = self.backbone(image)
         seen = probability.detach() if self.config.detach_probability else probability
         joined = channels_last(torch.cat([image, seen[:, None]], 1))
@@ -222,58 +241,3 @@ def padded_to_multiple(image: Tensor, step: int) -> Tensor:
         return image
     z, y, x = missing
     return channels_last(F.pad(image, (0, x, 0, y, 0, z), mode="replicate"))
-
-
-def n_region_statistics(channels: int) -> int:
-    """How many numbers `region_statistics` gives."""
-    return 1 + 3 * channels + 3
-
-
-def region_statistics(image: Tensor, probability: Tensor, near_voxels: int) -> Tensor:
-    """(b, 4 + 3c): what a reader would measure, each voxel weighted by how probably it is tumour.
-
-    Log tumour volume; log mean, log SD and skewness of each channel inside it; and the log volume of active tissue, of
-    at least half the tumour's mean uptake, within reach of it, and of the rest above and below the tumour's middle.
-    Channels count from their least value, air, and activity from the tumour's own, so a centre's scale of uptake
-    moves nothing but an additive constant.
-
-    Args:
-        image: (b, c, z, y, x), PET first; z runs towards the head.
-        probability: (b, z, y, x), the tumour.
-        near_voxels: how far within reach is.
-    """
-    above_air = image - image.amin((2, 3, 4), keepdim=True)
-    tumour = probability[:, None]
-    volume = tumour.sum((2, 3, 4))
-    inside = tumour / (volume[:, :, None, None, None] + 1e-3)
-    mean = (above_air * inside).sum((2, 3, 4))
-    deviation = above_air - mean[:, :, None, None, None]
-    sd = ((deviation.square() * inside).sum((2, 3, 4)) + 1e-8).sqrt()
-    skewness = (deviation.pow(3) * inside).sum((2, 3, 4)) / (sd + 1e-3).pow(3)
-    uptake = above_air[:, :1] / mean[:, :1, None, None, None].clamp_min(1e-3)
-    active = torch.sigmoid((uptake - ACTIVE) / ACTIVE_WIDTH)
-    volumes = [torch.log1p((active * region).sum((2, 3, 4))) for region in surroundings(tumour, inside, near_voxels)]
-    return torch.cat([torch.log1p(volume), torch.log(mean + 1e-3), torch.log(sd + 1e-3), skewness, *volumes], 1)
-
-
-def surroundings(tumour: Tensor, inside: Tensor, near_voxels: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights (b, 1, z, y, x) of what is near the tumour, and of the rest above and below its middle.
-
-    Args:
-        tumour: (b, 1, z, y, x), probability.
-        inside: the same, scaled to sum 1.
-        near_voxels: how far near reaches.
-    """
-    heights = torch.arange(tumour.shape[2], dtype=tumour.dtype, device=tumour.device)[:, None, None]
-    above = torch.sigmoid(2.0 * (heights - (inside * heights).sum((2, 3, 4), keepdim=True)))
-    near = dilated(tumour, near_voxels) - tumour
-    rest = (1.0 - near - tumour).clamp_min(0.0)
-    return near, rest * above, rest * (1.0 - above)
-
-
-def dilated(x: Tensor, voxels: int) -> Tensor:
-    """The greatest value within a cube of `voxels` each way, one axis after the other."""
-    for axis in range(3):
-        reach = [voxels if axis == k else 0 for k in range(3)]
-        x = F.max_pool3d(x, [2 * r + 1 for r in reach], 1, reach)
-    return x

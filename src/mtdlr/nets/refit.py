@@ -1,4 +1,4 @@
-"""The direct weights of the last layer, solved exactly once everything below them is trained.
+"""The weights of a risk, solved exactly once everything below them is trained: a linear head's, or the direct ones.
 
 Steps of a few patients leave these weights far from the least of the loss they follow (bench/RESULTS.md, 2026-11-26).
 With the rest as it is the penalised partial likelihood is convex in them, and the risk set can be everybody.
@@ -6,18 +6,24 @@ With the rest as it is the penalised partial likelihood is convex in them, and t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from mtdlr.nets.blocks import RiskHead
 from mtdlr.nets.cases import Case, batch_tensors, follow_up
-from mtdlr.nets.deepmts import output_of
+from mtdlr.nets.deepmts import DeepMTS, output_of
+from mtdlr.nets.embedding import LIMIT_SD, NAMES, LinearHead
 from mtdlr.nets.losses import cox_loss, discrete_time_loss
+from mtdlr.nets.singletask import NoMask
 from mtdlr.nets.step import SurvivalLoss, ties_of
 from mtdlr.nets.weights import Network
+from mtdlr.survival import Survival
 
 
 def solve_direct(
@@ -59,6 +65,57 @@ def solve_direct(
     solver.step(closure)
     with torch.no_grad():
         last.weight[:, -n:] = weights.to(last.weight)
+
+
+def solve_linear(
+    model: Network, cases: Sequence[Case],
+    ridge: Callable[[NDArray[np.float64], Survival], tuple[NDArray[np.float64], dict[str, float]]], *, batch_size: int
+) -> dict[str, Any]:
+    """Give a linear head the weights of a ridge Cox model of the embedding, and say what they are.
+
+    All patients are in the risk set. The second fit, `plain`, does without the block `measures`.
+
+    Args:
+        model: left in evaluation mode; its head is a `LinearHead`.
+        cases: the patients; the penalty is chosen within them.
+        ridge: (weights, what to say of the fit) of features (n, p) whose variances add up to 1: `solved_ridge`.
+        batch_size: patients that go through the network at a time.
+
+    Returns:
+        What `ridge` says of either fit, and the weights by name, log-hazard per SD.
+    """
+    model.eval()
+    head = model.head
+    assert isinstance(head, LinearHead)
+    vectors = embedded(model, cases, batch_size)
+    spread = vectors.std(0, correction=0)
+    varies = spread > 1e-6 * vectors.abs().amax(0).clamp_min(1.0)
+    with torch.no_grad():
+        head.center.copy_(vectors.mean(0))
+        head.scale.copy_(torch.where(varies, spread, torch.ones_like(spread)))
+    z = ((vectors - vectors.mean(0)) / torch.where(varies, spread, torch.ones_like(spread))).clamp(
+        -LIMIT_SD, LIMIT_SD).numpy()
+    surv = Survival(*(np.asarray(part, dtype=float) for part in follow_up(cases)))
+    plain = np.array([not name.startswith("measures") for name in NAMES])
+    facts: dict[str, Any] = {}
+    for label, target, columns in (("with_measures", head.weight, varies.numpy()),
+                                   ("without_measures", head.plain, varies.numpy() & plain)):
+        size = float(np.sqrt(z[:, columns].var(axis=0).sum())) or 1.0
+        coef, facts[label] = ridge(z[:, columns] / size, surv)
+        weights = np.zeros(len(NAMES))
+        weights[columns] = coef / size
+        with torch.no_grad():
+            target.copy_(torch.from_numpy(weights))
+    return facts | {"weights": dict(zip(NAMES, head.weight.tolist(), strict=True))}
+
+
+def embedded(model: Network, cases: Sequence[Case], batch_size: int) -> Tensor:
+    """(n, m) float64: the embedding of each patient."""
+    assert isinstance(model, DeepMTS | NoMask)
+    device = next(model.parameters()).device
+    with torch.no_grad():
+        return torch.cat([model.embed(batch_tensors(cases[k:k + batch_size])[0].to(device))[0].double().cpu()
+                          for k in range(0, len(cases), batch_size)])
 
 
 def _inputs_of(layer: torch.nn.Module, model: Network, cases: Sequence[Case], size: int) -> Tensor:

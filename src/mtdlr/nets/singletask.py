@@ -18,6 +18,7 @@ from mtdlr.nets.blocks import (
     scaled,
 )
 from mtdlr.nets.deepmts import Output, SurvivalNetwork, output_of
+from mtdlr.nets.embedding import NAMES, LinearHead, central_uptake, spatial_embedding
 from mtdlr.nets.norm import NormRelu
 
 DENSENET121 = (6, 12, 24, 16)
@@ -28,7 +29,8 @@ class SingletaskConfig:
     """What a single-task network is built from.
 
     Args:
-        network: the cascaded survival network without a mask, or a 3D DenseNet-121 (Qiang et al., JNCI 2021).
+        network: the embedding of DeepMTS about the hottest central uptake, the cascaded survival network without a
+            mask, or a 3D DenseNet-121 (Qiang et al., JNCI 2021).
         in_channels: images of one patient, PET then CT.
         width: factor on every channel count.
         clinical: length of the clinical vector of the last layer (csn-only).
@@ -37,9 +39,10 @@ class SingletaskConfig:
         head_dropout: share dropped before each dense layer.
         norm_momentum: share of a batch's statistics that enters the running ones.
         pooling: `regional` standardises the pooled features, as in DeepMTS; there are no regions without a mask.
+        near_voxels: voxels that make about 8 mm (no-mask).
     """
 
-    network: Literal["csn-only", "densenet121-3d"] = "csn-only"
+    network: Literal["no-mask", "csn-only", "densenet121-3d"] = "csn-only"
     in_channels: int = 2
     width: float = 1.0
     clinical: int = 0
@@ -47,7 +50,33 @@ class SingletaskConfig:
     dropout: float = 0.05
     head_dropout: float = 0.5
     norm_momentum: float = 0.01
-    pooling: Literal["average", "regional"] = "average"
+    pooling: Literal["average", "regional", "spatial"] = "average"
+    near_voxels: int = 4
+
+
+class NoMask(nn.Module):
+    """What DeepMTS with a `spatial` head is compared with: the same numbers and the same exact fit, without a mask.
+
+    Nothing of it is trained by steps.
+    """
+
+    def __init__(self, config: SingletaskConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.head = LinearHead(len(NAMES))
+
+    def embed(self, image: Tensor) -> tuple[Tensor, None]:
+        """(embedding (b, n), None) of images."""
+        reach = self.config.near_voxels
+        return spatial_embedding(image, central_uptake(image, reach), reach), None
+
+    def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
+        """Risk of images (b, 2, z, y, x); it takes no clinical vector."""
+        return Output(self.head(self.embed(image)[0]), None, None)
+
+    def l2(self) -> Tensor:
+        """Sum of squares of the weights."""
+        return self.head.l2()
 
 
 class CsnOnly(nn.Module):
@@ -64,7 +93,7 @@ class CsnOnly(nn.Module):
                                         momentum=config.norm_momentum)
         self.head = RiskHead((self.survival.n_features,), hidden=scaled(64, config.width), clinical=config.clinical,
                              outputs=max(1, config.intervals), dropout=config.head_dropout,
-                             standardised=config.pooling == "regional")
+                             standardised=config.pooling != "average")
 
     def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
         """Risk of images (b, 2, z, y, x), every axis >= 32."""

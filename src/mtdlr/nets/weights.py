@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from mtdlr.errors import BundleError, Problem
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
 from mtdlr.nets.fold import folded
-from mtdlr.nets.singletask import CsnOnly, DenseNet121, SingletaskConfig
+from mtdlr.nets.singletask import CsnOnly, DenseNet121, NoMask, SingletaskConfig
 
 WEIGHTS, MODEL, FORMAT = "weights.safetensors", "model.json", 1
 Config = DeepmtsConfig | SingletaskConfig
-Network = DeepMTS | CsnOnly | DenseNet121
+Network = DeepMTS | NoMask | CsnOnly | DenseNet121
+SINGLE_TASK: dict[str, type[NoMask | CsnOnly | DenseNet121]] = {
+    "no-mask": NoMask, "csn-only": CsnOnly, "densenet121-3d": DenseNet121}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +72,7 @@ def build(config: Config) -> Network:
     if isinstance(config, DeepmtsConfig):
         model = DeepMTS(config)
     else:
-        model = CsnOnly(config) if config.network == "csn-only" else DenseNet121(config)
+        model = SINGLE_TASK[config.network](config)
     return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
@@ -143,8 +145,7 @@ def _read_weights(path: Path) -> tuple[dict[str, Tensor], str]:
 
 def _config(facts: Mapping[str, Any], path: Path) -> Config:
     """The architecture model.json names."""
-    kinds: dict[str, type[Config]] = {"deepmts": DeepmtsConfig, "csn-only": SingletaskConfig,
-                                      "densenet121-3d": SingletaskConfig}
+    kinds: dict[str, type[Config]] = {"deepmts": DeepmtsConfig, **dict.fromkeys(SINGLE_TASK, SingletaskConfig)}
     name, values = facts.get("network"), facts.get("config")
     if name not in kinds or not isinstance(values, dict):
         raise _bad("unknown network", path, found=str(name), expected=", ".join(kinds))

@@ -6,12 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import FitError, Problem
 from mtdlr.nomogram.model import Nomogram
 from mtdlr.stats.cox import fit_cox
+from mtdlr.stats.gain import score_gains
 from mtdlr.stats.terms import Continuous, Design, Factor, Spline, Term, harrell_knots
 from mtdlr.study import SCORES, Model, Study
 from mtdlr.survival import Survival
@@ -32,14 +34,43 @@ def fit_nomogram(rows: pd.DataFrame, model: Model, study: Study) -> Nomogram:
     surv = Survival(training["time_months"].to_numpy(float), training["event"].to_numpy(bool))
     terms: list[Term] = [term for name in model.covariates for term in _covariate(training, name, study)]
     terms += [Continuous(name) for name in model.scores if training[name].nunique() > 1]
+    notes: list[Problem] = []
+    if study.nomogram.select == "gain":
+        terms, notes = gaining_terms(training, surv, terms, model.scores)
     if study.nomogram.select == "p":
         terms = selected_terms(training, surv, terms, study.nomogram.ties)
     if not terms:
         raise FitError(Problem("E-NOMODEL", "neither a clinical covariate nor a score varies in the training cohort",
                                where=" + ".join(names)))
     labels = {score.name: score.title for score in SCORES} | {name: label_of(name) for name in model.covariates}
-    return _finite(lambda firth: Nomogram.fit(training, surv, terms, study.nomogram.months, ties=study.nomogram.ties,
-                                              labels=labels, endpoint=study.cohort.endpoint, firth=firth))
+    found = _finite(lambda firth: Nomogram.fit(training, surv, terms, study.nomogram.months, ties=study.nomogram.ties,
+                                               labels=labels, endpoint=study.cohort.endpoint, firth=firth))
+    return replace(found, cox=replace(found.cox, problems=(*found.cox.problems, *notes)))
+
+
+def gaining_terms(
+    training: pd.DataFrame, surv: Survival, terms: Sequence[Term], scores: Sequence[str]
+) -> tuple[list[Term], list[Problem]]:
+    """(covariates and the scores that add to them on patients left out, W-NOGAIN for each other score).
+
+    Where no covariate varies the best score is taken whatever it adds: a nomogram needs a variable.
+    """
+    candidates = [term.name for term in terms if isinstance(term, Continuous) and term.name in scores]
+    held = [term for term in terms if isinstance(term, Factor | Spline) or term.name not in candidates]
+    design = Design(tuple(held))
+    base = (design.matrix({name: training[name].to_numpy() for name in design.variables}) if held
+            else np.zeros((len(training), 0)))
+    gains = score_gains(base, {name: training[name].to_numpy(float) for name in candidates}, surv)
+    kept = {gain.name for gain in gains if gain.enters}
+    if not held and not kept and gains:
+        kept = {max(gains, key=lambda gain: gain.left_out).name}
+    titles = {score.name: score.title for score in SCORES}
+    notes = [Problem("W-NOGAIN", f"{titles.get(gain.name, gain.name)} adds nothing out of fold and gets no weight",
+                     where="nomogram", found=f"coefficient {gain.coefficient:.2f} per SD, P = {gain.p:.3f}, left-out "
+                                             f"deviance per event {-gain.left_out:+.4f}",
+                     expected="a coefficient above 0, P below 0.05, a lower deviance")
+             for gain in gains if gain.name not in kept]
+    return [*held, *(Continuous(name) for name in candidates if name in kept)], notes
 
 
 def selected_terms(training: pd.DataFrame, surv: Survival, terms: Sequence[Term], ties: Any) -> list[Term]:

@@ -69,6 +69,8 @@ def write_training(results: Results, folder: Path) -> list[tuple[str, Path]]:
         with (checkpoints[0] / "log.csv").open() as handle:
             rows = [{name: float(cell) for name, cell in row.items() if cell and name != "learning_rate"}
                     for row in csv.DictReader(handle)]
+        if not rows:  # nothing of it was trained by steps
+            continue
         written.append((network, save(training_figure(rows), folder / f"training_{network}.svg")))
     return written
 

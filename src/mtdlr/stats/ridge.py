@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.stats.checks import need_events
+from mtdlr.stats.concordance import concordance
 from mtdlr.stats.lasso import stratified_folds
 from mtdlr.survival import Survival
 
@@ -114,6 +115,21 @@ def cross_validate_ridge(
         null += -2.0 * (order.log_likelihood(np.zeros(len(surv))) - within.log_likelihood(np.zeros(len(inner))))
     events = surv.n_events
     return RidgeCV(values, _solve(reduced, surv, values) @ basis, deviance / events, null / events, left_out)
+
+
+def solved_ridge(x: ArrayLike, surv: Survival) -> tuple[Vector, dict[str, float]]:
+    """(p,) coefficients at the penalty of the least left-out deviance, and that `penalty` and `left_out_c_index`.
+
+    Args:
+        x: (n, p) features whose variances add up to 1.
+        surv: follow-up.
+
+    Raises:
+        FitError: as `cross_validate_ridge`.
+    """
+    found = cross_validate_ridge(x, surv)
+    return found.coef[found.best], {"penalty": float(found.penalties[found.best]),
+                                    "left_out_c_index": concordance(found.left_out[found.best], surv).c.value}
 
 
 def log_partial_likelihood(risk: ArrayLike, surv: Survival) -> float:

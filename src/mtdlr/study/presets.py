@@ -26,7 +26,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "prepare": {"spacing_mm": 4.0, "size": 32},
         "deepmts": {"width": 0.5, "epochs": 14, "segmentation_epochs": 8, "learning_rate": 3e-3, "patience": 20,
                     "near_voxels": 2},
-        "singletask": {"width": 0.5, "epochs": 16, "learning_rate": 3e-3, "patience": 16},
+        "singletask": {"width": 0.5, "epochs": 16, "learning_rate": 3e-3, "patience": 16, "near_voxels": 2},
         "score": {"folds": 3},
         "radiomics": {"spacing_mm": 4.0, "pet_bin_width": 0.5},
         "signature": {"lambdas": 50, "folds": 5, "repeats": 5},

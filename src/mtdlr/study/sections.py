@@ -121,9 +121,9 @@ class NetworkSettings(Section):
     head_dropout: float = setting(0.5, "share dropped before each dense layer of the risk head", source=PAPER, ge=0,
                                   lt=1)
     dropout: float = setting(0.05, "share dropped inside the survival network", source=PAPER, ge=0, lt=1)
-    pooling: Literal["average", "regional"] = setting(
-        "regional", "what the risk head sees: grid averages (the paper), or those standardised and, in DeepMTS, "
-        "statistics of the images in the tumour, around it and elsewhere")
+    pooling: Literal["average", "regional", "spatial"] = setting(
+        "spatial", "what the risk sees: where disease lies and how it looks, solved exactly (spatial); grid averages "
+        "(the paper); or those standardised and, in DeepMTS, ten measures in and around the tumour (regional)")
     norm_momentum: float = setting(0.1, "share of a batch's statistics entering the running ones (the paper: 0.01)",
                                    gt=0, lt=1)
     sampling: Literal["balanced", "uniform", "paper"] = setting(
@@ -152,7 +152,9 @@ class DeepmtsSettings(NetworkSettings):
 class SingletaskSettings(NetworkSettings):
     """The single-task survival network, no mask (METHOD 4)."""
 
-    network: Literal["csn-only", "densenet121-3d"] = setting("csn-only", "which single-task network")
+    network: Literal["no-mask", "csn-only", "densenet121-3d"] = setting(
+        "no-mask", "which single-task model: the embedding of DeepMTS without a mask, or a network trained on survival")
+    near_voxels: int = setting(4, "voxels that make about 8 mm (no-mask)", unit="voxels", ge=1, le=32)
 
 
 class ScoreSettings(Section):
@@ -179,6 +181,8 @@ class RadiomicsSettings(Section):
 class SignatureSettings(Section):
     """Lasso-Cox (METHOD 6)."""
 
+    alpha: float = setting(1.0, "1 is the lasso, towards 0 ridge, between them the elastic net", source=PAPER, gt=0,
+                           le=1)
     lambdas: int = setting(100, "penalties along the path", ge=10)
     folds: int = setting(10, "folds of the inner cross-validation", ge=3)
     repeats: int = setting(10, "repeats of the cross-validation; the median penalty is taken", ge=1)
@@ -197,8 +201,9 @@ class NomogramSettings(Section):
     covariates: tuple[str, ...] = setting((), "clinical columns that enter beside the scores, factors or continuous; "
                                           "by default the stage alone", source=PAPER)
     splines: dict[str, int] = setting(dict, "knots of a restricted cubic spline, by continuous covariate: 3 to 7")
-    select: Literal["off", "p"] = setting(
-        "off", "'p': the paper's way, univariate then multivariate Cox, P < 0.05; done inside the folds")
+    select: Literal["off", "gain", "p"] = setting(
+        "off", "'gain': scores enter by what they add on patients left out (W-NOGAIN names the others); 'p': the "
+        "paper's way, univariate then multivariate Cox, P < 0.05; done inside the folds")
 
     @field_validator("splines")
     @classmethod

@@ -1,0 +1,162 @@
+"""The spatial embedding keeps what a grid average loses, and its head is a ridge Cox model solved exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mtdlr.nets.cases import Case
+from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
+from mtdlr.nets.embedding import NAMES, LinearHead, central_uptake, spatial_embedding
+from mtdlr.nets.refit import embedded, solve_linear
+from mtdlr.nets.singletask import NoMask, SingletaskConfig
+from mtdlr.nets.weights import weights_of
+from mtdlr.stats.concordance import concordance
+from mtdlr.stats.ridge import solved_ridge
+from mtdlr.study import DeepmtsSettings, SingletaskSettings
+from mtdlr.survival import Survival
+from mtdlr.train import train
+
+GRID = np.stack(np.mgrid[:32, :32, :32]).astype(float) - 15.5
+TINY = DeepmtsSettings(width=0.25, epochs=2, batch_size=4, learning_rate=3e-3, near_voxels=2)
+
+
+def _scan(middle: tuple[float, float, float] = (0.0, 0.0, 2.0), radii: tuple[float, float, float] = (5.0, 5.0, 5.0),
+          node: tuple[float, float, float] | None = None, slope: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(image (1, 2, z, y, x), probability) of an ellipsoid of uptake, with a node of the same uptake if asked for."""
+    off = GRID - np.reshape(middle, (3, 1, 1, 1))
+    tumour = ((off / np.reshape(radii, (3, 1, 1, 1))) ** 2).sum(0) < 1
+    pet = 0.02 + 0.4 * tumour * (1 + slope * off[0] / radii[0])
+    if node is not None:
+        pet = np.maximum(pet, 0.4 * (((GRID - np.reshape(node, (3, 1, 1, 1))) ** 2).sum(0) < 9))
+    image = np.stack([pet, np.zeros_like(pet)]).astype(np.float32)[None]
+    image[:, :, 0, 0, 0] = 0.0  # air
+    return torch.from_numpy(image), torch.from_numpy(tumour.astype(np.float32))[None]
+
+
+def _embedded(name: str, **changes: object) -> float:
+    """One number of the embedding of such a scan."""
+    return float(spatial_embedding(*_scan(**changes), 2)[0, NAMES.index(name)])  # type: ignore[arg-type]
+
+
+def test_position_side_shape_and_slope_survive_pooling() -> None:
+    """Height, side, elongation, slope of uptake, and where a node lies each move their own number."""
+    assert _embedded("place: z", middle=(3, 0, 2)) - _embedded("place: z") == pytest.approx(1.5, abs=0.01)
+    assert _embedded("place: side", middle=(0, 0, -2)) == pytest.approx(-_embedded("place: side"), abs=1e-3)
+    assert _embedded("shape: extent z", radii=(8, 4, 4)) > _embedded("shape: extent z") + 0.3
+    assert abs(_embedded("shape: size", radii=(8, 3.95, 3.95)) - _embedded("shape: size")) < 0.05
+    assert _embedded("uptake: slope z", slope=0.4) > 0.1 > abs(_embedded("uptake: slope z"))
+    same, other = _embedded("spread: below 3", node=(-9, 0, 8)), _embedded("spread: below 3", node=(-5, 0, 8))
+    assert same > other + 0.5
+
+
+def test_the_node_on_the_tumours_side_is_told_from_the_other() -> None:
+    """A node on the tumour's side and one across differ in the numbers folded towards the tumour, alike for either
+    side of the tumour."""
+    name = "sectors: far below behind towards tumour"
+    near, across = _embedded(name, node=(-9, 4, 8)), _embedded(name, node=(-9, 4, -8))
+    assert near > across + 0.5
+    assert _embedded(name, middle=(0, 0, -2), node=(-9, 4, -8)) == pytest.approx(near, abs=1e-3)
+
+
+def test_a_scale_of_uptake_moves_few_numbers() -> None:
+    """Twice the SUV changes the tumour's mean uptake and nothing else but what is measured in absolute units."""
+    image, probability = _scan(node=(-9, 4, 8), slope=0.3)
+    twice = image.clone()
+    twice[:, 0] *= 2
+    change = (spatial_embedding(twice, probability, 2) - spatial_embedding(image, probability, 2))[0].abs()
+    moved = {name for name, by in zip(NAMES, change, strict=True) if by > 0.02 and not name.startswith("measures")}
+    assert moved == {"uptake: mean"}
+
+
+@pytest.mark.parametrize("empty", ["no tumour", "air"])
+def test_empty_predictions_stay_finite(empty: str) -> None:
+    """No tumour, or an image of air, gives finite numbers and finite gradients."""
+    image, probability = _scan()
+    image = torch.full_like(image, -1.0) if empty == "air" else image
+    image.requires_grad_()
+    found = spatial_embedding(image, torch.zeros_like(probability), 2)
+    found.sum().backward()
+    assert found.shape == (1, len(NAMES)) and torch.isfinite(found).all() and torch.isfinite(image.grad).all()
+
+
+def test_central_uptake_finds_the_tumour_without_a_mask() -> None:
+    """The hottest uptake near the middle is the tumour, also with something hotter at the edge."""
+    image, probability = _scan()
+    image[:, 0, 28:31, 14:18, 14:18] = 0.8
+    found = central_uptake(image, 2)[0] > 0.5
+    tumour = probability[0] > 0
+    assert float(2 * (found & tumour).sum() / (found.sum() + tumour.sum())) > 0.7
+
+
+def _cases(n: int = 40) -> list[Case]:
+    """Tumours whose height alone drives the hazard."""
+    rng = np.random.default_rng(0)
+    cases = []
+    for k in range(n):
+        height = rng.uniform(-4, 4)
+        image, mask = _scan(middle=(height, 0, rng.choice((-2.0, 2.0))), radii=tuple(rng.uniform(4, 6, 3)))
+        noisy = image[0].numpy() + rng.normal(0, 0.004, image.shape[1:]).astype(np.float32)
+        time = rng.exponential(40.0 * np.exp(-0.8 * height))
+        cases.append(Case(f"P{k:02d}", noisy, mask[0].numpy() > 0, min(time, 60.0) + 0.1, bool(time < 60)))
+    return cases
+
+
+CASES = _cases()
+SURV = Survival([case.time_months for case in CASES], [case.event for case in CASES])
+
+
+def test_the_head_is_the_ridge_model_of_the_embedding() -> None:
+    """The risk is the ridge Cox model of the standardised embedding; nothing but the head moves; the fit without the
+    measures gives them no weight."""
+    model = NoMask(SingletaskConfig(network="no-mask", near_voxels=2))
+    facts = solve_linear(model, CASES, solved_ridge, batch_size=7)
+    assert isinstance(model.head, LinearHead)
+    z = model.head.standardised(embedded(model, CASES, 40)).numpy()
+    size = np.sqrt(z.var(axis=0).sum())
+    coef, found = solved_ridge(z / size, SURV)
+    with torch.no_grad():
+        risk = model(torch.from_numpy(np.stack([case.image for case in CASES]))).risk.numpy()
+    np.testing.assert_allclose(risk, z @ coef / size, atol=2e-3)
+    assert found["penalty"] == facts["with_measures"]["penalty"]
+    assert concordance(risk, SURV).c.value > 0.7 and facts["with_measures"]["left_out_c_index"] > 0.65
+    plain = dict(zip(NAMES, model.head.plain.tolist(), strict=True))
+    assert all(weight == 0 for name, weight in plain.items() if name.startswith("measures")) and any(plain.values())
+    assert set(facts["weights"]) == set(NAMES)
+
+
+@pytest.mark.parametrize("network", ["deepmts", "no-mask"])
+def test_a_training_with_a_solved_head_repeats_itself(tmp_path: Path, network: str) -> None:
+    """Two trainings of one seed end in the same bytes, whatever the order of the patients; nothing is learned by steps
+    where there is no mask; model.json says what the risk is made of."""
+    settings = TINY if network == "deepmts" else SingletaskSettings(near_voxels=2)
+    first, again = (train(cases, network, settings, tmp_path / name, seed=0)  # type: ignore[arg-type]
+                    for name, cases in (("a", CASES), ("b", CASES[::-1])))
+    assert first.digest == again.digest
+    assert set(first.facts["risk"]) == {"with_measures", "without_measures", "weights"}
+    assert (first.facts["epochs_run"] == 0) == (network == "no-mask")
+    with torch.no_grad():
+        image = torch.from_numpy(CASES[0].image)[None]
+        torch.testing.assert_close(first.model(image).risk, first.scorer(image).risk, atol=1e-4, rtol=1e-3)
+
+
+def test_a_killed_training_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    """A training with a solved head that is stopped after an epoch, and goes on, ends as one that never stopped."""
+    def stop(progress: object) -> None:
+        if progress.row is not None:  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(CASES[:16], "deepmts", TINY, tmp_path / "broken", seed=0, report=stop)
+    broken = train(CASES[:16], "deepmts", TINY, tmp_path / "broken", seed=0)
+    assert broken.digest == train(CASES[:16], "deepmts", TINY, tmp_path / "whole", seed=0).digest
+
+
+def test_the_published_network_has_no_embedding() -> None:
+    """With average pooling the network is the published one; with spatial pooling it has no survival network."""
+    assert not any("plain" in name for name in weights_of(DeepMTS(DeepmtsConfig(width=0.25))))
+    spatial = DeepMTS(DeepmtsConfig(width=0.25, pooling="spatial"))
+    assert spatial.survival is None and spatial.l2() == 0
