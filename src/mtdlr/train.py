@@ -242,7 +242,8 @@ def _validate(run: _Run, plan: _Plan) -> dict[str, float]:
     average_statistics(run.model)
     risk, dices = scored(run.model, plan.feed, plan.held, size=plan.settings.batch_size, device=plan.device)
     if isinstance(run.model.head, LinearHead):  # the risk is solved when the training ends
-        return {"val_dice": float(np.mean(dices))} if dices else {}
+        error = float(np.std(dices) / max(1, len(dices)) ** 0.5) if dices else 0.0  # of the mean Dice, which is judged
+        return {"val_dice": float(np.mean(dices)), "val_c_se": error} if dices else {}
     time_months, event = follow_up([plan.cases[i] for i in plan.held])
     c_index, error = _concordance(risk, Survival(time_months.numpy(), event.numpy()))
     figures = {"val_c_index": c_index, "val_c_se": error,
