@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 # Work stays on the cores it is given: two threads of four libraries each would only wait for one another.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick check clean
+.PHONY: demo test quick check clean test-portable portable-avx2 portable-sse41 portable-seed1 portable-seed2
 
 demo: $(READY)
 	$(BIN)/mtdlr demo demo
@@ -18,6 +18,20 @@ test: $(READY)
 
 quick: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+
+# The whole study's tests with networks from other floating-point paths and other seeds: no test may hang on the luck of
+# one processor. Where a path is not there (no AVX2), the processor's own is taken.
+PATHS := avx2 sse41 seed1 seed2
+portable-avx2: export ATEN_CPU_CAPABILITY = avx2
+portable-avx2: export ONEDNN_MAX_CPU_ISA = AVX2
+portable-sse41: export ATEN_CPU_CAPABILITY = default
+portable-sse41: export ONEDNN_MAX_CPU_ISA = SSE41
+portable-seed1: SEED = 1
+portable-seed2: SEED = 2
+$(addprefix portable-,$(PATHS)): $(READY)
+	$(BIN)/python -m pytest tests/test_pipeline.py --weight-seed $(or $(SEED),0)
+
+test-portable: $(addprefix portable-,$(PATHS))
 
 check: $(READY)
 	$(BIN)/ruff check .

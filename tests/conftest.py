@@ -146,12 +146,23 @@ def conforms(request: pytest.FixtureRequest) -> Callable[[str, int, int], None]:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options that write what the tests found into pages."""
     parser.addoption("--conformance", action="store_true", help="write the conformance table of docs/radiomics.md")
+    parser.addoption("--weight-seed", type=int, default=0, help="seed of the networks of the whole study's tests")
     parser.addoption("--agreement", metavar="PAGE", help="write the agreement with R between the marks of this page")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest file first, so that two workers end together."""
     items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Count and name what was skipped, with the reason: a test that did not run proves nothing."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.section(f"{len(skipped)} tests were skipped")
+        for report in skipped:
+            reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+            terminalreporter.line(f"{report.nodeid}: {reason.removeprefix('Skipped: ')}")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -132,14 +132,14 @@ def test_settings_heal_what_they_can(study_file: Path) -> None:
 def test_run_works_from_the_messy_export(study_file: Path, tmp_path: Path) -> None:
     """`run` refuses the table's errors at once; with the table mended it prepares all but those whose scans are bad."""
     with pytest.raises(TableError) as caught:
-        Run(Study.load(study_file), tmp_path / "run").until("prepared")
+        Run(Study.load(study_file), tmp_path / "run").until("prepare")
     assert {p.code for p in caught.value.problems} == {"E-TIME", "E-LEVEL"}
     rows = "\n".join(f"P{n:02d},{20 + n},1,IVa" for n in range(1, 19) if n not in (11, 14))
     (tmp_path / "mended.csv").write_text("patient_id,time_months,event,stage\n" + rows)
     settings = [f"cohort.table={tmp_path / 'mended.csv'}", "cohort.split=center", "cohort.mask_name=GTVp",
                 "prepare.uptake_min=60", 'cohort.series=["PET AC*sharp"]', "prepare.size=32", "prepare.spacing_mm=8"]
     with Run(Study.load(study_file, settings), tmp_path / "run", Workers(1)) as run:
-        stored = run.until("prepared").prepared
+        stored = run.until("prepare").prepared
         assert sorted(stored.folders) == [f"P{n:02d}" for n in (1, 3, 4, 7, 8, 9, 13, 15, 16, 17, 18)]
         assert {(p.code, p.patients[0]) for p in stored.problems if p.is_error} == {
             ("E-WEIGHT", "P02"), ("E-GAP", "P06")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -9,6 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from mtdlr import cli
+from mtdlr.errors import MtdlrError
+from mtdlr.progress import Teller
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,3 +100,113 @@ def test_sample_sizes_for_validation_are_written(tmp_path: Path) -> None:
     assert 200 < found["needed"]["c"] < 500
     assert (tmp_path / "validation_size.csv").read_text().count("\n") == 1 + len(found["sizes"])
     assert "<svg" in (tmp_path / "validation_size.svg").read_text()
+def test_version_and_short_help() -> None:
+    """`--version` prints the version, `-h` is `--help`, and completion can be installed."""
+    assert _mtdlr("--version").stdout.startswith("mtdlr ")
+    done = _mtdlr("run", "-h")
+    assert done.returncode == 0 and "--shard" in done.stdout and "--fold" in done.stdout
+    assert "--install-completion" in _mtdlr("-h").stdout
+
+
+def test_errors_are_json_too(tmp_path: Path) -> None:
+    """With --json a mistake is JSON on standard output, beside its line on standard error, and exits 2."""
+    done = _mtdlr("run", str(tmp_path / "no.toml"), "--json")
+    assert done.returncode == 2 and json.loads(done.stdout)["problems"][0]["code"] == "E-NOSTUDY"
+    assert done.stderr.startswith("E-NOSTUDY")
+
+
+def test_doctor_knows_the_machine() -> None:
+    """`doctor` names memory, free disk, cores and device, and no folder of this machine."""
+    done = _mtdlr("doctor", "--json")
+    facts = json.loads(done.stdout)
+    assert {"memory", "free disk here", "cores", "device"} <= facts.keys() and str(Path.home()) not in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "code"), [
+    (("--shard", "0/4"), "E-SHARD"), (("--shard", "5/4"), "E-SHARD"),
+    (("--shard", "1/4", "--until", "report"), "E-SHARD"),
+    (("--shard", "1/4", "--fold", "0"), "E-SHARD"), (("--executor", "slurm:here"), "E-EXECUTOR"),
+    (("--until", "prepared"), "E-STAGENAME")])
+def test_bad_parts_are_refused(arguments: tuple[str, ...], code: str, tmp_path: Path) -> None:
+    """A shard outside its range, a stage that has no parts, an executor or a stage that is not there: one line."""
+    study = tmp_path / "study.toml"
+    study.write_text("")
+    done = CliRunner().invoke(cli.app, ["run", str(study), *arguments])
+    assert isinstance(done.exception, MtdlrError) and done.exception.code == code
+
+
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+    """An output below something that is no folder is one line before any work, for `init`, `check --csv`, `cluster`."""
+    study, within = tmp_path / "study.toml", tmp_path / "study.toml" / "within"
+    study.write_text("")
+    for arguments in (["init", str(within)], ["check", str(study), "--csv", str(within)],
+                      ["cluster", str(study), "-o", str(within)]):
+        done = CliRunner().invoke(cli.app, arguments)
+        assert isinstance(done.exception, MtdlrError) and done.exception.code == "E-READONLY"
+
+
+HIDDEN = """
+import sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+import mtdlr.predict
+from mtdlr.store import Recipe, open_store
+from pathlib import Path
+with open_store(Path(sys.argv.pop(1))) as store:
+    store.make(Recipe("stage", {}), lambda folder: (folder / "a").write_text("x"))
+from mtdlr.cli import main
+main()
+"""
+
+
+@pytest.mark.slow  # torch is imported
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("status", "study.toml"), "not started"), (("check", "study.toml"), "E-NOTABLE"),
+    (("features", "images.csv"), "E-MANIFEST"), (("predict", "nowhere", "nobody"), "E-NOBUNDLE")])
+def test_the_package_works_without_posix_modules(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    """Where fcntl, resource, pwd and termios are not there (Windows), in a folder whose name has spaces, a store is
+    made and found, and check, features, predict and status give their answers."""
+    here = tmp_path / "my studies"
+    here.mkdir()
+    (here / "study.toml").write_text("")
+    (here / "images.csv").write_text("name\nP1\n")
+    done = subprocess.run([sys.executable, "-c", HIDDEN, "store", *arguments], capture_output=True, text=True, cwd=here,
+                          env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
+    assert said in done.stdout + done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+def test_a_bug_tells_its_places_and_not_its_text(monkeypatch: pytest.MonkeyPatch,
+                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    """An uncaught error exits 3 with the lines of our code; its text, which may name a patient's file, is not said."""
+    def broken() -> None:
+        raise ValueError("ZZPHI^CANARY")
+
+    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 3 and "E-INTERNAL ValueError" in said and "test_cli.py" in said and "CANARY" not in said
+
+
+def test_progress_counts_and_never_goes_back(tmp_path: Path) -> None:
+    """Elsewhere than on a terminal: a line when a stage begins and ends and one a minute; each with the time that is
+    left, never negative; the log file has the same lines."""
+    now, out = [0.0], io.StringIO()
+    teller = Teller(False, tmp_path / "logs" / "a.log", out, clock=lambda: now[0])
+    for second, done in ((0, 0), (10, 1), (61, 2), (80, 2.5), (130, 4), (131, 4)):
+        now[0] = float(second)
+        teller("train", done, 4)
+    assert out.getvalue().splitlines() == ["train: 0/4", "train: 2/4, about 61 s left", "train: 4/4"]
+    assert [line[20:] for line in (tmp_path / "logs" / "a.log").read_text().splitlines()] == out.getvalue().splitlines()
+
+
+def test_the_bar_shows_the_time_left() -> None:
+    """On a terminal a stage is a bar with what is done and the time that is left."""
+    now, out = [0.0], io.StringIO()
+    teller = Teller(True, None, out, clock=lambda: now[0])
+    for second, done in ((0, 0), (30, 1), (60, 4)):
+        now[0] = float(second)
+        teller("prepare", done, 4)
+    teller.close()
+    assert "prepare" in out.getvalue() and "4/4" in out.getvalue()

@@ -13,6 +13,7 @@ import sys
 import time
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +23,12 @@ import pydicom
 import pytest
 
 from mtdlr.bundle import read_bundle, save_bundle
-from mtdlr.errors import BundleError, CohortError, TableError
+from mtdlr.errors import BundleError, CohortError, FitError, MtdlrError, Problem, TableError
 from mtdlr.infer import score
 from mtdlr.pipeline import Run
 from mtdlr.predict import Bundle, write_prediction
 from mtdlr.prepared import Prepared, load_mask, load_mean_image
+from mtdlr.store import run_status
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers
@@ -60,6 +62,15 @@ def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def weight_seed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The seed of `--weight-seed` in every run of this file: nothing here may depend on which networks came out."""
+    global SMALL
+    kept, SMALL = SMALL, (*SMALL, f"score.seed={request.config.getoption('--weight-seed')}")
+    yield
+    SMALL = kept
+
+
 @pytest.fixture(scope="module")
 def finished(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The study, run to its end."""
@@ -78,12 +89,12 @@ def _command(study_file: Path, folder: Path, *more: str) -> list[str]:
 
 def _ends(group: int, seconds: float = 20.0) -> bool:
     """Whether every process of a group is gone within some seconds."""
-    for _ in range(int(seconds * 5)):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
         try:
             os.killpg(group, 0)
         except ProcessLookupError:
             return True
-        time.sleep(0.2)
     return False
 
 
@@ -141,7 +152,7 @@ def test_only_robust_features_enter_a_signature(finished: Run, study_file: Path,
     folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
     settings = (*SMALL, "radiomics.perturbations=1", "signature.min_icc=0.9")
     with Run(Study.load(study_file, settings), folder, Workers(2)) as run:
-        run.until("signatures")
+        run.until("signature")
         perturbed = {i: len(json.loads((f / "features.json").read_text())["perturbed"])
                      for i, f in run.features["manual"].folders.items()}
         assert {i for i, n in perturbed.items() if n == 1} == set(run.training.index)
@@ -242,8 +253,10 @@ def test_killed_runs_end_like_an_unbroken_one(finished: Run, study_file: Path, t
             os.killpg(process.pid, signal.SIGKILL)
     done = subprocess.run(_command(study_file, folder), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    (shown,) = (folder / "tries").iterdir()  # settings other than the study file's are shown there
     for table in TABLES:
-        assert (folder / "tables" / table).read_bytes() == (finished.folder.with_name("tables") / table).read_bytes()
+        assert (shown / "tables" / table).read_bytes() == (finished.folder.with_name("tables") / table).read_bytes()
+    assert "MTDLR, external: C " in done.stdout and not (folder / "report.html").exists()
 
 
 def _unpacked(path: Path) -> list[bytes]:
@@ -296,7 +309,7 @@ def test_no_message_names_the_patient(study_file: Path, tmp_path: Path) -> None:
         dataset = pydicom.dcmread(file)
         del dataset.PatientWeight
         dataset.save_as(file)
-    run = [*_command(copy / "study.toml", tmp_path / "run", "run.workers=1"), "--until", "prepared"]
+    run = [*_command(copy / "study.toml", tmp_path / "run", "run.workers=1"), "--until", "prepare"]
     check = [*run[:3], "check", str(copy / "study.toml")]
     said = [subprocess.run(words, capture_output=True, text=True, check=False) for words in (
         [*check, "--scans", "--csv", str(tmp_path / "table.csv")], [*check, "--json"], run)]
@@ -311,12 +324,91 @@ def test_ctrl_c_stops_at_once_and_says_how_to_go_on(study_file: Path, tmp_path: 
     for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
         with subprocess.Popen(_command(study_file, tmp_path / "run"), stderr=subprocess.PIPE, text=True,
                               start_new_session=True) as process:
-            time.sleep(8)
+            assert process.stderr is not None and any(line.startswith("prepare") for line in process.stderr)
             process.send_signal(number)
             _, said = process.communicate(timeout=15)
         assert process.returncode == status
         assert "run the same command again to go on" in said and "Traceback" not in said
         assert _ends(process.pid), "a process was left behind"
+
+
+def _again(finished: Run, tmp_path: Path, stage: str, keys: list[str]) -> Run:
+    """The finished study in a copy of its folder, without some results of a stage."""
+    folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    for key in keys:
+        shutil.rmtree(folder / "objects" / stage / key)
+    return Run(finished.study, folder, Workers(1))
+
+
+def _raises(error: Exception) -> Callable[[object], None]:
+    def job(_: object) -> None:
+        raise error
+    return job
+
+
+def test_a_patient_that_cannot_be_scored_costs_itself_only(finished: Run, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training patient whose scoring fails is named with the stage and left out of models and report; the others
+    have their scores."""
+    patient = finished.training.index[3]
+    monkeypatch.setattr("mtdlr.jobs.score", _raises(ValueError("secret name")))
+    with _again(finished, tmp_path, "score", [finished.scored.keys[patient]]) as run:
+        run.until("report")
+        assert run.failed == {patient: "score"} and patient not in run.score_table.index
+        assert len(run.score_table) == 53 and patient not in (run.output / "scores.csv").read_text()
+        said = next(str(p) for p in run.problems if p.is_error)
+        assert said.startswith(f"E-INTERNAL patient {patient}: ValueError") and "secret" not in said
+
+
+def test_a_picture_that_fails_does_not_cost_the_report(finished: Run, tmp_path: Path,
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without one patient's picture and explanation the report is written, and the patient is named."""
+    patient = finished._shown[0]
+    monkeypatch.setattr("mtdlr.jobs.draw", _raises(MemoryError()))
+    with _again(finished, tmp_path, "picture", [finished._drawn.keys[patient]]) as run:
+        run.all()
+        assert run.failed == {patient: "pictures"} and (run.output / "report.html").is_file()
+        assert len(run.score_table) == 54
+
+
+def test_a_machines_failure_stops_the_run_before_training(finished: Run, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory while a patient is prepared, twice: the run stops with the patient's name; no network is trained
+    without the patient."""
+    patient, trained = finished.training.index[0], len(list((finished.folder / "objects" / "train").iterdir()))
+    monkeypatch.setattr("mtdlr.jobs.prepare", _raises(MemoryError()))
+    with _again(finished, tmp_path, "prepare", [finished.prepared.keys[patient]]) as run:
+        with pytest.raises(MtdlrError, match=rf"E-MEMORY patient {patient}(.|\n)*E-UNPREPARED"):
+            run.until("train")
+        assert len(list((run.folder / "objects" / "train").iterdir())) == trained
+
+
+def test_a_training_that_fails_names_network_and_fold(finished: Run, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error in a training says which network of which fold."""
+    monkeypatch.setattr("mtdlr.jobs.train", _raises(FitError(Problem("E-DIVERGED", "no number", where="epoch 3"))))
+    with _again(finished, tmp_path, "train", [finished.networks["deepmts"][1].name]) as run, \
+            pytest.raises(MtdlrError, match="E-DIVERGED network deepmts, fold 1: epoch 3"):
+        run.until("train")
+
+
+def test_results_of_other_code_are_said(finished: Run, tmp_path: Path) -> None:
+    """FAULTS 95: a result that other source files made is used, and problems and status say so."""
+    with _again(finished, tmp_path, "train", []) as run:
+        key = finished.scored.keys[finished.training.index[0]]
+        folder = run.folder / "objects" / "score" / key
+        assert run.store.index
+        run.store.index.add(f"score/{key}", folder, ["score.json", "mask.nii.gz"], "another")
+        run.until("score")
+        assert "W-OTHERCODE stage score: " in "".join(map(str, run.problems))
+    assert run_status(run.folder)["score"] == "54 of 54; 1 made by other code"
+
+
+def test_no_manifest_holds_a_path_of_this_machine(finished: Run, study_file: Path) -> None:
+    """Manifests of stored results name no absolute path, so that a run folder can be handed on."""
+    for path in (finished.folder / "objects").rglob("manifest.json"):
+        text = path.read_text()
+        assert str(study_file.parent) not in text and str(finished.folder) not in text, path
 
 
 def test_a_damaged_scan_costs_its_patient_only(finished: Run, study_file: Path, tmp_path: Path) -> None:
@@ -342,7 +434,7 @@ def test_the_same_scan_twice_stops_the_run(study_file: Path, tmp_path: Path) -> 
     shutil.copy(copy / "centerA" / "labels" / "A001.nii.gz", copy / "centerA" / "labels" / "A002.nii.gz")
     with Run(Study.load(copy / "study.toml", SMALL), tmp_path / "run") as run, \
             pytest.raises(CohortError, match="E-SAMEIMAGE.*A001, A002"):
-        run.until("prepared")
+        run.until("prepare")
 
 
 def test_prepared_patients_load_without_copying(finished: Run) -> None:

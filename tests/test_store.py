@@ -1,17 +1,24 @@
 """The store: whole or absent, found again, made again when damaged, one process at a time."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mtdlr.errors import StoreError
-from mtdlr.store import Recipe, open_store, write_atomic
+from mtdlr.store import STAGES, Recipe, open_store, publish, release, run_status, source_of, write_atomic, write_plan
+from mtdlr.store import recipe as recipe_module
+from mtdlr.store import scratch as scratch_module
 
 RECIPE = Recipe("stage", {"a": 1}, {"scan": "00"})
 
@@ -36,11 +43,26 @@ def test_a_result_is_made_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", [
     Recipe("stage", {"a": 2}, {"scan": "00"}), Recipe("stage", {"a": 1}, {"scan": "01"}),
-    Recipe("stage", {"a": 1}, {"scan": "00"}, version=2), Recipe("other", {"a": 1}, {"scan": "00"}),
+    Recipe("other", {"a": 1}, {"scan": "00"}),
 ])
 def test_a_changed_recipe_has_another_key(other: Recipe) -> None:
-    """Settings, inputs, version and stage each change the key."""
+    """Settings, inputs and stage each change the key."""
     assert other.key != RECIPE.key
+
+
+def test_a_raised_version_has_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 95: when a stage's version is raised in the one table, nothing that was stored before is taken."""
+    recipe = Recipe("radiomics", {"a": 1})
+    before, stage = recipe.key, STAGES["radiomics"]
+    monkeypatch.setitem(recipe_module.STAGES, "radiomics", replace(stage, version=stage.version + 1))  # type: ignore
+    assert recipe.key != before
+
+
+def test_every_stage_names_source_files() -> None:
+    """Each stage of the table has source files, so that a change of its code changes its hash; no two are alike."""
+    for stage in STAGES.values():
+        assert any(path for pattern in stage.sources for path in recipe_module.PACKAGE.glob(pattern))
+    assert len({source_of(stage) for stage in STAGES}) == len(STAGES)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
@@ -78,12 +100,191 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         store.make(RECIPE, build)
 
 
+def _left(root: Path, name: str, age_s: float = 0.0) -> Path:
+    """A scratch folder as another process left it, last touched so long ago."""
+    folder = root / "scratch" / name
+    folder.mkdir(parents=True)
+    (folder / "half").write_text("x")
+    os.utime(folder, (time.time() - age_s,) * 2)
+    return folder
+
+
 def test_leftovers_are_cleared_but_trainings_stay(tmp_path: Path) -> None:
-    """FAULTS 5: what a dead process left half-made is removed at start; a resumable build keeps its folder."""
-    (tmp_path / "scratch" / "prepare-aaaa-123").mkdir(parents=True)
-    (tmp_path / "scratch" / "train-bbbb").mkdir()
+    """FAULTS 5: what a dead process left half-made is removed at start; a training stays for two weeks; what another
+    machine is building is left alone until it was not touched for ten minutes."""
+    mine = scratch_module.this_host()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name, age in ((f"prepare-aa@{mine}.{dead.pid}.1", 0), ("prepare-bb@other.1.1", 0),
+                      ("prepare-cc@other.1.1", 700), (f"train-dd@{mine}.{dead.pid}.1", 0),
+                      (f"train-ee@{mine}.{dead.pid}.1", 15 * 86400),
+                      (f"prepare-ff@{mine}.{os.getpid()}.1", 0), ("prepare-gg-123", 0)):
+        _left(tmp_path, name, age)
     with open_store(tmp_path):
-        assert [p.name for p in (tmp_path / "scratch").iterdir()] == ["train-bbbb"]
+        stay = sorted(p.name.partition("@")[0] for p in (tmp_path / "scratch").iterdir())
+    assert stay == ["prepare-bb", "prepare-ff", "train-dd"]
+
+
+@pytest.mark.parametrize(("name", "age", "goes_on"), [
+    ("@other.1.1", 0, False), ("@other.1.1", 700, True), ("@free.0.abc", 0, True), ("", 0, True)])
+def test_an_unfinished_training_is_taken_over_once_it_is_abandoned(tmp_path: Path, name: str, age: float,
+                                                                   goes_on: bool) -> None:
+    """What another machine trains is not touched while it lives; given back or stale, it is gone on with."""
+    recipe = Recipe("train", {"a": 1}, resumable=True)
+    _left(tmp_path, f"train-{recipe.key}{name}", age)
+    found: list[bool] = []
+
+    def build(folder: Path) -> None:
+        found.append((folder / "half").exists())
+        (folder / "weights").write_text("w")
+
+    with open_store(tmp_path) as store:
+        store.make(recipe, build)
+    assert found == [goes_on]
+    assert len(list((tmp_path / "scratch").iterdir())) == (not goes_on)
+
+
+def test_a_stopped_training_is_given_back(tmp_path: Path) -> None:
+    """A training whose process is stopped or raises can be gone on with at once, from any machine."""
+    recipe = Recipe("train", {"a": 1}, resumable=True)
+
+    def stopped(folder: Path) -> None:
+        (folder / "half").write_text("x")
+        release(tmp_path, {os.getpid()})
+        raise KeyboardInterrupt
+
+    with open_store(tmp_path) as store:
+        with pytest.raises(KeyboardInterrupt):
+            store.make(recipe, stopped)
+        assert [p.name.partition("@")[2][:6] for p in (tmp_path / "scratch").iterdir()] == ["free.0"]
+
+
+@pytest.mark.parametrize("manifest", ['{"files": null}', "{}", '{"files": {}}', "[]", '{"files": {"a": 3}}', "x"])
+def test_a_manifest_that_lists_nothing_is_not_whole(tmp_path: Path, manifest: str) -> None:
+    """A result whose manifest lists no file with size and hash is made again."""
+    calls: list[str] = []
+    with open_store(tmp_path) as store:
+        folder = store.make(RECIPE, _write("x", calls))
+        (folder / "manifest.json").write_text(manifest)
+        assert not store.has(RECIPE)
+        store.make(RECIPE, _write("x", calls))
+    assert len(calls) == 2
+
+
+def test_a_known_result_is_not_hashed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A result that was whole is found by the sizes and times of its files; a changed file is hashed, and found out,
+    also when another process looks."""
+    calls: list[str] = []
+    with open_store(tmp_path) as store:
+        store.make(RECIPE, _write("hello", calls))
+        store.note(RECIPE)
+    with open_store(tmp_path) as store:
+        monkeypatch.setattr("mtdlr.store.objects.file_hash", lambda path: pytest.fail("hashed"))
+        assert store.find(RECIPE)
+        monkeypatch.undo()
+        (store.folder(RECIPE) / "result.txt").write_text("jello")
+        assert store.find(RECIPE) is None
+
+
+def test_the_index_of_many_shards_is_joined(tmp_path: Path) -> None:
+    """Each shard writes what it knows into a file of its own, a cut line costs itself only, a whole run joins them."""
+    with open_store(tmp_path, shared=True) as a, open_store(tmp_path, shared=True) as b:
+        for store, stage in ((a, "one"), (b, "two")):
+            store.make(Recipe(stage, {}), _write("x", []))
+            store.note(Recipe(stage, {}))
+    part = next((tmp_path / "index").iterdir())
+    part.write_text(part.read_text() + '["cut')
+    with open_store(tmp_path) as store:
+        assert store.index and {"one", "two"} <= {n.partition("/")[0] for n in store.index._lines.values}
+    assert [p.name for p in (tmp_path / "index").iterdir()] == ["whole.jsonl"]
+
+
+def test_a_result_says_which_code_made_it(tmp_path: Path) -> None:
+    """A manifest holds the package's version and a hash of the stage's source; status counts what other code made."""
+    recipe = Recipe("signature", {})
+    with open_store(tmp_path) as store:
+        folder = store.make(recipe, _write("x", []))
+        assert json.loads((folder / "manifest.json").read_text())["made_by"]["source"] == source_of("signature")
+        write_plan(tmp_path, "signature", [recipe], 1)
+        assert store.index
+        store.index.add(recipe.name, folder, ["result.txt"], "another")
+    assert run_status(tmp_path)["signature"] == "1 of 1; 1 made by other code"
+
+
+def test_status_takes_no_lock(tmp_path: Path) -> None:
+    """A run can begin while status looks, and status sees that a process works."""
+    with open_store(tmp_path):
+        assert run_status(tmp_path)["run"].startswith("working (1 process)")
+    assert run_status(tmp_path)["run"].startswith("not running now")
+
+
+def _result(root: Path, name: str, files: dict[str, str]) -> Path:
+    folder = root / "objects" / name
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    return folder
+
+
+def test_publishing_replaces_whole_folders(tmp_path: Path) -> None:
+    """FAULTS 94: after a patient is withdrawn no page, picture or figure of the earlier report is left, and files that
+    the run did not publish stay."""
+    shown = tmp_path / "run"
+    publish(_result(tmp_path, "a", {"report.html": "1", "patients/P1.html": "1", "old/f.svg": "1"}), shown, "report")
+    publish(_result(tmp_path, "m", {"bundle.json": "1"}), shown / "bundle", "bundle")
+    (shown / "notes.txt").write_text("the user's own")
+    publish(_result(tmp_path, "b", {"report.html": "2", "patients/P2.html": "2"}), shown, "report")
+    assert sorted(p.relative_to(shown).as_posix() for p in shown.rglob("*") if p.is_file()) == [
+        "bundle/bundle.json", "bundle/published.json", "notes.txt", "patients/P2.html", "published.json", "report.html"]
+    assert (shown / "report.html").read_text() == "2"
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_a_reader_beside_never_sees_a_torn_file(tmp_path: Path, exchange: bool,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    """While reports are published one after the other, every file that is read is one of them, whole."""
+    if not exchange:
+        monkeypatch.setattr("mtdlr.store.files._exchange", lambda a, b: False)
+    reports = [_result(tmp_path, str(k), {"report.html": str(k) * 100_000, "tables/t.csv": str(k) * 100_000})
+               for k in range(4)]
+    shown, seen, ended = tmp_path / "run", set[str](), threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            for name in ("report.html", "tables/t.csv"):
+                with suppress(FileNotFoundError):
+                    seen.add((shown / name).read_text())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for k in range(20):
+        publish(reports[k % 4], shown, "report")
+    ended.set()
+    reader.join()
+    assert seen <= {str(k) * 100_000 for k in range(4)}
+
+
+def test_publishing_the_same_again_touches_nothing(tmp_path: Path) -> None:
+    """A report that is shown already is left alone; one that somebody damaged is shown again."""
+    result, shown = _result(tmp_path, "a", {"report.html": "1", "tables/t.csv": "1"}), tmp_path / "run"
+    publish(result, shown, "report")
+    before = (shown / "report.html").stat().st_mtime_ns, (shown / "tables").stat().st_ino
+    publish(result, shown, "report")
+    assert ((shown / "report.html").stat().st_mtime_ns, (shown / "tables").stat().st_ino) == before
+    (shown / "tables" / "t.csv").unlink()
+    publish(result, shown, "report")
+    assert (shown / "tables" / "t.csv").read_text() == "1"
+
+
+def test_a_full_disk_while_publishing_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAULTS 6: no room while the new report is copied is E-DISKFULL; the old one stays whole, and nothing else."""
+    shown = tmp_path / "run"
+    publish(_result(tmp_path, "a", {"report.html": "1"}), shown, "report")
+    before = sorted(shown.iterdir())
+    monkeypatch.setattr("shutil.copytree", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(StoreError, match="E-DISKFULL"):
+        publish(_result(tmp_path, "b", {"report.html": "2"}), shown, "report")
+    assert sorted(shown.iterdir()) == before and (shown / "report.html").read_text() == "1"
 
 
 def test_two_runs_in_one_folder(tmp_path: Path) -> None:

@@ -294,3 +294,23 @@ def test_trainings_in_threads_of_one_process_do_not_disturb_one_another(tmp_path
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(work, ["beside0", "beside1"])) == alone
     assert torch.equal(torch.rand(3), expected) and torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_damaged_saved_state_begins_the_training_again(damage: str, tmp_path: Path,
+                                                         caplog: pytest.LogCaptureFixture) -> None:
+    """A state with a flipped bit, half a state or an empty one is thrown away with a warning, and the training ends in
+    the bytes of an unbroken one."""
+    def stop(now: Progress) -> None:
+        if now.epoch == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(CASES[:8], "csn-only", SINGLE, tmp_path / "stopped", seed=0, report=stop)
+    state = tmp_path / "stopped" / "resume.safetensors"
+    data = bytearray(state.read_bytes())
+    data[-1000] ^= 1
+    state.write_bytes({"flip": data, "cut": data[: len(data) // 2], "empty": b""}[damage])
+    again = train(CASES[:8], "csn-only", SINGLE, tmp_path / "stopped", seed=0)
+    assert "W-RESUME" in caplog.text
+    assert again.digest == train(CASES[:8], "csn-only", SINGLE, tmp_path / "whole", seed=0).digest

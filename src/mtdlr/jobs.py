@@ -7,18 +7,19 @@ SimpleITK.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
-from mtdlr.errors import Problem
 from mtdlr.imaging.layout import ScanSet
 from mtdlr.signature import Signature, cross_fit_signature
 from mtdlr.signature import fit_signature as fit_once
-from mtdlr.store import Recipe, Store
+from mtdlr.store import TRAINING, Recipe, Store, verify
 from mtdlr.study import (
     DeepmtsSettings,
     PrepareSettings,
@@ -30,18 +31,15 @@ from mtdlr.study import (
 from mtdlr.survival import Survival
 
 NetworkName = Literal["deepmts", "no-mask", "csn-only", "densenet121-3d"]
+Networks = tuple[tuple[str, tuple[Path, ...]], ...]
+"""(name, checkpoint folder of each fold) of each network."""
+TOLD = {"Dice loss": "dice_loss", "survival loss": "survival_loss", "C": "val_c_index", "Dice": "val_dice"}
+"""The figures of the last finished epoch that a training tells of, and their columns in its log."""
 if TYPE_CHECKING:
     from mtdlr.model import FrozenModel, Scale
+    from mtdlr.planning import Stored
     from mtdlr.report.results import Results
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Results of a per-patient stage: the folder and the key of each, and what went wrong or was noticed."""
-
-    folders: Mapping[str, Path]
-    keys: Mapping[str, str]
-    problems: tuple[Problem, ...] = ()
+    from mtdlr.train import Progress
 
 
 @dataclass(frozen=True)
@@ -78,45 +76,86 @@ class Train:
     settings: DeepmtsSettings | SingletaskSettings
     seed: int
     threads: int
+    fold: int = 0
+
+    @property
+    def place(self) -> str:
+        """Network and fold, as people read them."""
+        return f"network {self.network}, fold {self.fold}"
 
 
 def train(job: Train) -> Path:
     """The folder of the checkpoint."""
-    from mtdlr.prepare import Prepared
+    from mtdlr.prepared import Prepared
     from mtdlr.train import Case
     from mtdlr.train import train as train_network
 
     def build(folder: Path) -> None:
+        for case in job.cases:
+            verify(case[1])
         loaded = [(Prepared.load(case[1]), case) for case in job.cases]
         cases = [Case(id_, patient.image, patient.mask, months, event, center)
                  for patient, (id_, _, months, event, center) in loaded]
-        train_network(cases, job.network, job.settings, folder, seed=job.seed, threads=job.threads)
+        train_network(cases, job.network, job.settings, folder, seed=job.seed, threads=job.threads,
+                      report=_teller(job, folder))
+        (folder / TRAINING).unlink(missing_ok=True)
 
     return job.store.make(job.recipe, build)
 
 
+def _teller(job: Train, folder: Path) -> Callable[[Progress], None]:
+    """Leaves in the scratch folder how far a training is, every two seconds, for `status` and the bar."""
+    told = [0.0]
+
+    def tell(now: Progress) -> None:
+        if time.monotonic() - told[0] < 2.0:
+            return
+        told[0] = time.monotonic()
+        row = now.row or {}
+        figures = [f"{name} {row[key]:.3f}" for name, key in TOLD.items() if key in row]
+        words = ", ".join([f"{job.place}: epoch {min(now.epoch + 1, now.epochs)} of {now.epochs}", *figures])
+        share = (now.epoch + now.step / max(now.steps, 1)) / now.epochs
+        (folder / TRAINING).write_text(json.dumps({"share": min(share, 1.0), "words": words}))
+
+    return tell
+
+
 @dataclass(frozen=True)
 class Score:
-    """Some patients as (recipe, prepared folder, fold or None), and every network's checkpoints."""
+    """One patient's prepared folder and fold (None: no training patient), and every network's checkpoints."""
 
     store: Store
-    patients: Sequence[tuple[Recipe, Path, int | None]]
-    networks: Mapping[str, Sequence[Path]]
+    recipe: Recipe
+    prepared: Path
+    fold: int | None
+    networks: Networks
     settings: ScoreSettings
     threads: int
 
 
-def score(job: Score) -> None:
-    """Score every patient of the job; the networks are loaded once."""
-    from mtdlr.infer import load_networks, score_patient
+def score(job: Score) -> Path:
+    """The folder of the patient's score; the process keeps the networks for its next patient."""
+    from mtdlr.infer import score_patient
     from mtdlr.nets.session import torch_session
     from mtdlr.prepared import Prepared
 
-    networks = load_networks(job.networks)
+    def build(folder: Path) -> None:
+        verify(job.prepared)
+        score_patient(Prepared.load(job.prepared), _loaded(job.networks), job.fold, job.settings).save(folder)
+
     with torch_session(job.threads):
-        for recipe, prepared, fold in job.patients:
-            job.store.make(recipe, lambda folder, p=prepared, f=fold: score_patient(  # type: ignore[misc]
-                Prepared.load(p), networks, f, job.settings).save(folder))
+        return job.store.make(job.recipe, build)
+
+
+@lru_cache(maxsize=1)
+def _loaded(networks: Networks) -> Any:
+    """The networks of some checkpoint folders, each verified."""
+    from mtdlr.infer import load_networks
+
+    for _, folders in networks:
+        for folder in folders:
+            verify(folder)
+    return load_networks(dict(networks))
 
 
 @dataclass(frozen=True)
@@ -138,6 +177,8 @@ def extract(job: Extract) -> Path:
     from mtdlr.radiomics.robustness import perturbed_features
 
     def build(folder: Path) -> None:
+        for stored in filter(None, (job.prepared, job.scored)):
+            verify(stored)
         patient = Prepared.load(job.prepared)
         mask = patient.manual_mask if job.scored is None else load_mask(job.scored)
         features, problems = patient_features(patient, mask, job.settings)
@@ -149,6 +190,21 @@ def extract(job: Extract) -> Path:
             "problems": [p.as_dict() for p in problems]}))
 
     return job.store.make(job.recipe, build)
+
+
+def table_of(stored: Stored, what: str, ids: list[str]) -> pd.DataFrame:
+    """(patients, values): `features` or `pet_parameters` of each patient; a row of NaN where extraction failed."""
+    rows = {i: json.loads((folder / "features.json").read_text())[what] for i, folder in stored.folders.items()}
+    return pd.DataFrame.from_dict(rows, orient="index").reindex(ids)
+
+
+def perturbed(stored: Stored, table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The features of a table's patients under each perturbation."""
+    from mtdlr.radiomics.robustness import perturbed_tables
+
+    rows = {str(i): json.loads((stored.folders[str(i)] / "features.json").read_text())["perturbed"]
+            for i in table.index if str(i) in stored.folders}
+    return [again.reindex(table.index) for again in perturbed_tables(rows, list(table.columns))]
 
 
 @dataclass(frozen=True)
@@ -198,6 +254,12 @@ class Draw:
     scored: Path
 
 
+def drawing(store: Store, prepared: Stored, scored: Stored, patient: str) -> Draw:
+    """The job that draws one patient."""
+    recipe = Recipe("picture", {}, {"prepared": prepared.keys[patient], "mask": scored.keys[patient]})
+    return Draw(store, recipe, prepared.folders[patient], scored.folders[patient])
+
+
 def draw(job: Draw) -> Path:
     """The folder of the picture."""
     from mtdlr.report.pictures import PICTURE, draw_patient
@@ -214,36 +276,35 @@ def average(store: Store, recipe: Recipe, patients: Sequence[Path]) -> Path:
 
 @dataclass(frozen=True)
 class Explain:
-    """Patients as (recipe, prepared folder, scored folder, fold or None), DeepMTS by fold, the mean image."""
+    """One patient's prepared and scored folders and fold; DeepMTS by fold, its scales, the mean image."""
 
     store: Store
-    patients: Sequence[tuple[Recipe, Path, Path, int | None]]
-    networks: Sequence[Path]
+    recipe: Recipe
+    prepared: Path
+    scored: Path
+    fold: int | None
+    networks: Networks
     scales: Sequence[Scale]
     mean: Path
     threads: int
 
 
-def explain(job: Explain) -> None:
-    """attribution.json and attribution.jpg of every patient of the job; the networks are loaded once."""
+def explain(job: Explain) -> Path:
+    """The folder of attribution.json and attribution.jpg."""
     from mtdlr.explain import explain_patient
-    from mtdlr.infer import load_networks
     from mtdlr.nets.session import torch_session
     from mtdlr.prepared import Prepared, load_mask, load_mean_image
     from mtdlr.report.pictures import ATTRIBUTION, draw_attribution
 
-    networks = load_networks({"deepmts": job.networks})["deepmts"]
-    mean = load_mean_image(job.mean)
-
-    def build(folder: Path, prepared: Path, scored: Path, fold: int | None) -> None:
-        patient, mask = Prepared.load(prepared), load_mask(scored)
-        found = explain_patient(patient.image, mask, networks, job.scales, mean, fold)
+    def build(folder: Path) -> None:
+        patient, mask = Prepared.load(job.prepared), load_mask(job.scored)
+        found = explain_patient(patient.image, mask, _loaded(job.networks)["deepmts"], job.scales,
+                                load_mean_image(job.mean), job.fold)
         (folder / "attribution.json").write_text(json.dumps(found.as_dict(), indent=1))
         draw_attribution(patient, mask, found.maps, folder / ATTRIBUTION)
 
     with torch_session(job.threads):
-        for recipe, *patient in job.patients:
-            job.store.make(recipe, lambda folder, p=tuple(patient): build(folder, *p))  # type: ignore[misc]
+        return job.store.make(job.recipe, build)
 
 
 def report(store: Store, recipe: Recipe, results: Results) -> Path:
@@ -258,9 +319,3 @@ def bundle(store: Store, recipe: Recipe, model: FrozenModel) -> Path:
     from mtdlr.bundle import save_bundle
 
     return store.make(recipe, lambda folder: save_bundle(model, folder))
-
-
-def left_with(folders: Mapping[str, Path], name: str) -> tuple[Problem, ...]:
-    """Warnings that a stage left with each patient's result."""
-    return tuple(Problem(**problem).of_patient(i) for i, folder in folders.items()
-                 for problem in json.loads((folder / name).read_text())["problems"])

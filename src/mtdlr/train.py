@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -322,7 +323,12 @@ def _start_or_resume(plan: _Plan) -> _Run:
         scratch.unlink()
     if not path.exists():
         return run
-    run.best, facts = load_state(path, model, optimiser)
+    try:
+        run.best, facts = load_state(path, model, optimiser)
+    except BundleError:
+        logging.getLogger(__name__).warning(str(Problem("W-RESUME", "a training's saved state was damaged")))
+        path.unlink()
+        return run
     differ = sorted(k for k in plan.recipe.keys() | facts["recipe"].keys()
                     if plan.recipe.get(k) != facts["recipe"].get(k))
     if differ:

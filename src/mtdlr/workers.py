@@ -1,11 +1,12 @@
 """Where work runs: in this process, in local processes, or on any `concurrent.futures.Executor` (a Dask cluster's too).
 
-A job is a module-level function and one argument. One that fails is reported and the others go on; a worker process
-that dies (out of memory, say) costs its own job only.
+A job is a module-level function and one argument. One that fails is reported and the others go on. A job whose worker
+dies, or whose machine fails under it (no memory, a disk error), runs once more, alone; after that it is reported.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +26,11 @@ from mtdlr.errors import MtdlrError, Problem
 log = logging.getLogger(__name__)
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-Progress = Callable[[str, int, int], None]
-"""Told (what, done, of how many) as jobs finish."""
+Progress = Callable[[str, float, int], None]
+"""Told (what, done, of how many) as jobs finish; done may be a fraction where a job tells how far it is."""
+MACHINE = ("E-WORKERDIED", "E-MEMORY", "E-IO", "E-DISKFULL", "E-CORRUPT")
+"""Codes of failures that are the machine's, not the job's own."""
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -41,99 +45,205 @@ class Outcome(Generic[Result]):
         """Whether there is a value."""
         return not self.problems
 
+    @property
+    def machine_failed(self) -> bool:
+        """Whether it was stopped by the machine: a killed worker, no memory, a disk error."""
+        return any(problem.code in MACHINE for problem in self.problems)
+
 
 @dataclass(frozen=True)
 class Workers:
-    """How many processes, how many threads each, who is told of progress; an executor takes the processes' place."""
+    """Where jobs run and who is told.
+
+    Args:
+        count: processes side by side.
+        threads: threads of each process.
+        progress: told as jobs finish.
+        executor: takes the processes' place.
+        look: called about once a second while jobs run elsewhere, to see how far they are; returns the jobs that the
+            parts done so far add up to.
+    """
 
     count: int = 1
     threads: int = 1
     progress: Progress | None = None
     executor: Executor | None = None
+    look: Callable[[], float] | None = None
 
 
 def run_jobs(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: Workers, *, label: str
 ) -> list[Outcome[Result]]:
     """The outcome of `function(job)` for every job, in the order of the jobs, however they ran."""
+    if not jobs:
+        return []
+    board = _Board(function, jobs, workers, label)
     if workers.executor:
-        outcomes = _run_on(workers.executor, function, jobs, workers, label)
+        _run_on(workers.executor, board, list(range(len(jobs))), len(jobs))
+        again = [place for place in range(len(jobs)) if board.machine_failed(place)]
+        if again:
+            _run_on(workers.executor, board, again, len(again))
     elif workers.count == 1 or len(jobs) < 2:
-        return _run_here(function, jobs, workers, label)
+        board.run_here()
     else:
-        outcomes = _run_in_processes(function, jobs, workers, label)
-    # A dead worker breaks the whole pool: what it took along runs again, each job in a process of its own.
-    return [_run_alone(function, job, workers) if outcome is None else outcome
-            for job, outcome in zip(jobs, outcomes, strict=True)]
+        _run_in_processes(board, min(workers.count, len(jobs)))
+    return [outcome or _DIED for outcome in board.outcomes]
 
 
-def _run_in_processes(
-    function: Callable[[Job], Result], jobs: Sequence[Job], workers: Workers, label: str
-) -> list[Outcome[Result] | None]:
-    """As `_run_on`, in local processes, which an interrupt ends at once: what they store is whole or absent."""
-    with _pool(min(workers.count, len(jobs)), workers.threads) as pool:
-        try:
-            return _run_on(pool, function, jobs, workers, label)
-        except BaseException:
-            for process in multiprocessing.active_children():
-                process.kill()
-            raise
+class _Board:
+    """Which jobs there are and what became of each: None where its worker died under it."""
+
+    def __init__(self, function: Callable[[Any], Any], jobs: Sequence[Any], workers: Workers, label: str) -> None:
+        self.function, self.jobs, self.workers, self.label = function, jobs, workers, label
+        self.outcomes: list[Outcome[Any] | None] = [None] * len(jobs)
+        self.finished: set[int] = set()
+        self.tell(0.0)
+
+    def run_here(self) -> None:
+        """Every job, one after the other, in this process; a machine's failure once more."""
+        with _looking(self):
+            for place, job in enumerate(self.jobs):
+                outcome = _attempt(self.function, job)
+                self.settle(place, _attempt(self.function, job) if outcome.machine_failed else outcome)
+
+    def settle(self, place: int, outcome: Outcome[Any] | None) -> None:
+        """Keep an outcome and tell of it."""
+        self.outcomes[place] = outcome
+        if outcome is not None:
+            self.finished.add(place)
+            self.tell(0.0)
+
+    def tell(self, parts: float) -> None:
+        """Tell how much is done, with the parts of the jobs under way."""
+        if self.workers.progress:
+            self.workers.progress(self.label, min(len(self.finished) + parts, len(self.jobs)) if parts else
+                                  len(self.finished), len(self.jobs))
+
+    def look(self) -> None:
+        """See how far the jobs under way are."""
+        if self.workers.look and self.workers.progress:
+            self.tell(self.workers.look())
+
+    def machine_failed(self, place: int) -> bool:
+        """Whether a job ended because its worker died or its machine failed."""
+        outcome = self.outcomes[place]
+        return outcome is None or outcome.machine_failed
 
 
-def _run_here(
-    function: Callable[[Job], Result], jobs: Sequence[Job], workers: Workers, label: str
-) -> list[Outcome[Result]]:
-    outcomes = []
-    for job in jobs:
-        outcomes.append(_attempt(function, job))
-        _tell(workers, label, len(outcomes), len(jobs))
-    return outcomes
+@contextmanager
+def _looking(board: _Board) -> Iterator[None]:
+    """While this process itself works, look from a thread how far the job is."""
+    ended = threading.Event()
 
+    def look() -> None:
+        while not ended.wait(LOOK_S):
+            board.look()
 
-def _run_on(
-    executor: Executor, function: Callable[[Job], Result], jobs: Sequence[Job], workers: Workers, label: str
-) -> list[Outcome[Result] | None]:
-    """Outcomes in order; None where the worker died under the job."""
-    outcomes: list[Outcome[Result] | None] = [None] * len(jobs)
-    places: dict[Future[Outcome[Result]], int] = {}
+    thread = threading.Thread(target=look, daemon=True)
+    if board.workers.look:
+        thread.start()
     try:
-        with _script_left_out():
-            for place, job in enumerate(jobs):
-                places[executor.submit(_attempt, function, job)] = place
-        for done, future in enumerate(as_completed(places), start=1):
-            outcomes[places[future]] = future.result()
-            _tell(workers, label, done, len(jobs))
-    except BrokenProcessPool:
-        for future, place in places.items():
-            if future.done() and future.exception() is None:
-                outcomes[place] = future.result()
-    return outcomes
+        yield
+    finally:
+        ended.set()
+        if board.workers.look:
+            thread.join()
 
 
-def _run_alone(function: Callable[[Job], Result], job: Job, workers: Workers) -> Outcome[Result]:
-    """One job in a process of its own; if that dies too, the job is what kills it."""
-    with _pool(1, workers.threads) as pool:
+def _run_in_processes(board: _Board, count: int) -> None:
+    """Every job in local processes, which an interrupt ends at once: what they store is whole or absent.
+
+    A dead worker breaks its whole pool. What ran then runs again alone, each in a process of its own; the others go on
+    in a new pool.
+    """
+    todo = list(range(len(board.jobs)))
+    while todo:
+        with _pool(min(count, len(todo)), board.workers.threads) as pool:
+            try:
+                lost = _run_on(pool, board, todo, count)
+            except BaseException:
+                for process in multiprocessing.active_children():
+                    process.kill()
+                raise
+        for place in dict.fromkeys([*lost, *(k for k in todo if k in board.finished and board.machine_failed(k))]):
+            with _pool(1, board.workers.threads) as alone:
+                _run_on(alone, board, [place], 1)
+                if board.outcomes[place] is None:
+                    board.settle(place, _DIED)
+        todo = [k for k in todo if k not in board.finished]
+
+
+def _run_on(executor: Executor, board: _Board, places: Sequence[int], at_once: int) -> list[int]:
+    """Settle the given jobs, so many handed in at a time; the places of those that ran when the pool broke."""
+    waiting, running = list(reversed(places)), dict[Future[Outcome[Any]], int]()
+    while waiting or running:
         try:
-            with _script_left_out():
-                future = pool.submit(_attempt, function, job)
-            return future.result()
+            with _without_main_script():
+                while waiting and len(running) < at_once:
+                    future = executor.submit(_attempt, board.function, board.jobs[waiting[-1]])
+                    running[future] = waiting.pop()
         except BrokenProcessPool:
-            return Outcome(None, (Problem("E-WORKERDIED", "the worker process was killed while doing this job",
-                                          remedy="Most often memory ran out: fewer run.workers, or a smaller grid"),))
+            return _collect(running, board)
+        except Exception as error:
+            raise MtdlrError(Problem("E-EXECUTOR", "the executor takes no jobs", found=type(error).__name__,
+                                     remedy="Is the cluster still there? Run again: what is done is kept")) from error
+        done, _ = wait(running, timeout=LOOK_S, return_when=FIRST_COMPLETED)
+        board.look()
+        if any(isinstance(future.exception(), BrokenProcessPool) for future in done if not future.cancelled()):
+            return _collect(running, board)
+        for future in done:
+            board.settle(running.pop(future), _outcome_of(future))
+    return []
+
+
+def _collect(running: dict[Future[Outcome[Any]], int], board: _Board) -> list[int]:
+    """Settle what ended before a pool broke; the places of the rest."""
+    lost = []
+    for future, place in running.items():
+        if future.done() and not future.cancelled() and future.exception() is None:
+            board.settle(place, future.result())
+        else:
+            lost.append(place)
+    return lost
+
+
+def _outcome_of(future: Future[Outcome[Any]]) -> Outcome[Any] | None:
+    """What a finished future holds; None when the executor lost the job's worker."""
+    if future.cancelled() or future.exception() is not None:
+        log.debug("a worker was lost", exc_info=None if future.cancelled() else future.exception())
+        return None
+    return future.result()
 
 
 def _attempt(function: Callable[[Job], Result], job: Job) -> Outcome[Result]:
-    """The outcome of one job; an error of ours is reported as such and does not stop the others."""
+    """The outcome of one job. An error's text may hold file names, so only its kind and place in our code are kept."""
     try:
         return Outcome(function(job))
     except MtdlrError as error:
         return Outcome(None, error.problems)
+    except MemoryError:
+        return Outcome(None, (Problem("E-MEMORY", "there was not enough memory for this job", remedy=_LESS_MEMORY),))
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ESTALE if hasattr(errno, "ESTALE") else errno.EIO, errno.ETIMEDOUT):
+            return Outcome(None, (Problem("E-IO", "a disk failed under this job", found=error.strerror or "",
+                                          remedy="Look at the disk, then run again"),))
+        return Outcome(None, (_bug(error),))
     except Exception as error:
-        log.debug("job failed", exc_info=True)
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{os.path.basename(last.filename)}:{last.lineno}"
-        return Outcome(None, (Problem("E-INTERNAL", f"{type(error).__name__} in {place}", found=str(error)[:200],
-                                      remedy="This is our bug: please report it with `mtdlr doctor`"),))
+        return Outcome(None, (_bug(error),))
+
+
+def _bug(error: Exception) -> Problem:
+    log.debug("job failed", exc_info=True)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    place = f"{os.path.basename(last.filename)}:{last.lineno}"
+    return Problem("E-INTERNAL", f"{type(error).__name__} in {place}",
+                   remedy="This is our bug: please report it with `mtdlr doctor`")
+
+
+_LESS_MEMORY = "Take fewer run.workers, or a smaller grid"
+_DIED: Outcome[Any] = Outcome(None, (Problem(
+    "E-WORKERDIED", "the worker process was killed twice while doing this job",
+    remedy=f"Most often memory ran out. {_LESS_MEMORY}"),))
 
 
 def _pool(count: int, threads: int) -> ProcessPoolExecutor:
@@ -142,9 +252,9 @@ def _pool(count: int, threads: int) -> ProcessPoolExecutor:
 
 
 @contextmanager
-def _script_left_out() -> Iterator[None]:
-    """Processes started here (a job that is handed in starts one) do not run the user's script again, which a script
-    without a main guard would not survive; jobs live in modules."""
+def _without_main_script() -> Iterator[None]:
+    """While submitting, hide `__main__`, so that spawned workers do not import the user's script again: jobs live in
+    modules, and a script without a main guard would run twice."""
     main = vars(sys.modules["__main__"])
     kept: dict[str, object] = {name: main[name] for name in ("__spec__", "__file__") if name in main}
     try:
@@ -167,11 +277,6 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
-
-
-def _tell(workers: Workers, label: str, done: int, total: int) -> None:
-    if workers.progress:
-        workers.progress(label, done, total)
 
 
 def values_of(outcomes: Sequence[Outcome[Any]]) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,11 @@ import torch.nn.functional as F
 from mtdlr.errors import FitError, Problem
 from mtdlr.nets.deepmts import Backbone, SurvivalNetwork
 from mtdlr.nets.weights import Network
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 Name = Literal["auto", "cpu", "cuda", "mps"]
 TOLERANCE = 0.05  # relative error; right kernels stay under 0.02, wrong ones are off by their whole value
@@ -151,5 +155,7 @@ def prepared_for(model: Network, device: torch.device, *, cell_levels: int = 1) 
 
 
 def peak_memory_mb() -> float:
-    """Peak memory of this process, MB."""
+    """Peak memory of this process, MB; nan where the system does not say."""
+    if resource is None:
+        return float("nan")
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1)

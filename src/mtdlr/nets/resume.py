@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from mtdlr.errors import BundleError, Problem
 from mtdlr.nets.weights import read_tensors, replace_file, weights_of
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -24,7 +26,8 @@ def save_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, b
     for name, parameter in model.named_parameters():
         for moment, value in optimiser.state.get(parameter, {}).items():
             tensors[f"{moment}/{name}"] = value.detach().contiguous()
-    replace_file(path, save(tensors, {"facts": json.dumps(facts)}))
+    text = json.dumps(facts)
+    replace_file(path, save(tensors, {"facts": text, "digest": _digest(tensors, text)}))
 
 
 def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
@@ -32,9 +35,11 @@ def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -
     """Put a saved state into model and optimiser; the best weights and the facts come back.
 
     Raises:
-        BundleError: E-WEIGHTS when the file cannot be read.
+        BundleError: E-WEIGHTS when the file cannot be read or is not as it was written; the model is untouched then.
     """
     tensors, metadata = read_tensors(path)
+    if metadata.get("digest") != _digest(tensors, metadata.get("facts", "")):
+        raise BundleError(Problem("E-WEIGHTS", "a training's saved state was damaged", where=path.name))
     model.load_state_dict({**model.state_dict(), **_under(tensors, "model")})
     for name, parameter in model.named_parameters():
         if f"step/{name}" not in tensors:
@@ -45,6 +50,15 @@ def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -
             for moment, value in moments.items()}
     device = next(model.parameters()).device
     return {name: value.to(device) for name, value in _under(tensors, "best").items()}, json.loads(metadata["facts"])
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """SHA-256 over the facts and every tensor with its name, in hex."""
+    total = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        total.update(name.encode() + str(tuple(tensors[name].shape)).encode())
+        total.update(tensors[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -30,3 +30,11 @@ def torch_session(threads: int) -> Iterator[None]:
                 yield
         finally:
             torch.set_num_threads(before)
+
+
+def device_name() -> str:
+    """What networks run on, in words."""
+    if torch.cuda.is_available():
+        found = torch.cuda.get_device_properties(0)
+        return f"{found.name}, {found.total_memory / 1e9:.0f} GB, CUDA {torch.version.cuda}"
+    return f"cpu, {torch.backends.cpu.get_cpu_capability()}"

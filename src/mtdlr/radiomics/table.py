@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -29,8 +30,6 @@ from mtdlr.study import RadiomicsSettings
 from mtdlr.volume import Volume
 from mtdlr.workers import Workers, run_jobs
 
-VERSION = 2
-"""Raised when the engine's results change."""
 _IDS = ("patient_id", "patientid", "id", "patient")
 _NEEDED = "patient_id, pet, ct, mask; or Image, Mask (and ID, Modality)"
 log = logging.getLogger(__name__)
@@ -133,7 +132,7 @@ def _ids(rows: Sequence[Mapping[str, str]], table: Path) -> list[str]:
     """The rows' ids; their numbers where no column holds ids."""
     name = next((column for column in _IDS if column in rows[0]), None)
     ids = [row[name] if name else str(number) for number, row in enumerate(rows, start=1)]
-    twice = sorted({i for i in ids if ids.count(i) > 1})
+    twice = sorted(i for i, count in Counter(ids).items() if count > 1)
     if twice:
         raise TableError(Problem("E-DUPLICATEID", "an id occurs twice", where=table.name, found=twice[0]))
     return ids
@@ -207,7 +206,7 @@ def _extract(job: _Job) -> Path:
     if Path(job.settings.profile).is_file():
         settings["profile"] = file_hash(Path(job.settings.profile))
     kind = f"{job.case.modality} {job.case.named}"
-    recipe = Recipe("features", settings, {"images": _content(job.case), "kind": kind}, VERSION)
+    recipe = Recipe("features", settings, {"images": _content(job.case), "kind": kind})
 
     def build(folder: Path) -> None:
         features, doubts = _features(job.case, job.settings)

@@ -105,6 +105,7 @@ def page_name(patient: str) -> str:
     ('P017', 'a_b-c14cddc0')
     """
     plain = re.sub(r"[^\w.-]", "_", patient).lstrip(".")
+    plain = plain[:48]  # file systems end names at 255 bytes
     return plain if plain == patient else f"{plain}-{hashlib.sha256(patient.encode()).hexdigest()[:8]}"
 
 

@@ -92,7 +92,7 @@ def write_report(results: Results, folder: Path) -> None:
         parameters=parameter_rows(masks, splits), explained=explained_rows(results),
         signatures=signature_rows(results), pages=pages, linked=results.study.report.pages,
         pictures={i: _embedded(results.pictures[i] / PICTURE)
-                  for i in results.cohort.some_of_each(results.study.report.thumbnails)},
+                  for i in results.cohort.some_of_each(results.study.report.thumbnails) if i in results.pictures},
         risk_maps={i: _embedded(path / ATTRIBUTION) for i, path in results.explained.items()},
         **{k: [Markup(t) for t in v] if k in ("review_tables", "checklists") else v for k, v in shown.items()},
         settings=settings_rows(results), versions=versions(), out_of_fold=results.study.score.training == "out_of_fold")

@@ -13,24 +13,38 @@ import os
 import shutil
 import signal
 import sys
-import time
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mtdlr.cli.samplesize import sizes
+from mtdlr.cli.words import Json, print_result
 from mtdlr.errors import MtdlrError, Problem
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  context_settings={"help_option_names": ["-h", "--help"]},
                   help="From FDG-PET/CT, a clinical table and follow-up to a validated radiomic nomogram. "
                        "For research only; not a medical device.")
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE",
                                                      help="Override a setting, e.g. deepmts.epochs=2; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 StudyFile = Annotated[Path, typer.Argument(help="The study file (TOML).", show_default=False)]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from mtdlr.versions import package_version
+
+        typer.echo(f"mtdlr {package_version()}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _options(version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True,
+                                                   help="Print the version.")] = False) -> None:
+    """Options before the verb."""
 
 
 @app.command()
@@ -50,7 +64,7 @@ def demo(
         _say(f"making {patients} synthetic patients in {folder}", as_json)
         write_study(folder, n_training=parts[0], n_internal=parts[1], n_external=parts[2], seed=seed,
                     workers=Workers(2, 1, _progress(as_json)))
-    run(study_file, until="bundle", overrides=None, as_json=as_json)
+    run(study_file, as_json=as_json)
 
 
 @app.command()
@@ -64,10 +78,12 @@ def init(
 ) -> None:
     """Write a commented study file with every key and its meaning; with --images also a manifest to look over."""
     from mtdlr.cohort.propose import propose_manifest
+    from mtdlr.store import require_writable
     from mtdlr.study.template import study_template
 
     target, manifest = folder / "study.toml", folder / "manifest.csv"
     for path in (target, manifest) if images else (target,):
+        require_writable(path)
         if path.exists():
             raise _usage("E-EXISTS", "there is already such a file", str(path), "Choose another folder")
     filled: dict[str, Any] = {}
@@ -82,7 +98,7 @@ def init(
         lines = [*map(str, proposal.problems), f"wrote {manifest}: {len(proposal.rows)} patients"
                  + (f", {renamed} under the table's id (column found_as)" if renamed else "") + "; look it over"]
     _write(target, study_template({"cohort": filled}))
-    _print({"study": str(target)} | ({"manifest": str(manifest)} if images else {}), as_json, "\n".join(
+    print_result({"study": str(target)} | ({"manifest": str(manifest)} if images else {}), as_json, "\n".join(
         [*lines, f"wrote {target}: fill in [cohort], then `mtdlr check {target}`"]))
 
 
@@ -97,47 +113,99 @@ def check(
     """Tell everything that is wrong with a study's settings, table and scans. Computes nothing."""
     from mtdlr.cohort.check import check_study
     from mtdlr.cohort.check_table import as_csv, as_text, scans_text
+    from mtdlr.store import require_writable
     from mtdlr.workers import Workers
 
+    if table is not None:
+        require_writable(table)
     checked = check_study(study, overrides or (), workers=Workers(min(4, os.cpu_count() or 1), 1, _progress(as_json)))
     width = shutil.get_terminal_size((120, 24)).columns
     if table is not None:
         _write(table, as_csv(checked), encoding="utf-8-sig")
     text = as_text(checked, width=width)
-    _print({"problems": [p.as_dict() for p in checked.problems], "usable": checked.usable, "scans": checked.audits},
-           as_json, f"{scans_text(checked, width=width)}\n\n{text}" if scans else text)
+    found = {"problems": [p.as_dict() for p in checked.problems], "usable": checked.usable, "scans": checked.audits}
+    print_result(found, as_json, f"{scans_text(checked, width=width)}\n\n{text}" if scans else text)
     raise typer.Exit(0 if checked.is_fine else 2)
 
 
 @app.command()
 def run(
     study: StudyFile,
-    until: Annotated[str, typer.Option(help="The last stage to do.")] = "bundle",
+    until: Annotated[str | None, typer.Option(help="The last stage to do: cohort, prepare, train, score, radiomics, "
+                                                   "signature, model, report or bundle.",
+                                              show_default="bundle")] = None,
     overrides: Overrides = None,
+    shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do every n-th patient only, beside other shards; "
+                                                                  "with --until prepare, score or radiomics.")] = None,
+    fold: Annotated[int | None, typer.Option(help="Train the networks of one fold only.", min=0)] = None,
+    executor: Annotated[str | None, typer.Option(metavar="dask:ADDRESS", help="Work on a Dask cluster.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Run a study to its report and model folder. What is done already is not done again."""
-    from mtdlr.pipeline import STAGES, Run
+    """Run a study to its report and model folder. What is done already is not done again.
+
+    With --set, the results of settings other than the study file's are shown in tries/ of the run folder.
+    """
+    from contextlib import ExitStack
+
+    from mtdlr.cluster import executor as connected
+    from mtdlr.pipeline import Run
+    from mtdlr.planning import Shard, require_part, where_shown
+    from mtdlr.progress import summary
     from mtdlr.workers import Workers
 
-    if until not in STAGES:
-        raise _usage("E-STAGENAME", "no such stage", until, f"One of {', '.join(STAGES)}")
+    if shard and fold is not None:
+        raise _usage("E-SHARD", "a part is a shard or a fold, not both", f"{shard} and {fold}", "Leave one out")
+    part = Shard.parse(shard) if shard else Shard(fold=fold) if fold is not None else None
+    last = require_part(part, until or ("train" if fold is not None else "radiomics" if shard else "bundle"))
     settings = _load(study, overrides)
-    workers = Workers(settings.run.workers, settings.run.threads, _progress(as_json))
-    with Run(settings, _run_folder(study, settings), workers) as work:
-        work.until(until)
-        excluded = sorted(set(work.cohort.ids) - set(work.included.ids)) if until != "cohort" else []
-        problems = work.problems if until in STAGES[6:] else list(work.cohort.problems)
-        _finish(work.folder, until, problems, excluded, as_json)
+    folder = _run_folder(study, settings)
+    shown = where_shown(folder, settings, _load(study, None)) if overrides else folder
+    with ExitStack() as stack:
+        pool = stack.enter_context(connected(executor)) if executor else None
+        teller = _progress(as_json, folder)
+        stack.callback(teller.close)
+        workers = Workers(settings.run.workers, settings.run.threads, teller, pool)
+        _HELD.append(folder)
+        with Run(settings, folder, workers, shard=part, output=shown) as work:
+            work.until(last)
+            teller.close()
+            values, lines = summary(work)
+            for line in lines:
+                teller.note(line)
+            print_result(values, as_json, "\n".join(lines))
+            raise typer.Exit(1 if work.failed else 0)
 
 
 @app.command()
 def status(study: StudyFile, overrides: Overrides = None, as_json: Json = False) -> None:
-    """Say how far a study's run is. Starts nothing."""
+    """Say how far a study's run is, and how long it will take. Starts nothing."""
     from mtdlr.store import run_status
 
     rows = run_status(_run_folder(study, _load(study, overrides)))
-    _print(rows, as_json, "\n".join(f"{name:<12} {value}" for name, value in rows.items()))
+    print_result(rows, as_json, "\n".join(f"{name:<16} {value}" for name, value in rows.items()))
+
+
+@app.command()
+def cluster(
+    study: StudyFile,
+    slurm: Annotated[bool, typer.Option("--slurm", help="Write a script that submits every job with sbatch.")] = False,
+    shards: Annotated[int, typer.Option(help="Jobs that share the patients.", min=1)] = 20,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="Script to write.", show_default=False)] = None,
+    overrides: Overrides = None, as_json: Json = False,
+) -> None:
+    """Write the script that runs a study in many jobs: for SLURM, or for a plain shell."""
+    from mtdlr.cluster import SHELL, SLURM, Plan, job_script
+    from mtdlr.store import require_writable
+
+    settings = _load(study, overrides)
+    folds = settings.score.folds if settings.score.training == "out_of_fold" else 1
+    target = output or Path(f"{study.stem}.{'slurm' if slurm else 'shell'}.sh")
+    require_writable(target)
+    plan = Plan(f"{sys.executable} -m mtdlr", study.resolve(), folds, shards, tuple(overrides or ()))
+    target.write_text(job_script(plan, SLURM if slurm else SHELL), encoding="utf-8")
+    target.chmod(0o755)
+    print_result({"script": str(target), "shards": shards, "folds": folds}, as_json,
+           f"wrote {target}: read it, then `bash {target}`")
 
 
 @app.command()
@@ -162,7 +230,7 @@ def predict(
     prediction = Bundle.load(bundle).predict(patient, clinical=_pairs(clinical or []),
                                                 series=series or (), uptake_min=uptake_min, explain=explain)
     write_prediction(prediction, output)
-    _print(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}")
+    print_result(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}")
 
 
 @app.command()
@@ -196,62 +264,24 @@ def features(
     for problem in problems:
         typer.echo(str(problem), err=True)
     failed = {patient for p in problems if p.is_error for patient in p.patients}
-    _print({"table": str(output), "problems": [p.as_dict() for p in problems]}, as_json,
+    print_result({"table": str(output), "problems": [p.as_dict() for p in problems]}, as_json,
            f"wrote {output}" + (f"; rows without features: {len(failed)}" if failed else ""))
     raise typer.Exit(1 if failed else 0)
 
 
-sizes = typer.Typer(help="How many patients a survival model needs, to be developed or to be validated.",
-                    no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(sizes, name="samplesize")
-
-
-@sizes.command("development")
-def samplesize_development(
-    parameters: Annotated[int, typer.Option(help="Candidate predictor parameters; all features of a lasso count.",
-                                            min=1)],
-    rate: Annotated[float, typer.Option(help="Events per patient and unit of time.")],
-    horizon: Annotated[float, typer.Option(help="Time of prediction, in the same unit.")],
-    follow_up: Annotated[float, typer.Option(help="Mean follow-up, in the same unit.")],
-    r2: Annotated[float | None, typer.Option(help="Expected Cox-Snell R2 of the model; by default 15 % of the largest "
-                                                  "possible.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Patients for developing a survival model without overfitting (Riley et al. 2019; as R's pmsampsize)."""
-    from mtdlr.stats.sample_size import development_size
-
-    size = development_size(parameters, rate=rate, horizon=horizon, mean_follow_up=follow_up, r2=r2)
-    _print(asdict(size), as_json, str(size))
-
-
-@sizes.command("validation")
-def samplesize_validation(
-    c: Annotated[float, typer.Option(help="C-index that the model is expected to have.")],
-    risk: Annotated[float, typer.Option(help="Share of patients with the event by the horizon.")],
-    lost: Annotated[float, typer.Option(help="Share of patients lost to follow-up before the horizon.")] = 0.2,
-    threshold: Annotated[float | None, typer.Option(help="Risk at which one would treat; by default --risk.")] = None,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Folder for the table (CSV) and the figure "
-                                                                       "(SVG, PDF, PNG).")] = None,
-    as_json: Json = False,
-) -> None:
-    """Precision of an external validation as its cohort grows, by simulation, and patients for the usual targets."""
-    from mtdlr.report.figures.precision import write_precision
-    from mtdlr.stats.sample_size import validation_size
-
-    size = validation_size(c, risk, lost=lost, threshold=threshold)
-    if output is not None:
-        write_precision(size, output)
-    needed = {name: n if n < float("inf") else None for name, n in size.needed.items()}
-    _print(asdict(size) | {"needed": needed}, as_json, f"{size}" + (f"\nwrote {output}" if output else ""))
 
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Print the versions and the machine, for a bug report. No patient data."""
-    from mtdlr.versions import versions
+    from mtdlr.nets.session import device_name
+    from mtdlr.versions import free_disk_gb, memory_gb, versions
 
-    facts = versions()
-    _print(facts, as_json, "\n".join(f"{name:<14} {value}" for name, value in facts.items()))
+    memory = memory_gb()
+    facts = versions() | {"memory": "not known" if memory is None else f"{memory:.1f} GB",
+                          "free disk here": f"{free_disk_gb(Path()):.1f} GB", "device": device_name()}
+    print_result(facts, as_json, "\n".join(f"{name:<14} {value}" for name, value in facts.items()))
 
 
 def main() -> None:
@@ -263,20 +293,41 @@ def main() -> None:
     try:
         app()
     except MtdlrError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
+        _complain(error.problems)
         sys.exit(2)
-    except Exception:
-        traceback.print_exc()
-        typer.echo("E-INTERNAL this is our bug: please report the lines above with `mtdlr doctor`", err=True)
+    except Exception as error:
+        # The text of a foreign error may hold a patient's file name; the places in the code do not.
+        frames = traceback.extract_tb(error.__traceback__)
+        typer.echo("".join(f"  {Path(f.filename).name}:{f.lineno} {f.name}\n" for f in frames), err=True, nl=False)
+        _complain([Problem("E-INTERNAL", f"{type(error).__name__}: this is our bug",
+                           remedy="Please report the lines above with `mtdlr doctor`")])
         sys.exit(3)
+
+
+_HELD: list[Path] = []
+"""Run folders that this process works in: what it trains there is given back when it is stopped."""
+
+
+def _complain(problems: Sequence[Problem]) -> None:
+    """One line each on standard error; with --json, also JSON on standard output."""
+    for problem in problems:
+        typer.echo(str(problem), err=True)
+    if "--json" in sys.argv[1:]:
+        typer.echo(json.dumps({"problems": [p.as_dict() for p in problems]}, indent=1))
 
 
 def _stop(number: int, _: object) -> None:
     """End at once, workers first: what is stored is whole, and the rest is made again or goes on where it was."""
-    for child in multiprocessing.active_children():
+    children = multiprocessing.active_children()
+    for child in children:
         child.kill()
-    typer.echo("stopped; run the same command again to go on", err=True)
+    for child in children:
+        child.join(2)
+    for folder in _HELD:
+        from mtdlr.store import release
+
+        release(folder, {os.getpid(), *(child.pid or 0 for child in children)})
+    os.write(2, b"stopped; run the same command again to go on\n")
     os._exit(128 + number)
 
 
@@ -319,39 +370,12 @@ def _usage(code: str, what: str, found: str, remedy: str) -> MtdlrError:
     return MtdlrError(Problem(code, what, found=found, remedy=remedy))
 
 
-def _finish(folder: Path, until: str, problems: Sequence[Problem], excluded: Sequence[str], as_json: bool) -> None:
-    report = folder / "report.html"
-    lines = [str(problem) for problem in problems if problem.is_error]
-    lines.append(f"{len(problems) - len(lines)} warnings, {len(excluded)} patients left out")
-    if until in ("report", "bundle"):
-        lines.append(f"report: {report}")
-    _print({"folder": str(folder), "report": str(report), "excluded": list(excluded),
-            "problems": [p.as_dict() for p in problems]}, as_json, "\n".join(lines))
-    raise typer.Exit(1 if excluded else 0)
-
-
 def _say(text: str, as_json: bool) -> None:
     typer.echo(text, err=as_json)
 
 
-def _print(values: Any, as_json: bool, text: str) -> None:
-    typer.echo(json.dumps(values, indent=1, default=str) if as_json else text)
+def _progress(as_json: bool, folder: Path | None = None) -> Any:
+    """Told of every finished job: see `progress.teller_of`."""
+    from mtdlr.progress import teller_of
 
-
-def _progress(as_json: bool) -> Callable[[str, int, int], None]:
-    """Told of every finished job: a live line on a terminal, one line a minute elsewhere."""
-    started: dict[str, float] = {}
-    last = [0.0]
-
-    def tell(label: str, done: int, total: int) -> None:
-        now = time.monotonic()
-        begun = started.setdefault(label, now)
-        left = (now - begun) / max(done - 1, 1) * (total - done)
-        line = f"{label}: {done}/{total}" + (f", about {left:.0f} s left" if 1 < done < total else "")
-        if sys.stderr.isatty() and not as_json:
-            typer.echo(f"\r\033[K{line}", err=True, nl=done == total)
-        elif done == total or now - last[0] > 60:
-            last[0] = now
-            typer.echo(line, err=True)
-
-    return tell
+    return teller_of(as_json, folder)

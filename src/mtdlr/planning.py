@@ -1,0 +1,299 @@
+"""Which jobs of a stage have to run here, and what became of each: `pipeline`'s hands on store and workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtdlr.errors import MtdlrError, Problem, StudyError
+from mtdlr.store import STAGES, TRAINING, Recipe, Store, digest, file_hash, source_of, write_atomic, write_plan
+from mtdlr.study import Study
+from mtdlr.workers import MACHINE, Outcome, Workers, run_jobs
+
+FAILED, SHARDS = "failed", "shards.json"
+STEPS = {"cohort": "cohort", "prepare": "prepared", "train": "networks", "score": "scored", "radiomics": "features",
+         "signature": "signatures", "model": "model", "report": "report", "bundle": "bundle"}
+"""Every stage in order, and the property of `pipeline.Run` that does it: the names of `--until`, `status`, progress."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a run that other machines share: every n-th patient, or the networks of one fold.
+
+    Args:
+        number, of: patients number, number + of, ... (from 1); None for a fold's part.
+        fold: the fold whose networks are trained; None for a patients' part.
+    """
+
+    number: int | None = None
+    of: int = 1
+    fold: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """The shard of `3/20`.
+
+        Raises:
+            StudyError: E-SHARD for anything else, and for a number outside 1 to n.
+
+        >>> Shard.parse("3/20").mine(["a", "b", "c", "d"])
+        {'c'}
+        """
+        number, _, of = text.partition("/")
+        if not (number.strip().isdigit() and of.strip().isdigit() and 1 <= int(number) <= int(of)):
+            raise StudyError(Problem("E-SHARD", "there is no such shard", found=text,
+                                     expected="i/n with i from 1 to n, e.g. 3/20"))
+        return cls(int(number), int(of))
+
+    def mine(self, ids: Sequence[str]) -> set[str]:
+        """The patients of this part."""
+        return set() if self.number is None else set(sorted(ids)[self.number - 1 :: self.of])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Results of a per-patient stage.
+
+    Args:
+        folders, keys: of each patient that has a result.
+        problems: what went wrong or was noticed.
+        failed: the patients without a result.
+        absent: patients of other shards whose result is not there yet.
+    """
+
+    folders: Mapping[str, Path]
+    keys: Mapping[str, str]
+    problems: tuple[Problem, ...] = ()
+    failed: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Desk:
+    """Runs the jobs of a stage: those whose result is not stored, and of a shard only its own patients' (`mine`)."""
+
+    store: Store
+    workers: Workers
+    mine: frozenset[str] | None = None
+    other_code: dict[str, int] = field(default_factory=dict)
+
+    def outcomes(self, function: Any, work: Sequence[Any], label: str) -> list[Outcome[Path]]:
+        """The outcome of every job; one whose result is stored whole starts no process."""
+        recipes = [job.recipe for job in work]
+        found = [self.store.find(recipe) for recipe in recipes]
+        self._note_code(recipes, found)
+        if self.mine is None:
+            write_plan(self.store.root, label, recipes, sum(folder is not None for folder in found))
+        todo = [job for job, folder in zip(work, found, strict=True) if folder is None]
+        look = self._trained if label == "train" else None
+        ran = run_jobs(function, todo, replace(self.workers, look=look), label=label)
+        for job, outcome in zip(todo, ran, strict=True):
+            if outcome.ok:
+                self.store.note(job.recipe)
+        outcomes = iter(ran)
+        return [Outcome(folder) if folder else next(outcomes) for folder in found]
+
+    def patients(self, function: Any, work: Mapping[str, Any], label: str, facts: str | None) -> Stored:
+        """One job a patient; a patient that fails is left out, by name.
+
+        Args:
+            function: the job's function.
+            work: the job of each patient.
+            label: of the stage.
+            facts: the file of a result that holds the warnings it left.
+        """
+        mine = set(work) if self.mine is None else self.mine
+        own = {i: job for i, job in work.items() if i in mine}
+        outcomes = dict(zip(own, self.outcomes(function, list(own.values()), label), strict=True))
+        folders = {i: outcome.value for i, outcome in outcomes.items() if outcome.value is not None}
+        failed = {i: tuple(p.of_patient(i) for p in outcome.problems)
+                  for i, outcome in outcomes.items() if not outcome.ok}
+        self._remember(label, {i: work[i].recipe for i in own}, failed)
+        absent = []
+        for i, job in work.items():
+            if i in mine:
+                continue
+            if (folder := self.store.find(job.recipe)) is not None:
+                folders[i] = folder
+            elif (problems := self._remembered(label, job.recipe)) is not None:
+                failed[i] = problems
+            else:
+                absent.append(i)
+        folders = {i: folders[i] for i in work if i in folders}  # in the cohort's order
+        problems = tuple(p for i in work for p in failed.get(i, ()))
+        return Stored(folders, {i: work[i].recipe.key for i in folders}, problems + left_with(folders, facts),
+                      tuple(i for i in work if i in failed), tuple(absent))
+
+    def _remember(self, label: str, recipes: Mapping[str, Recipe], failed: Mapping[str, tuple[Problem, ...]]) -> None:
+        """Keep why patients failed, for shards that need to know who is left out; a machine's failure is not kept."""
+        for i, recipe in recipes.items():
+            path = self._failure(label, recipe)
+            own = [p for p in failed.get(i, ()) if p.code not in MACHINE]
+            if own:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(path, json.dumps([p.as_dict() for p in failed[i]]))
+            elif path.exists():
+                path.unlink(missing_ok=True)
+
+    def _remembered(self, label: str, recipe: Recipe) -> tuple[Problem, ...] | None:
+        path = self._failure(label, recipe)
+        try:
+            return tuple(Problem(**p) for p in json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
+    def _failure(self, label: str, recipe: Recipe) -> Path:
+        return self.store.root / FAILED / label / f"{recipe.key}.json"
+
+    def _trained(self) -> float:
+        """How many trainings the parts done so far add up to."""
+        total = 0.0
+        for path in (self.store.root / "scratch").glob(f"train-*/{TRAINING}"):
+            try:
+                total += float(json.loads(path.read_text())["share"])
+            except (OSError, ValueError, KeyError):
+                continue
+        return total
+
+    def _note_code(self, recipes: Sequence[Recipe], found: Sequence[Path | None]) -> None:
+        """Count the stored results that other code made."""
+        if self.store.index:
+            for recipe, folder in zip(recipes, found, strict=True):
+                if folder is not None and self.store.index.source(recipe.name) not in ("", source_of(recipe.stage)):
+                    self.other_code[recipe.stage] = self.other_code.get(recipe.stage, 0) + 1
+
+    def code_problems(self) -> list[Problem]:
+        """W-OTHERCODE for each stage with results that other source files made."""
+        return [Problem("W-OTHERCODE", "stored results were made by other code than today's", where=f"stage {stage}",
+                        found=f"{self.other_code[stage]} results",
+                        remedy=f"To make them anew, delete objects/{stage} in the run folder")
+                for stage in STAGES if self.other_code.get(stage)]
+
+
+def outcome_digest(table: pd.DataFrame) -> str:
+    """Stands for what the patients' follow-up says."""
+    return digest([table["time_months"].tolist(), table["event"].astype(int).tolist()])
+
+
+def agree_on_settings(root: Path, values: Mapping[str, Any], shard: Shard | None) -> None:
+    """Let shards of one store work on one study only; a whole run starts afresh.
+
+    Raises:
+        StudyError: E-OTHERSHARDS where shards with other settings are under way in the folder.
+    """
+    path, settings = root / SHARDS, digest(without_paths(values))
+    if shard is None:
+        path.unlink(missing_ok=True)
+        return
+    try:
+        with path.open("x", encoding="utf-8") as handle:
+            handle.write(settings)
+    except FileExistsError:
+        there = path.read_text(encoding="utf-8")
+        if there and there != settings:
+            raise StudyError(Problem("E-OTHERSHARDS", "shards with other settings work in this run folder",
+                                     where=str(root), remedy="Give every shard the same study file and settings; to "
+                                     "begin with new ones, run once without --shard and --fold")) from None
+
+
+def require_part(shard: Shard | None, stage: str) -> str:
+    """The stage, if there is such a one and it can be done in these parts.
+
+    Raises:
+        StudyError: E-STAGENAME, E-SHARD.
+    """
+    if stage not in STEPS:
+        raise StudyError(Problem("E-STAGENAME", "no such stage", found=stage, expected=", ".join(STEPS)))
+    if shard is None or stage in (("prepare", "score", "radiomics") if shard.fold is None else ("train",)):
+        return stage
+    raise StudyError(Problem("E-SHARD", "this stage cannot be done in parts", found=stage,
+                             expected="prepare, score or radiomics with --shard, train with --fold"))
+
+
+def require_machine(stored: Stored) -> None:
+    """Refuse to train without patients that only the machine, not their data, kept from being prepared.
+
+    Raises:
+        MtdlrError: E-UNPREPARED and what happened to each patient.
+    """
+    broken = [p for p in stored.problems if p.code in MACHINE]
+    if broken:
+        raise MtdlrError([*broken, Problem(
+            "E-UNPREPARED", "the machine failed while it prepared patients; networks are not trained without them",
+            found=f"{len(broken)} patients", remedy="Run again; if it is the same patients each time, their scans are "
+            "too large for this machine")])
+
+
+def of_fold(work: Sequence[Any], fold: int) -> list[Any]:
+    """The trainings of one fold.
+
+    Raises:
+        StudyError: E-FOLD where there is none.
+    """
+    found = [job for job in work if job.fold == fold]
+    if not found:
+        raise StudyError(Problem("E-FOLD", "there is no such fold", found=str(fold),
+                                 expected=f"0 to {max(job.fold for job in work)}"))
+    return found
+
+
+def per_patient(done: Mapping[str, Any]) -> list[tuple[str, Stored]]:
+    """The per-patient stages among the properties of a run that were computed, in order."""
+    found = [("prepare", done.get("prepared")), ("score", done.get("scored")),
+             *(("radiomics", one) for one in done.get("features", {}).values()),
+             ("pictures", done.get("_drawn")), ("explain", done.get("_explained"))]
+    return [(stage, stored) for stage, stored in found if stored is not None]
+
+
+def failures(done: Mapping[str, Any]) -> dict[str, str]:
+    """The first stage in which each patient failed, of the properties of a run that were computed."""
+    problems = done["cohort"].problems if "cohort" in done else ()
+    found = {i: "cohort" for p in problems if p.is_error for i in p.patients}
+    for stage, stored in per_patient(done):
+        for i in stored.failed:
+            found.setdefault(i, stage)
+    return found
+
+
+def where_shown(folder: Path, study: Study, file: Study) -> Path:
+    """Where results are shown: the run folder, or, for settings other than the study file's, `tries/<digest>` in it,
+    so that a try with `--set` does not replace the report and model of the study."""
+    mine, its = (digest(one.model_dump(mode="json", exclude={"run"})) for one in (study, file))
+    return folder if mine == its else folder / "tries" / mine
+
+
+def require_all(missing: Sequence[str], stage: str) -> None:
+    """Refuse to go on from a stage that other shards have not finished.
+
+    Raises:
+        MtdlrError: E-NOTREADY.
+    """
+    if missing:
+        whom = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise MtdlrError(Problem("E-NOTREADY", "results that this part needs are not there yet", where=f"stage {stage}",
+                                 found=whom, remedy=f"Run --until {stage} first, in shards or whole"))
+
+
+def without_paths(values: Any) -> Any:
+    """Settings without absolute paths: a file stands for its content, a folder for its name."""
+    if isinstance(values, dict):
+        return {name: without_paths(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_paths(value) for value in values]
+    if isinstance(values, str) and Path(values).is_absolute():
+        return file_hash(Path(values)) if Path(values).is_file() else Path(values).name
+    return values
+
+
+def left_with(folders: Mapping[str, Path], name: str | None) -> tuple[Problem, ...]:
+    """Warnings that a stage left with each patient's result."""
+    if name is None:
+        return ()
+    return tuple(Problem(**problem).of_patient(i) for i, folder in folders.items()
+                 for problem in json.loads((folder / name).read_text())["problems"])
+
