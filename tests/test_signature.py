@@ -148,3 +148,15 @@ def test_the_elastic_net_keeps_more_than_the_lasso() -> None:
     few, many = (len(fit_signature(table, surv, SETTINGS.model_copy(update={"alpha": alpha})).features)
                  for alpha in (1.0, 0.05))
     assert many > 1.5 * few
+
+
+def test_a_fold_without_usable_features_does_not_end_the_study() -> None:
+    """Where the features of all other folds are undefined (masks of air), the fold scores 0, with a warning."""
+    table, surv = _data()
+    folds = np.arange(len(table)) % 2
+    table.loc[folds == 0] = np.nan
+    signature, scores = cross_fit_signature(table, surv, folds, SETTINGS)
+    assert (scores[folds == 1] == 0).all() and signature.features
+    assert any(p.code == "W-EMPTYFOLD" for p in signature.problems)
+    nothing, scores = cross_fit_signature(table * np.nan, surv, folds, SETTINGS)
+    assert not nothing.features and any(p.code == "W-NOSIGNATURE" for p in nothing.problems)

@@ -122,13 +122,25 @@ def cross_fit_signature(
     scores, empty = pd.Series(np.nan, index=features.index), []
     for fold in np.unique(folds):
         inside, outside = folds != fold, folds == fold
-        fitted = fit_signature(features[inside], surv.take(inside), settings, [again[inside] for again in perturbed])
+        fitted = _fit_or_empty(features[inside], surv.take(inside), settings, [again[inside] for again in perturbed])
         scores[outside] = fitted.score(features[outside]).to_numpy()
         if not fitted.features:
             empty.append(Problem("W-EMPTYFOLD", "the signature of a fold keeps no feature: its patients score 0, the "
                                  "training mean", where=f"signature, fold {fold}", found=f"{outside.sum()} patients"))
-    whole = fit_signature(features, surv, settings, perturbed)
+    whole = _fit_or_empty(features, surv, settings, perturbed)
     return replace(whole, problems=(*whole.problems, *empty)), scores
+
+
+def _fit_or_empty(features: pd.DataFrame, surv: Survival, settings: SignatureSettings,
+                  perturbed: Sequence[pd.DataFrame]) -> Signature:
+    """The signature; one without features (every score 0) and a warning where the features cannot give one."""
+    try:
+        return fit_signature(features, surv, settings, perturbed)
+    except FitError as error:
+        cause = error.problems[0]
+        notice = Problem("W-NOSIGNATURE", "no signature can be fitted: every score is 0", where="signature",
+                         found=f"{cause.code} {cause.what}")
+        return Signature((), (), (), (), float("nan"), (), len(surv), surv.n_events, 0, (notice,))
 
 
 def _candidates(table: pd.DataFrame, max_correlation: float | None) -> list[str]:
