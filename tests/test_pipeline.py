@@ -110,7 +110,7 @@ def test_a_run_leaves_everything_it_promises(finished: Run) -> None:
     words = re.sub(r"data:[^\"']*|http-equiv|http://www.w3.org", "", page)  # a picture's letters may spell anything
     assert "http" not in words, "the page must stand alone"
     assert "<h2>Where the risk comes from" in page
-    assert page.index("<h2>Warnings first") < page.index("<h2>Study flow")
+    assert page.index("<h2>In ten lines") < page.index("<h2>Errors and warnings") < page.index("<h2>Study flow")
 
 
 def test_every_patient_is_scored_and_evaluated(finished: Run) -> None:

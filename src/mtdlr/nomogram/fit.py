@@ -57,9 +57,10 @@ def gaining_terms(
     """
     candidates = [term.name for term in terms if isinstance(term, Continuous) and term.name in scores]
     held = [term for term in terms if isinstance(term, Factor | Spline) or term.name not in candidates]
-    design = Design(tuple(held))
-    base = (design.matrix({name: training[name].to_numpy() for name in design.variables}) if held
-            else np.zeros((len(training), 0)))
+    base = np.zeros((len(training), 0))
+    if held:
+        design = Design(tuple(held))
+        base = design.matrix({name: training[name].to_numpy() for name in design.variables})
     gains = score_gains(base, {name: training[name].to_numpy(float) for name in candidates}, surv)
     kept = {gain.name for gain in gains if gain.enters}
     if not held and not kept and gains:

@@ -23,6 +23,8 @@ class Outcome(NamedTuple):
     weight: Vector
     event: NDArray[np.bool_]
     start: NDArray[np.int64]
+TINY = 1e-300  # what a sum of relative hazards is at least
+
 
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
@@ -69,8 +71,9 @@ def working(eta, outcome, residual):  # type: ignore[no-untyped-def]
                 mass += outcome.weight[i]
                 loglik += outcome.weight[i] * (eta[i] - shift)
         if mass > 0.0:
-            loglik -= mass * np.log(s0)
-            step[g] = mass / s0
+            at_risk = max(s0, TINY)  # where all at risk are far below the highest risk, exp(eta - shift) is 0
+            loglik -= mass * np.log(at_risk)
+            step[g] = mass / at_risk
     hazard = 0.0
     for g in range(groups - 1, -1, -1):
         hazard += step[g]

@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mtdlr.stats.lasso_likelihood import working
+from mtdlr.stats.lasso_likelihood import TINY, working
 from mtdlr.stats.lasso_quadratic import Penalty, WorkingSet, dot, minimise, subtract, violation
 
 Vector = NDArray[np.float64]
@@ -46,7 +46,7 @@ def _halves(raw, eta, outcome):  # type: ignore[no-untyped-def]
         for i in range(outcome.start[g], outcome.start[g + 1]):
             s0 += relative[i]
             mass[g] += outcome.weight[i] if outcome.event[i] else 0.0
-        at_risk[g] = s0
+        at_risk[g] = max(s0, TINY)  # where all at risk are far below the highest risk they count for nothing
     ends = np.flatnonzero(mass)
     root, hazard = np.empty(n), 0.0
     for g in range(groups - 1, -1, -1):
