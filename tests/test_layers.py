@@ -14,9 +14,9 @@ ROWS = [
     {"study", "store", "workers", "cluster", "progress"},
     {"imaging", "nets", "texture", "stats"},
     {"cohort", "prepare", "prepared", "train", "infer", "explain", "radiomics", "signature", "nomogram", "model",
-     "associate", "evaluate", "appraise", "rivals", "shift"},
-    {"report", "bundle", "predict", "validate"},
-    {"jobs", "planning", "pipeline"},
+     "associate", "evaluate", "appraise", "rivals", "shift", "aggregates"},
+    {"report", "bundle", "predict"},
+    {"jobs", "planning", "pipeline", "validate"},
     {"cli", "synthetic", "__main__", "__init__"},
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
@@ -24,7 +24,7 @@ HOMES = {
     "pydicom": {"imaging", "synthetic"}, "highdicom": {"imaging", "synthetic"}, "SimpleITK": {"imaging"},
     "nibabel": {"imaging"}, "torch": {"nets", "train", "infer", "explain"}, "safetensors": {"nets"},
     "matplotlib": {"report/figures"}, "typer": {"cli"}, "pywt": {"texture"},
-    "jinja2": {"report", "nomogram"}, "rich": {"progress"}, "distributed": {"cluster"},
+    "jinja2": {"report", "nomogram", "validate"}, "rich": {"progress"}, "distributed": {"cluster"},
 }
 MAY_IMPORT_INSIDE = {"cli", "cluster", "spreadsheet", "jobs", "report/documents", "__init__"}
 

@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from mtdlr.aggregates import FILE as AGGREGATES
+from mtdlr.aggregates import Aggregates
 from mtdlr.errors import BundleError, Problem, StudyError
 from mtdlr.model import IN_SAMPLE, FrozenModel, Scale
 from mtdlr.nomogram import Nomogram
@@ -48,6 +50,8 @@ def save_bundle(model: FrozenModel, folder: Path) -> None:
             (folder / f"nomogram_{name}.json").write_text(nomogram.to_json())
     for source, signature in model.signatures.items():
         signature.save(folder / f"signature_{source}.json")
+    if model.aggregates is not None:
+        model.aggregates.save(folder)
     (folder / "README.md").write_text(README.format(
         stage=model.study.cohort.stage, months=", ".join(f"{m:g}" for m in model.study.nomogram.months), **model.facts))
     _write_header(folder, model, _copy_parameters(model.study.radiomics.profile, folder))
@@ -80,7 +84,8 @@ def read_bundle(folder: str | Path) -> FrozenModel:
         networks={name: tuple(folder / "networks" / name / str(k) for k in range(len(scales)))
                   for name, scales in header["scales"].items()},
         scales={name: tuple(Scale(**s) for s in scales) for name, scales in header["scales"].items()},
-        cutoffs=header["cutoffs"], mean_image=folder, imputed=header["imputed"], facts=header["facts"])
+        cutoffs=header["cutoffs"], mean_image=folder, imputed=header["imputed"], facts=header["facts"],
+        aggregates=Aggregates.load(folder) if AGGREGATES in header["files"] else None)
 
 
 def _copy_parameters(profile: str, folder: Path) -> str:

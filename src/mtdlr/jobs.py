@@ -57,10 +57,13 @@ def prepare(job: Prepare) -> Path:
     """The folder of the prepared patient."""
     from mtdlr.prepare import prepare as prepare_scan
     from mtdlr.prepare import read_patient
+    from mtdlr.shift import DESCRIPTION, describe
 
     def build(folder: Path) -> None:
         scan = read_patient(job.scan, job.settings)
-        prepare_scan(scan, job.settings, patient_id=job.patient).save(folder)
+        patient = prepare_scan(scan, job.settings, patient_id=job.patient)
+        patient.save(folder)
+        (folder / DESCRIPTION).write_text(json.dumps(describe(patient)))
 
     return job.store.make(job.recipe, build)
 

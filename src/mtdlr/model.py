@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mtdlr.aggregates import Aggregates, margins, salted, training_bound
 from mtdlr.cohort import imputation
 from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import Problem, TableError
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.covariates import clinical_values
 from mtdlr.nomogram.fit import fit_nomogram
+from mtdlr.shift import Reference, load_description
 from mtdlr.signature import Signature
 from mtdlr.stats.roc import roc, youden
 from mtdlr.stats.terms import Continuous, Factor, Spline
@@ -30,6 +32,10 @@ from mtdlr.store import digest, file_hash
 from mtdlr.study import MAIN, REFERENCE, Model, Study, models_of
 
 IN_SAMPLE = "_in_sample"
+GUARANTEE = 0.9
+"""Share of patients for whom the lower bound holds."""
+REFERENCE_SCORES = ("deepmts", "single_task", "auto_radio")
+"""Scores whose distribution in the training cohort a model keeps."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class FrozenModel:
         mean_image: folder of the training cohort's mean image.
         facts: who trained it: numbers of patients and events, versions, the parent model of an update.
         problems: warnings of the fits.
+        aggregates: of the training patients: how their scans look, and what a lower bound rests on.
     """
 
     study: Study
@@ -84,6 +91,7 @@ class FrozenModel:
     imputed: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
+    aggregates: Aggregates | None = None
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -205,6 +213,37 @@ def fit_model(
         tuple(dict.fromkeys(problems)))
     cutoffs = {name: training_cutoff(risk, rows) for name, risk in frozen.risks(rows).items()}
     return replace(frozen, cutoffs={str(name): cutoff for name, cutoff in cutoffs.items() if np.isfinite(cutoff)})
+
+
+def with_aggregates(model: FrozenModel, rows: pd.DataFrame, prepared: Mapping[str, Path]) -> FrozenModel:
+    """The model with the aggregates of its training patients.
+
+    Args:
+        model: just fitted.
+        rows: training patients with follow-up, covariates and out-of-fold scores.
+        prepared: the folder of each prepared patient, which holds its description.
+    """
+    found = [load_description(prepared[str(i)]) for i in rows.index]
+    scores = rows[list(REFERENCE_SCORES)].to_numpy(float)
+    numbers = [one.numbers | {"scores": row} for one, row in zip(found, scores, strict=True)]
+    filled = rows.assign(**{name: rows[name].fillna(value) for name, value in model.imputed.items() if name in rows})
+    salt = model.digest
+    images = sorted({salted(salt, image) for one in found for image in one.images})
+    return replace(model, aggregates=Aggregates(
+        Reference.fit(numbers, names={"scores": REFERENCE_SCORES}), training_bound(model.nomograms[MAIN], filled),
+        margins(rows, model.study.cohort), salt, tuple(images)))
+
+
+def lower_bounds(model: FrozenModel, rows: pd.DataFrame) -> pd.Series:
+    """Months free of the event that hold for 90 % of patients; nan where the model keeps no bound for them."""
+    nomogram, bounds = model.nomograms[MAIN], pd.Series(np.nan, index=rows.index)
+    bound = None if model.aggregates is None else model.aggregates.bound
+    known = rows[list(nomogram.design.variables)].notna().all(axis=1).to_numpy()
+    if bound is None or not known.any():
+        return bounds
+    times = np.unique(nomogram.cox.baseline.time_months)
+    bounds[known] = bound.months(times, nomogram.survival(rows[known], times).value, GUARANTEE)
+    return bounds
 
 
 def cross_fitted(

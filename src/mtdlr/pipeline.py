@@ -18,7 +18,7 @@ from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps
 from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.evaluate import Evaluation, Findings, judge
-from mtdlr.model import FrozenModel, Scores, combine_scores, fit_model, study_scores
+from mtdlr.model import FrozenModel, Scores, combine_scores, fit_model, study_scores, with_aggregates
 from mtdlr.radiomics import PET_LABELS
 from mtdlr.report.results import Results
 from mtdlr.signature import Signature
@@ -112,8 +112,6 @@ class Run:
         if shared:
             raise CohortError(shared)
         return hashes
-
-    # ---- 2 prepare ------------------------------------------------------------------------------------------------
 
     @cached_property
     def prepared(self) -> planning.Stored:
@@ -276,9 +274,10 @@ class Run:
     @cached_property
     def model(self) -> FrozenModel:
         """The frozen model: nomograms and cut-offs, fitted on the training cohort (seconds, made from the store)."""
-        return fit_model(self.judged.table, self.score_table, self.scores,
-                         {source: signature for source, (signature, _) in self.signatures.items()}, self.study,
-                         networks=self.networks, mean_image=self.mean_image)
+        fitted = fit_model(self.judged.table, self.score_table, self.scores,
+                           {source: signature for source, (signature, _) in self.signatures.items()}, self.study,
+                           networks=self.networks, mean_image=self.mean_image)
+        return with_aggregates(fitted, self.training.join(self.score_table), self.prepared.folders)
 
     @cached_property
     def findings(self) -> Findings:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from mtdlr.explain import Attribution, explain_patient
 from mtdlr.imaging import nifti
 from mtdlr.imaging.layout import ScanSet, discover, given_files
 from mtdlr.infer import Networks, load_networks, score_patient
-from mtdlr.model import IN_SAMPLE, FrozenModel, combine_scores
+from mtdlr.model import IN_SAMPLE, FrozenModel, combine_scores, lower_bounds
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.prepared import load_mean_image
 from mtdlr.radiomics.extract import patient_features
 from mtdlr.report.figures import attribution_figure, nomogram_figure, save, scan_figure
+from mtdlr.shift import Shift, patient_numbers, physical_values
 from mtdlr.study import MAIN
 from mtdlr.volume import Volume
 
@@ -45,6 +47,8 @@ class Prediction:
         prepared: the patient as the networks saw it.
         problems: warnings of every step.
         attribution: where the DeepMTS-Score came from, if that was asked for.
+        shift: how far the scan lies from the training scans; None where the model keeps no reference.
+        lower_bound_months: free of the event until then, for 90 % of patients; nan where the model keeps no bound.
     """
 
     risk: float
@@ -58,6 +62,8 @@ class Prediction:
     nomogram: Nomogram
     problems: tuple[Problem, ...]
     attribution: Attribution | None = None
+    shift: Shift | None = None
+    lower_bound_months: float = nan
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; no images."""
@@ -67,6 +73,8 @@ class Prediction:
                          for month, e in self.survival.items()},
             "clinical": dict(self.clinical), "mask_ml": float(self.mask.array.sum() * self.mask.voxel_ml),
             **({} if self.attribution is None else {"attribution": self.attribution.as_dict()}),
+            **({} if self.shift is None else {"shift": self.shift.as_dict()}),
+            "lower_bound_months": None if isnan(self.lower_bound_months) else self.lower_bound_months,
             "problems": [p.as_dict() for p in self.problems], "note": RESEARCH,
         }
 
@@ -100,7 +108,7 @@ class Bundle:
     def predict(
         self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,
         clinical: Mapping[str, Any] | None = None, series: Sequence[str] = (), uptake_min: float | None = None,
-        explain: bool = False,
+        explain: bool = False, accept_shift: bool = False,
     ) -> Prediction:
         """The prediction for one patient.
 
@@ -110,6 +118,7 @@ class Bundle:
             series: DICOM series to take instead of those chosen (UID, key or pattern of the description).
             uptake_min: minutes from injection to scan, where the headers lack them.
             explain: also say where in the images the DeepMTS-Score came from (minutes, on the full grid).
+            accept_shift: predict a scan unlike the training scans too; the refusal stays as a warning, on record.
 
         Raises:
             ScanError: what reading and preparing raise; E-MANYPATIENTS where the folder holds several.
@@ -119,10 +128,14 @@ class Bundle:
         settings = self.frozen.study.prepare
         settings = settings.model_copy(update={"uptake_min": uptake_min or settings.uptake_min})
         scan = read_patient(_one_scan(patient, pet, ct), settings, series=series)
-        return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row, explain=explain)
+        return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row, explain=explain,
+                                     accept_shift=accept_shift)
 
-    def predict_prepared(self, prepared: Prepared, clinical: Mapping[str, Any], *, explain: bool = False) -> Prediction:
-        """The prediction for a patient that is prepared already."""
+    def predict_prepared(
+        self, prepared: Prepared, clinical: Mapping[str, Any], *, explain: bool = False, accept_shift: bool = False
+    ) -> Prediction:
+        """The prediction for a patient that is prepared already; arguments and errors as `predict`."""
+        shift = self._shift(prepared, accept_shift)
         study = self.frozen.study
         scored = score_patient(prepared, self.networks, None, study.score)
         deep = combine_scores({"patient": {"risks": scored.risks}}, pd.Series(dtype=int), study.singletask.network,
@@ -130,11 +143,29 @@ class Bundle:
         features, found = patient_features(prepared, scored.mask, study.radiomics)
         auto = self.frozen.signatures["auto"].score(pd.DataFrame([features], index=["patient"]))
         row = deep.assign(auto_radio=auto, **{name: value for name, value in clinical.items()})
-        prediction = self._read_off(row, prepared, scored.mask, clinical,
-                                    (*prepared.problems, *scored.problems, *found))
+        noticed = () if shift is None else shift.problems
+        prediction = replace(
+            self._read_off(row, prepared, scored.mask, clinical,
+                           (*noticed, *prepared.problems, *scored.problems, *found)),
+            shift=shift, lower_bound_months=float(lower_bounds(self.frozen, row).iloc[0]))
         return prediction if not explain else replace(prediction, attribution=explain_patient(
             prepared.image, scored.mask, self.networks["deepmts"], self.frozen.scales["deepmts"],
             load_mean_image(self.frozen.mean_image)))
+
+    def _shift(self, prepared: Prepared, accept: bool) -> Shift | None:
+        """How far the scan lies from the training scans.
+
+        Raises:
+            ScanError: E-SHIFT, E-PHYSICAL where it lies too far and is not accepted.
+        """
+        if self.frozen.aggregates is None:
+            return None
+        shift = self.frozen.aggregates.reference.judge(patient_numbers(prepared), physical_values(prepared))
+        if accept:
+            return shift.accepted()
+        if shift.refused:
+            raise ScanError(shift.problems)
+        return shift
 
     def _read_off(
         self, row: pd.DataFrame, prepared: Prepared, mask: Volume, clinical: Mapping[str, Any],

@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -32,6 +33,8 @@ LEAST_PATIENTS = 20
 BEHIND_A_NUMBER = 5
 """Patients behind every count that is kept."""
 ARRAYS, HEADER = "reference.npz", "reference.json"
+DESCRIPTION = "appearance.json"
+"""The file of a prepared patient's description."""
 _FOLDS = 5
 _ARRAYS = ("mean", "scale", "components", "variances", "noise")
 _RANK_SHARE = 0.2  # components kept, as a share of the patients
@@ -266,6 +269,35 @@ class Reference:
             raise BundleError(Problem("E-REFERENCE", "the reference distributions of the model cannot be read",
                                       found=type(error).__name__,
                                       remedy="Ask the sender for the model again")) from None
+
+
+@dataclass(frozen=True, eq=False)
+class Description:
+    """How one prepared patient looks: numbers by group, physical values, and hashes of the voxels of PET and CT."""
+
+    numbers: Mapping[str, Vector]
+    physical: Mapping[str, float]
+    images: tuple[str, ...]
+
+
+def describe(patient: Prepared) -> dict[str, Any]:
+    """The description of a prepared patient as plain values for JSON.
+
+    The hashes are of the voxels around the region, in thousandths of SUV and in HU: a scan is known again whatever its
+    files are called and however they are compressed.
+    """
+    voxels = ((patient.pet_suv, 1000.0), (patient.ct_hu, 1.0))
+    return {"numbers": {name: values.tolist() for name, values in patient_numbers(patient).items()},
+            "physical": physical_values(patient),
+            "images": [sha256(np.rint(np.asarray(volume.array, np.float64) * scale).astype("<i8").tobytes()).hexdigest()
+                       for volume, scale in voxels]}
+
+
+def load_description(folder: Path) -> Description:
+    """What a run wrote of `describe` into a prepared patient's folder."""
+    values = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    return Description({name: np.array(row, dtype=np.float64) for name, row in values["numbers"].items()},
+                       values["physical"], tuple(values["images"]))
 
 
 def patient_numbers(patient: Prepared) -> dict[str, Vector]:

@@ -6,8 +6,6 @@ its last saved step and ends in the same bytes as one that never stopped.
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
 import math
 import time
@@ -26,7 +24,7 @@ from torch import Tensor
 from mtdlr.errors import BundleError, FitError, Problem, StoreError
 from mtdlr.nets.augment import augment, augment_paper
 from mtdlr.nets.blocks import channels_last
-from mtdlr.nets.board import board
+from mtdlr.nets.board import board, log_text
 from mtdlr.nets.cases import Case, Rows, check_cases, digest_of, epoch_batches, folds, follow_up, inner_split
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.device import Device, Name, device_of, kernels, peak_memory_mb, prepared_for
@@ -391,11 +389,7 @@ def _finish(run: _Run, plan: _Plan) -> Checkpoint:
              "cuts_months": plan.cuts_months.tolist(), "recipe": plan.recipe} | solved
     rank, world = rank_and_world()
     if rank == 0:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(run.log[0]) if run.log else ["epoch"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(run.log)
-        replace_file(plan.folder / LOG, text.getvalue().encode())
+        replace_file(plan.folder / LOG, log_text(run.log).encode())
         save_network(weights_of(run.model), plan.config, plan.folder, facts)
         (plan.folder / STATE).unlink(missing_ok=True)
     if world > 1:

@@ -177,6 +177,36 @@ def run(
 
 
 @app.command()
+def validate(
+    bundle: Annotated[Path, typer.Argument(help="The frozen model's folder.")],
+    study: StudyFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the validation.")] = Path("validation"),
+    update: Annotated[str, typer.Option(help="Also update the model: none, baseline, slope or refit.")] = "none",
+    accept: Annotated[bool, typer.Option("--accept-out-of-distribution", help="Judge scans unlike the training scans "
+                                         "too; the output records it.")] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Validate a frozen model on the patients of another centre, as it was received; update it only on request."""
+    from mtdlr.bundle import read_bundle
+    from mtdlr.validate.run import validate_cohort
+    from mtdlr.validate.write import evaluation, write_validation
+    from mtdlr.workers import Workers
+
+    if update not in ("none", "baseline", "slope", "refit"):
+        raise _usage("E-OPTION", "no such update", update, "One of none, baseline, slope, refit")
+    settings = _load(study, overrides)
+    workers = Workers(settings.run.workers, settings.run.threads, _progress(as_json))
+    found = validate_cohort(read_bundle(bundle), settings, out, update=update,  # type: ignore[arg-type]
+                            accept=accept, workers=workers)
+    write_validation(found, out)
+    failed = [p for p in found.problems if p.is_error]
+    text = [*map(str, failed), f"{len(found.cohort)} patients judged: {out / 'report.html'}"]
+    _print(evaluation(found), as_json, "\n".join(text))
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
 def status(study: StudyFile, overrides: Overrides = None, as_json: Json = False) -> None:
     """Say how far a study's run is, and how long it will take. Starts nothing."""
     from mtdlr.store import run_status
@@ -222,13 +252,16 @@ def predict(
                                                           "them.", min=1)] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Also show where in the images the risk came from: seconds "
                                                             "on the quick grid, minutes on the full one.")] = False,
+    accept: Annotated[bool, typer.Option("--accept-out-of-distribution", help="Predict a scan unlike the training "
+                                         "scans too; the output records it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Predict one patient with a frozen model: mask, risk, survival at the horizons, nomogram points."""
     from mtdlr.predict import Bundle, write_prediction
 
     prediction = Bundle.load(bundle).predict(patient, clinical=_pairs(clinical or []),
-                                                series=series or (), uptake_min=uptake_min, explain=explain)
+                                                series=series or (), uptake_min=uptake_min, explain=explain,
+                                                accept_shift=accept)
     write_prediction(prediction, output)
     print_result(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}")
 

@@ -1,8 +1,10 @@
-"""The course of a training for TensorBoard, where that is installed."""
+"""The course of a training: as CSV, and for TensorBoard where that is installed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -36,3 +38,12 @@ def board(folder: Path) -> Iterator[Callable[[Row], None]]:
 
     with ExitStack() as held:
         yield record
+
+
+def log_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The course of a training as CSV: one row an epoch; a header alone where no epoch was trained."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["epoch"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,141 @@
+"""What a frozen model keeps of its training patients beside its coefficients: aggregates and salted hashes, no row.
+
+Reference distributions (`shift`), the conformal lower bound, the margins of Table 1, and a salted hash of each training
+image, by which a patient who was in training is recognised. Every number stands on at least five patients.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtdlr.cohort.clinical import label_of
+from mtdlr.errors import BundleError, FitError, Problem
+from mtdlr.nomogram import Nomogram
+from mtdlr.shift import BEHIND_A_NUMBER, LEAST_PATIENTS, Reference
+from mtdlr.stats.conformal import LowerBound, fit_lower_bound
+from mtdlr.study import CohortSettings
+from mtdlr.survival import Survival
+
+FILE = "aggregates.json"
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Aggregates:
+    """Aggregates of the training patients.
+
+    Args:
+        reference: distributions of how their scans look.
+        bound: thresholds of the lower bound of the time to the event; None where the events do not carry one.
+        margins: rows of Table 1: `label`, `level` and `n`, or `quartiles` (25, 50, 75 %) of a number.
+        salt: what the images' hashes are salted with.
+        images: salted hashes of the training images, sorted.
+    """
+
+    reference: Reference
+    bound: LowerBound | None
+    margins: tuple[Row, ...]
+    salt: str
+    images: tuple[str, ...]
+
+    def holds(self, images: Iterable[str]) -> bool:
+        """Whether one of these content hashes belongs to a training patient."""
+        return any(salted(self.salt, image) in self.images for image in images)
+
+    def save(self, folder: Path) -> None:
+        """Write aggregates.json, reference.json and reference.npz."""
+        self.reference.save(folder)
+        values = {"bound": None if self.bound is None else self.bound.as_dict(), "margins": list(self.margins),
+                  "salt": self.salt, "images": list(self.images)}
+        (folder / FILE).write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Aggregates:
+        """What `save` wrote.
+
+        Raises:
+            BundleError: E-REFERENCE when a file is missing or is not what it should be.
+        """
+        try:
+            values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+            bound = None if values["bound"] is None else LowerBound.from_dict(values["bound"])
+            return cls(Reference.load(folder), bound, tuple(values["margins"]), str(values["salt"]),
+                       tuple(map(str, values["images"])))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(Problem("E-REFERENCE", "the aggregates of the model cannot be read",
+                                      found=type(error).__name__,
+                                      remedy="Ask the sender for the model again")) from None
+
+
+def salted(salt: str, image: str) -> str:
+    """Sixteen hex digits of an image's content hash with the model's salt."""
+    return hashlib.sha256(f"{salt} {image}".encode()).hexdigest()[:16]
+
+
+def training_bound(nomogram: Nomogram, rows: pd.DataFrame) -> LowerBound | None:
+    """The lower bound from the training patients' cross-fitted scores; None without enough patients or events.
+
+    Args:
+        nomogram: of the model.
+        rows: training patients with follow-up, covariates and out-of-fold scores; incomplete ones take no part.
+    """
+    known = rows[list(nomogram.design.variables)].notna().all(axis=1)
+    kept = rows[known]
+    surv = Survival(kept["time_months"].to_numpy(float), kept["event"].to_numpy(bool))
+    if len(surv) < LEAST_PATIENTS or not surv.n_events:
+        return None
+    stored = Nomogram.from_json(nomogram.to_json())  # as it is in a bundle
+    own = np.diag(stored.survival(kept, surv.time_months).value)
+    usable = np.isfinite(own)
+    try:
+        return fit_lower_bound(own[usable], surv.take(usable))
+    except FitError:
+        return None
+
+
+def margins(table: pd.DataFrame, settings: CohortSettings) -> tuple[Row, ...]:
+    """The rows of Table 1 of one cohort, as quartiles and counts of at least five patients.
+
+    Args:
+        table: (patients) with the clinical columns and the event.
+        settings: which columns are continuous, categorical or described.
+    """
+    rows: list[Row] = []
+    for name in settings.continuous:
+        values = table[name].dropna().to_numpy(float) if name in table else np.empty(0)
+        if values.size >= LEAST_PATIENTS:
+            rows.append({"name": name, "label": label_of(name), "n": int(values.size),
+                         "quartiles": [float(q) for q in np.quantile(values, (0.25, 0.5, 0.75))]})
+    for name, levels in (*settings.factors.items(), *((flag, (1, 0)) for flag in settings.described)):
+        if name in table:
+            rows += [_count(name, level, int((table[name] == level).sum())) for level in levels]
+    rows.append(_count("event", "Event", int(table["event"].sum())))
+    return tuple(rows)
+
+
+def _count(name: str, level: object, n: int) -> Row:
+    """A level and its patients; None for one to four of them."""
+    text = {1: "yes", 0: "no"}.get(level, level) if isinstance(level, int) else level
+    return {"name": name, "label": label_of(name), "level": str(text),
+            "n": n if n == 0 or n >= BEHIND_A_NUMBER else None}
+
+
+def margins_text(rows: Sequence[Row], total: int) -> dict[tuple[str, str], str]:
+    """Each row of `margins` as printed, by (label, level)."""
+    text = {}
+    for row in rows:
+        if "quartiles" in row:
+            low, middle, high = row["quartiles"]
+            text[row["label"], ""] = f"{middle:.4g} ({low:.4g}-{high:.4g})"
+        else:
+            n = row["n"]
+            text[row["label"], row["level"]] = "<5" if n is None else f"{n} ({100 * n / total:.1f}%)" if total else "-"
+    return text

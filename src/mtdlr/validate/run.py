@@ -1,0 +1,212 @@
+"""A frozen model on another centre's cohort: the stages of a run with networks, signatures and nomograms given.
+
+Order: who is in, who was in training (refused), preparation, how the scans look (refused where they are unfit), scores,
+radiomics, and the numbers of the model as received. An update, where it is asked for, comes after them.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtdlr.aggregates import Aggregates
+from mtdlr.cohort import Cohort, impute, read_cohort
+from mtdlr.cohort.clinical import read_csv_text
+from mtdlr.errors import CohortError, Problem
+from mtdlr.evaluate import Findings, judge
+from mtdlr.model import REFERENCE_SCORES, FrozenModel, combine_scores, lower_bounds
+from mtdlr.pipeline import SOURCES, Run
+from mtdlr.shift import Description, Reference, Shift, load_description
+from mtdlr.study import MAIN, CohortSettings, Study
+from mtdlr.survival import Survival
+from mtdlr.validate.performance import TableValidation, validate_table
+from mtdlr.validate.update import Choice, NomogramUpdate, update_nomogram
+from mtdlr.workers import Workers
+
+_SPLIT = "external"
+
+
+@dataclass(frozen=True, eq=False)
+class CohortValidation:
+    """An external validation of a frozen model on a cohort with images.
+
+    Args:
+        model: as received.
+        study: the model's settings with the new cohort's.
+        cohort: the patients that were judged.
+        followed: whether the table has follow-up; without it there are scores, shift and refusals only.
+        shifts: how far each prepared patient lies from the training patients, refused ones included.
+        scores: (patients, scores) with the spread of the networks.
+        bounds: (patients,) months free of the event that hold for 90 % of patients; nan where the model keeps no bound.
+        findings: every model's numbers, as in a run; None without follow-up.
+        main: every number of the main nomogram, by centre and pooled; None without follow-up.
+        update: None where none was asked for.
+        problems: errors first.
+    """
+
+    model: FrozenModel
+    study: Study
+    cohort: Cohort
+    followed: bool
+    shifts: Mapping[str, Shift]
+    scores: pd.DataFrame
+    bounds: pd.Series
+    findings: Findings | None
+    main: TableValidation | None
+    update: NomogramUpdate | None
+    problems: tuple[Problem, ...]
+
+    @property
+    def risks(self) -> pd.DataFrame:
+        """(patients, models) log-hazards."""
+        return self.model.risks(_rows(self.model, self.cohort, self.scores))
+
+    @property
+    def predicted(self) -> pd.DataFrame:
+        """(patients, months) predicted survival of the main nomogram."""
+        return self.model.predicted(_rows(self.model, self.cohort, self.scores))[MAIN]
+
+
+def validate_cohort(
+    model: FrozenModel, study: Study, folder: Path, *, update: Choice = "none", accept: bool = False,
+    workers: Workers | None = None,
+) -> CohortValidation:
+    """A frozen model judged on a cohort; what is stored in `folder` is not computed again.
+
+    Args:
+        model: from `read_bundle`.
+        study: the new centre's study; its cohort, evaluate, report and run sections are used, the rest is the model's.
+        folder: where results are stored.
+        update: "none", "baseline", "slope" or "refit".
+        accept: judge scans outside the training distribution too; the refusals stay as warnings.
+        workers: where jobs run; by default local processes as in `study.run`.
+
+    Raises:
+        TableError, ScanError: as `read_cohort`.
+        CohortError: E-NOPATIENTS when nobody is left.
+        FitError: as `update_nomogram`.
+    """
+    merged, followed = merge(model, study), has_follow_up(study.cohort)
+    with Run(merged, folder / "work" / model.digest[:12], workers) as run:
+        cohort = _read(merged.cohort, followed, run.folder)
+        run.__dict__.update(cohort=cohort, folds=pd.Series(dtype=int), model=model,
+                            networks={name: list(folders) for name, folders in model.networks.items()},
+                            signatures={source: (model.signatures[source], pd.Series(dtype=float))
+                                        for source in SOURCES if source in model.signatures})
+        looks = {i: load_description(folder) for i, folder in run.prepared.folders.items()}
+        leaked = _trained_on(looks, model.aggregates)
+        shifts = _shifts(looks, model.aggregates, accept)
+        refused = {i for i, shift in shifts.items() if shift.refused} | {i for p in leaked for i in p.patients}
+        problems = [*cohort.problems, *run.prepared.problems, *leaked,
+                    *(p.of_patient(i) for i, shift in shifts.items() for p in shift.problems)]
+        run.__dict__["included"] = included = cohort.only([i for i in run.prepared.folders if i not in refused])
+        if not len(included):
+            raise CohortError([*(p for p in problems if p.is_error), Problem(
+                "E-NOPATIENTS", "no patient is left to be judged", found=f"{len(cohort)} patients came in")])
+        raw = {i: json.loads((f / "score.json").read_text()) for i, f in run.scored.folders.items()}
+        run.__dict__["scores"] = combine_scores(raw, run.folds, merged.singletask.network, model.scales)
+        scores = run.score_table
+        problems += run.scored.problems
+        problems += [p for p in run.features["auto"].problems]
+    return _judged(model, merged, included, scores, shifts, problems, followed, update)
+
+
+def merge(model: FrozenModel, study: Study) -> Study:
+    """The model's settings with the cohort, evaluation, report and run of a new study."""
+    factors = dict(model.study.cohort.factors)
+    stage = model.study.cohort.stage
+    needed = {name: factors[name] for name in model.study.nomogram_covariates if name in factors}
+    kept = {name: tuple(dict.fromkeys((*needed.get(name, ()), *levels)))
+            for name, levels in study.cohort.factors.items()}
+    cohort = study.cohort.model_copy(update={
+        "stage": stage, "factors": {**needed, **kept}, "split": "random", "external_centers": (),
+        "continuous": tuple(dict.fromkeys((*study.cohort.continuous, *(
+            name for name in model.study.nomogram_covariates if name in model.study.cohort.continuous))))})
+    return model.study.model_copy(update={"cohort": cohort, "evaluate": study.evaluate, "report": study.report,
+                                          "run": study.run})
+
+
+def has_follow_up(settings: CohortSettings) -> bool:
+    """Whether the clinical table has the columns of time and event."""
+    return {settings.time, settings.event} <= set(read_csv_text(settings.table).columns)
+
+
+def _read(settings: CohortSettings, followed: bool, folder: Path) -> Cohort:
+    """Every patient of the new centre, in one cohort; without follow-up nobody has the event."""
+    if not followed:
+        settings = settings.model_copy(update={"table": _without_follow_up(settings, folder)})
+    cohort = read_cohort(settings)
+    return replace(cohort, table=cohort.table.assign(split=_SPLIT))
+
+
+def _without_follow_up(settings: CohortSettings, folder: Path) -> Path:
+    """A copy of the table with one month of follow-up and no event, which nothing that is judged reads."""
+    table = read_csv_text(settings.table).assign(**{settings.time: "1", settings.event: "0"})
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "clinical.csv"
+    table.to_csv(path, index=False, quoting=csv.QUOTE_ALL)
+    return path
+
+
+def _trained_on(looks: Mapping[str, Description], aggregates: Aggregates | None) -> list[Problem]:
+    """E-TRAINED for every patient whose PET or CT the model was trained on."""
+    if aggregates is None:
+        return []
+    return [Problem("E-TRAINED", "the model was trained on this patient's scan: it cannot be validated on it",
+                    patients=(i,), remedy="Leave the patient out of the validation")
+            for i, one in looks.items() if aggregates.holds(one.images)]
+
+
+def _shifts(looks: Mapping[str, Description], aggregates: Aggregates | None, accept: bool) -> dict[str, Shift]:
+    """How far each prepared patient lies outside; without a reference in the model, the physical ranges alone."""
+    reference = Reference({}, {}, 0) if aggregates is None else aggregates.reference
+    judged = {i: reference.judge(one.numbers, one.physical) for i, one in looks.items()}
+    return {i: shift.accepted() if accept else shift for i, shift in judged.items()}
+
+
+def _rows(model: FrozenModel, cohort: Cohort, scores: pd.DataFrame) -> pd.DataFrame:
+    """Covariates, with the training cohort's value where one is missing, and scores."""
+    return impute(cohort.table, model.imputed)[0].join(scores)
+
+
+def _judged(
+    model: FrozenModel, study: Study, cohort: Cohort, scores: pd.DataFrame, shifts: Mapping[str, Shift],
+    problems: list[Problem], followed: bool, update: Choice,
+) -> CohortValidation:
+    """The numbers of the model as received, then of its update."""
+    rows = _rows(model, cohort, scores)
+    main = findings = updated = None
+    shifts = {i: _with_scores(shift, model.aggregates, scores.loc[i] if i in scores.index else None)
+              for i, shift in shifts.items()}
+    if followed:
+        findings = judge(model, cohort.table, scores, study.evaluate)
+        centers = list(cohort.table["center"].astype(str))
+        surv = Survival(rows["time_months"].to_numpy(float), rows["event"].to_numpy(bool))
+        main = validate_table(model.nomograms[MAIN], rows, surv, centers=centers,
+                              cutoff=model.cutoffs.get(MAIN, float("nan")))
+        problems = [*problems, *findings.problems, *main.problems]
+        if update != "none" and surv.n_events:
+            known = rows.index.isin(main.risk.index)
+            updated = update_nomogram(model.nomograms[MAIN], rows[known], surv.take(known), update)
+            problems += updated.problems
+    ordered = tuple(sorted(dict.fromkeys(problems), key=lambda p: not p.is_error))
+    return CohortValidation(model, study, cohort, followed, shifts, scores, lower_bounds(model, rows), findings, main,
+                            updated, ordered)
+
+
+def _with_scores(shift: Shift, aggregates: Aggregates | None, scores: Any) -> Shift:
+    """The shift with the percentile of the patient's scores."""
+    if aggregates is None or scores is None or "scores" not in aggregates.reference.groups:
+        return shift
+    row = scores[list(REFERENCE_SCORES)].to_numpy(float)
+    if not np.isfinite(row).all():
+        return shift
+    beyond = aggregates.reference.groups["scores"].beyond(row)
+    return replace(shift, percentiles={**shift.percentiles, "scores": 1.0 - beyond})

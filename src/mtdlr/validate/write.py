@@ -1,0 +1,267 @@
+"""What a validation leaves on disk: report.html, tables, figures, evaluation.json, scores.csv, and an updated model."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
+
+from mtdlr.aggregates import margins, margins_text
+from mtdlr.bundle import save_bundle
+from mtdlr.evaluate import Evaluation
+from mtdlr.model import GUARANTEE
+from mtdlr.report.documents import to_html, write_table
+from mtdlr.report.figures import calibration_figure, decision_figure, kaplan_meier_figure, roc_figure, save
+from mtdlr.report.tables import Table, estimate_text, p_text
+from mtdlr.report.write import group_problems
+from mtdlr.spreadsheet import plain_cell
+from mtdlr.study import MAIN
+from mtdlr.validate.performance import numbers
+from mtdlr.validate.run import CohortValidation
+from mtdlr.validate.update import update_numbers
+from mtdlr.versions import versions
+
+
+def write_validation(found: CohortValidation, folder: Path) -> None:
+    """Write everything a reader of the validation needs into a folder.
+
+    report.html, tables/, figures/, evaluation.json, scores.csv, shift.json, and `updated-model/` where there is an
+    update: a new bundle with its parent's hash, the method and the numbers it rests on.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = validation_tables(found)
+    for table in tables:
+        write_table(table, folder / "tables")
+    figures = _write_figures(found, folder / "figures")
+    (folder / "evaluation.json").write_text(json.dumps(evaluation(found), indent=1), encoding="utf-8")
+    (folder / "shift.json").write_text(json.dumps({i: s.as_dict() for i, s in found.shifts.items()}, indent=1),
+                                       encoding="utf-8")
+    score_rows(found).rename(index=plain_cell).to_csv(folder / "scores.csv", index_label="patient_id")
+    text = (files("mtdlr") / "validate" / "validation.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined).from_string(
+        text).render(title=found.study.report.title, groups=group_problems(found.problems), summary=summary(found),
+                     tables=[Markup(to_html(table)) for table in tables], figures=figures,  # cells are escaped there
+                     versions=versions(), parent=found.model.digest)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    if found.update is not None:
+        target = folder / "updated-model"
+        target.mkdir(exist_ok=True)
+        save_bundle(updated_model(found), target)
+
+
+def updated_model(found: CohortValidation) -> Any:
+    """The model with its updated nomogram, and in its facts the parent's hash, the method, patients and events."""
+    assert found.update is not None
+    update = found.update.update
+    facts = dict(found.model.facts) | {"parent": found.model.digest, "update": update.method,
+                                       "update_n": update.n, "update_events": update.n_events}
+    return replace(found.model, nomograms={**found.model.nomograms, MAIN: found.update.nomogram}, facts=facts)
+
+
+def evaluation(found: CohortValidation) -> dict[str, Any]:
+    """Every number for programs."""
+    return {
+        "model": found.model.digest, "patients": len(found.cohort), "follow_up": found.followed,
+        "refused": sorted(i for i, shift in found.shifts.items() if shift.refused),
+        "accepted_out_of_distribution": sorted(i for i, shift in found.shifts.items() if any(
+            p.code in ("W-SHIFT", "W-PHYSICAL") and p.remedy.startswith("Accepted") for p in shift.problems)),
+        "main": None if found.main is None else numbers(found.main),
+        "models": [] if found.findings is None else [_one(e) for e in found.findings.evaluations.values()],
+        "update": None if found.update is None else update_numbers(found.update),
+        "harmonisation": [dict(zip(("quantity", "policy"), row, strict=True)) for row in harmonisation(found)],
+    }
+
+
+def score_rows(found: CohortValidation) -> pd.DataFrame:
+    """(patients): scores, log-hazards, predicted survival, risk group, lower bound, shift percentile."""
+    predicted = found.predicted.rename(columns=lambda month: f"survival_{month:g}")
+    cutoff, risk = found.model.cutoffs.get(MAIN, np.nan), found.risks[MAIN]
+    known = risk.notna() & np.isfinite(cutoff)
+    group = pd.Series(np.where(risk >= cutoff, "high", "low"), index=risk.index).where(known)
+    percentile = pd.Series({i: shift.percentile for i, shift in found.shifts.items()}).reindex(risk.index)
+    return found.scores.join(found.risks, rsuffix="_risk").join(predicted).assign(
+        risk_group=group, lower_bound_months=found.bounds, shift_percentile=percentile)
+
+
+def summary(found: CohortValidation) -> list[str]:
+    """The first lines of the report, in sentences."""
+    refused = sum(shift.refused for shift in found.shifts.values())
+    lines = [f"{len(found.cohort)} patients were judged; {refused} were refused because their scans lie outside those "
+             "of the training cohort."]
+    if found.main is None:
+        return [*lines, "The table has no follow-up: there are scores, no performance."]
+    lines.append(f"{found.main.n_events} events.")
+    if found.main.c is not None:
+        lines.append(f"C-index of the nomogram as received: {estimate_text(found.main.c)}.")
+        for month, one in found.main.months.items():
+            lines.append(f"At {month:g} months: O/E {estimate_text(one.calibration.oe)}, slope "
+                         f"{estimate_text(one.calibration.slope)}, AUC {estimate_text(one.auc.auc)}.")
+    bound = None if found.model.aggregates is None else found.model.aggregates.bound
+    if bound is not None:
+        at = int(np.flatnonzero(np.isclose(bound.levels, GUARANTEE))[0])
+        said = [str(p) for p in bound.problems(GUARANTEE)]
+        lines.append(f"Lower bound of the time to the event, for {GUARANTEE:.0%} of patients: cross-validated coverage "
+                     f"in training {bound.coverage[at]:.1%}. {' '.join(said)}".strip())
+    return lines
+
+
+def harmonisation(found: CohortValidation) -> list[tuple[str, str]]:
+    """(what, how it was harmonised): the policy for a centre that the model has not seen."""
+    return [("SUV, CT numbers", "none: physical units, checked against the training cohort's range"),
+            ("Grid and intensities", "the model's own preparation"),
+            ("Radiomics features", "none, as in the model's own validation: the centre was not seen in training"),
+            ("Network scores", "the model's frozen scales")]
+
+
+def validation_tables(found: CohortValidation) -> list[Table]:
+    """The tables of the report, numbered from 1."""
+    tables = [_cohort_table(found), Table(2, "Harmonisation of this centre", ("Quantity", "Policy"),
+                                          tuple(harmonisation(found)))]
+    if found.main is not None and found.findings is not None:
+        tables.append(_models_table(found))
+        tables.append(_calibration_table(found))
+    if found.main is not None and found.main.centers:
+        tables.append(_center_table(found))
+    if found.update is not None:
+        tables.append(_update_table(found))
+    return [replace(table, number=k) for k, table in enumerate(tables, start=1)]
+
+
+def _cohort_table(found: CohortValidation) -> Table:
+    """Table 1: the new cohort beside the training cohort's published margins."""
+    kept = () if found.model.aggregates is None else found.model.aggregates.margins
+    here = margins_text(margins(found.cohort.table, found.study.cohort), len(found.cohort))
+    there = margins_text(kept, int(found.model.facts.get("n", 0)))
+    keys = dict.fromkeys([*here, *there])
+    rows = tuple((f"{label}: {level}" if level else label, here.get((label, level), "-"),
+                  there.get((label, level), "-")) for label, level in keys)
+    return Table(1, "Patients of this cohort beside the training cohort", (
+        "Characteristic", f"This cohort (n = {len(found.cohort)})",
+        f"Training cohort (n = {found.model.facts.get('n', '?')})"), rows, (
+        "Numbers: median (quartiles); levels: n (%). Counts of one to four patients are not shown.",))
+
+
+def _models_table(found: CohortValidation) -> Table:
+    """Discrimination of every model as received."""
+    assert found.findings is not None
+    labels = {one.name: one.label for one in found.model.models}
+    rows = []
+    for (name, _), e in found.findings.evaluations.items():
+        aucs = [f"{estimate_text(curve.auc)}" for curve in e.auc.values()]
+        ratio = "-" if e.groups is None else estimate_text(e.groups.hazard_ratio)
+        rows.append((labels.get(name, name), f"{e.n} / {e.n_events}",
+                     "-" if e.concordance is None else estimate_text(e.concordance.c), *aucs, ratio))
+    width = max(len(row) for row in rows)
+    months = [f"AUC at {month:g} months" for month in found.model.study.nomogram.months][: width - 4]
+    months += ["AUC"] * (width - 4 - len(months))
+    return Table(3, "Discrimination of every model as received", (
+        "Model", "n / events", "C-index (95% CI)", *months, "HR of the risk groups"),
+        tuple((*row[:-1], *["-"] * (width - len(row)), row[-1]) for row in rows), (
+        "Nothing was fitted here. Risk groups at the cut-off frozen in training.",))
+
+
+def _calibration_table(found: CohortValidation) -> Table:
+    """Calibration and overall error of the nomogram by horizon."""
+    assert found.main is not None
+    rows = []
+    for month, one in found.main.months.items():
+        c = one.calibration
+        rows.append((f"{month:g}", estimate_text(c.oe), estimate_text(c.slope), _number(c.ici), _number(c.e50),
+                     _number(c.e90), p_text(c.gnd.p), estimate_text(one.uno), estimate_text(one.brier.score),
+                     _number(one.brier.ipa)))
+    return Table(4, "Calibration of the nomogram as received", (
+        "Months", "O/E", "Slope", "ICI", "E50", "E90", "P (GND)", "Uno's C", "Brier", "IPA"), tuple(rows), (
+        "O/E: Kaplan-Meier over mean predicted risk. ICI, E50, E90: distance of the smooth curve.",))
+
+
+def _center_table(found: CohortValidation) -> Table:
+    """Each centre, and all of them pooled."""
+    assert found.main is not None
+    rows: list[tuple[str, ...]] = [(c.center, f"{c.n} / {c.n_events}", estimate_text(c.c), estimate_text(c.oe),
+                                    estimate_text(c.slope)) for c in found.main.centers]
+    pooled = found.main.pooled
+    if pooled:
+        rows.append(("Pooled", "", *(estimate_text(pooled[k].value) if k in pooled else "-"
+                                     for k in ("c", "oe", "slope"))))
+        rows.append(("Between centres, I2", "", *(f"{100 * pooled[k].i2:.0f}%" if k in pooled else "-"
+                                                 for k in ("c", "oe", "slope"))))
+    return Table(5, "By centre", ("Centre", "n / events", "C-index", "O/E", "Slope"), tuple(rows), (
+        "Pooled by random effects (REML, Hartung-Knapp); O/E and slope at the last horizon.",))
+
+
+def _update_table(found: CohortValidation) -> Table:
+    """As received, and each update on patients left out of it."""
+    assert found.update is not None
+    judged = {"as received": found.update.received, **{f"{name}, left-out patients": part for name, part in
+                                                       found.update.cross_validated.items()},
+              f"{found.update.update.method}, bootstrap-corrected": found.update.optimism.corrected}
+    rows = tuple((name, *(_number(v) for v in (p.c, p.slope, p.oe, p.ipa))) for name, p in judged.items())
+    test = found.update.test
+    return Table(6, f"Update of the nomogram at {found.update.month:g} months", (
+        "Model", "C-index", "Slope", "O/E", "IPA"), rows, (
+        f"Made: {found.update.update.method}, from {found.update.update.n} patients with "
+        f"{found.update.update.n_events} events. Closed test: {test.chosen} (P against none "
+        f"{p_text(test.against_none.p)}, baseline {p_text(test.against_baseline.p)}, slope "
+        f"{p_text(test.against_slope.p)}).",
+        f"Effective sample size of a prediction (median): {found.update.effective_n[0]:.0f} as received, "
+        f"{found.update.effective_n[1]:.0f} updated."))
+
+
+def _write_figures(found: CohortValidation, folder: Path) -> dict[str, str]:
+    """The figures as SVG files; their captions with data URLs."""
+    if found.main is None or found.findings is None or not found.main.months:
+        return {}
+    drawn: dict[str, tuple[str, Any]] = {}
+    months = found.main.months
+    drawn["calibration"] = ("Calibration of the nomogram as received", calibration_figure(
+        {month: one.calibration for month, one in months.items() if one.calibration.groups is not None},
+        endpoint=found.study.cohort.endpoint)) if any(
+            one.calibration.groups is not None for one in months.values()) else ("", None)
+    drawn["roc"] = ("ROC of the nomogram", roc_figure({f"{month:g} months": one.auc for month, one in months.items()
+                                                       if np.isfinite(one.auc.auc.value)})) if any(
+        np.isfinite(one.auc.auc.value) for one in months.values()) else ("", None)
+    e = found.findings.evaluations.get((MAIN, "external"))
+    if e is not None and e.groups is not None:
+        drawn["groups"] = ("Risk groups at the frozen cut-off", kaplan_meier_figure(
+            e.groups.curves, p=e.groups.log_rank.p, hazard_ratio=e.groups.hazard_ratio,
+            endpoint=found.study.cohort.endpoint))
+    last = list(months.values())[-1].decision
+    if np.isfinite(last.net_benefit).any():
+        drawn["decision"] = ("Net benefit at the last horizon", decision_figure({"MTDLR": last}))
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = {}
+    for name, (caption, figure) in drawn.items():
+        if figure is not None:
+            save(figure, folder / f"{name}.svg")
+            shown[caption] = "data:image/svg+xml;base64," + base64.b64encode(
+                (folder / f"{name}.svg").read_bytes()).decode()
+    return shown
+
+
+def _one(e: Evaluation) -> dict[str, Any]:
+    """One model's numbers."""
+    return {"model": e.model, "n": e.n, "events": e.n_events,
+            "c": None if e.concordance is None else _plain(e.concordance.c),
+            "auc": {f"{key:g}": _plain(curve.auc) for key, curve in e.auc.items()},
+            "oe": {f"{month:g}": _plain(c.oe) for month, c in e.calibration.items()},
+            "slope": {f"{month:g}": _plain(c.slope) for month, c in e.calibration.items()},
+            "groups": None if e.groups is None else {"cutoff": e.groups.cutoff,
+                                                     "hazard_ratio": _plain(e.groups.hazard_ratio)}}
+
+
+def _plain(estimate: Any) -> Mapping[str, float | None]:
+    return {name: float(value) if np.isfinite(value := getattr(estimate, name)) else None
+            for name in ("value", "low", "high", "p")}
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if np.isfinite(value) else "-"
