@@ -17,6 +17,7 @@ from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build, save_network, weights_of
 from mtdlr.pipeline import Run
+from mtdlr.predict import Bundle
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
 from mtdlr.validate.run import validate_cohort
@@ -132,3 +133,13 @@ def test_a_bundle_keeps_aggregates_and_no_row(finished: Run, model: FrozenModel)
     assert len(model.aggregates.images) == 44
     text = "".join(p.read_text() for p in finished.bundle.glob("*.json"))
     assert not [i for i in finished.training.index if f'"{i}"' in text]
+
+
+def test_predict_says_how_far_a_scan_lies_outside(finished: Run, model: FrozenModel, study_file: Path) -> None:
+    """One patient from DICOM has the run's risk, a distance from the training scans, and a lower bound or none."""
+    row = _external(study_file).iloc[0]
+    found = Bundle(model).predict(study_file.parent / "centerB" / row["patient_id"], accept_shift=True,
+                                  clinical={"tnm_stage": row["tnm_stage"]})
+    assert found.risk == pytest.approx(finished.findings.risks.at[row["patient_id"], "mtdlr"], abs=1e-6)
+    assert found.shift is not None and {"uptake", "anatomy", "together"} <= set(found.shift.percentiles)
+    assert json.dumps(found.as_dict()["shift"])
