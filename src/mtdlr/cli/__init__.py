@@ -21,16 +21,14 @@ from typing import Annotated, Any
 import typer
 
 from mtdlr.cli.samplesize import sizes
-from mtdlr.cli.words import Json, print_result
+from mtdlr.cli.validate import validate
+from mtdlr.cli.words import Json, Overrides, StudyFile, load_study, print_result, progress, usage
 from mtdlr.errors import MtdlrError, Problem
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   context_settings={"help_option_names": ["-h", "--help"]},
                   help="From FDG-PET/CT, a clinical table and follow-up to a validated radiomic nomogram. "
                        "For research only; not a medical device.")
-Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE",
-                                                     help="Override a setting, e.g. deepmts.epochs=2; repeatable.")]
-StudyFile = Annotated[Path, typer.Argument(help="The study file (TOML).", show_default=False)]
 
 
 def _show_version(asked: bool) -> None:
@@ -63,7 +61,7 @@ def demo(
     if not study_file.exists():
         _say(f"making {patients} synthetic patients in {folder}", as_json)
         write_study(folder, n_training=parts[0], n_internal=parts[1], n_external=parts[2], seed=seed,
-                    workers=Workers(2, 1, _progress(as_json)))
+                    workers=Workers(2, 1, progress(as_json)))
     run(study_file, as_json=as_json)
 
 
@@ -85,7 +83,7 @@ def init(
     for path in (target, manifest) if images else (target,):
         require_writable(path)
         if path.exists():
-            raise _usage("E-EXISTS", "there is already such a file", str(path), "Choose another folder")
+            raise usage("E-EXISTS", "there is already such a file", str(path), "Choose another folder")
     filled: dict[str, Any] = {}
     lines = []
     if table is not None:
@@ -118,7 +116,7 @@ def check(
 
     if table is not None:
         require_writable(table)
-    checked = check_study(study, overrides or (), workers=Workers(min(4, os.cpu_count() or 1), 1, _progress(as_json)))
+    checked = check_study(study, overrides or (), workers=Workers(min(4, os.cpu_count() or 1), 1, progress(as_json)))
     width = shutil.get_terminal_size((120, 24)).columns
     if table is not None:
         _write(table, as_csv(checked), encoding="utf-8-sig")
@@ -154,15 +152,15 @@ def run(
     from mtdlr.workers import Workers
 
     if shard and fold is not None:
-        raise _usage("E-SHARD", "a part is a shard or a fold, not both", f"{shard} and {fold}", "Leave one out")
+        raise usage("E-SHARD", "a part is a shard or a fold, not both", f"{shard} and {fold}", "Leave one out")
     part = Shard.parse(shard) if shard else Shard(fold=fold) if fold is not None else None
     last = require_part(part, until or ("train" if fold is not None else "radiomics" if shard else "bundle"))
-    settings = _load(study, overrides)
+    settings = load_study(study, overrides)
     folder = _run_folder(study, settings)
-    shown = where_shown(folder, settings, _load(study, None)) if overrides else folder
+    shown = where_shown(folder, settings, load_study(study, None)) if overrides else folder
     with ExitStack() as stack:
         pool = stack.enter_context(connected(executor)) if executor else None
-        teller = _progress(as_json, folder)
+        teller = progress(as_json, folder)
         stack.callback(teller.close)
         workers = Workers(settings.run.workers, settings.run.threads, teller, pool)
         _HELD.append(folder)
@@ -177,41 +175,11 @@ def run(
 
 
 @app.command()
-def validate(
-    bundle: Annotated[Path, typer.Argument(help="The frozen model's folder.")],
-    study: StudyFile,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the validation.")] = Path("validation"),
-    update: Annotated[str, typer.Option(help="Also update the model: none, baseline, slope or refit.")] = "none",
-    accept: Annotated[bool, typer.Option("--accept-out-of-distribution", help="Judge scans unlike the training scans "
-                                         "too; the output records it.")] = False,
-    overrides: Overrides = None,
-    as_json: Json = False,
-) -> None:
-    """Validate a frozen model on the patients of another centre, as it was received; update it only on request."""
-    from mtdlr.bundle import read_bundle
-    from mtdlr.validate.run import validate_cohort
-    from mtdlr.validate.write import evaluation, write_validation
-    from mtdlr.workers import Workers
-
-    if update not in ("none", "baseline", "slope", "refit"):
-        raise _usage("E-OPTION", "no such update", update, "One of none, baseline, slope, refit")
-    settings = _load(study, overrides)
-    workers = Workers(settings.run.workers, settings.run.threads, _progress(as_json))
-    found = validate_cohort(read_bundle(bundle), settings, out, update=update,  # type: ignore[arg-type]
-                            accept=accept, workers=workers)
-    write_validation(found, out)
-    failed = [p for p in found.problems if p.is_error]
-    text = [*map(str, failed), f"{len(found.cohort)} patients judged: {out / 'report.html'}"]
-    _print(evaluation(found), as_json, "\n".join(text))
-    raise typer.Exit(1 if failed else 0)
-
-
-@app.command()
 def status(study: StudyFile, overrides: Overrides = None, as_json: Json = False) -> None:
     """Say how far a study's run is, and how long it will take. Starts nothing."""
     from mtdlr.store import run_status
 
-    rows = run_status(_run_folder(study, _load(study, overrides)))
+    rows = run_status(_run_folder(study, load_study(study, overrides)))
     print_result(rows, as_json, "\n".join(f"{name:<16} {value}" for name, value in rows.items()))
 
 
@@ -227,7 +195,7 @@ def cluster(
     from mtdlr.cluster import SHELL, SLURM, Plan, job_script
     from mtdlr.store import require_writable
 
-    settings = _load(study, overrides)
+    settings = load_study(study, overrides)
     folds = settings.score.folds if settings.score.training == "out_of_fold" else 1
     target = output or Path(f"{study.stem}.{'slurm' if slurm else 'shell'}.sh")
     require_writable(target)
@@ -293,7 +261,7 @@ def features(
 
     settings = RadiomicsSettings(profile=profile, spacing_mm=spacing_mm, pet_bin_width=pet_bin_width,
                                  ct_bin_width=ct_bin_width)
-    problems = write_features(images, output, settings, workers=Workers(workers, 1, _progress(as_json)))
+    problems = write_features(images, output, settings, workers=Workers(workers, 1, progress(as_json)))
     for problem in problems:
         typer.echo(str(problem), err=True)
     failed = {patient for p in problems if p.is_error for patient in p.patients}
@@ -303,6 +271,7 @@ def features(
 
 
 app.add_typer(sizes, name="samplesize")
+app.command()(validate)
 
 
 @app.command()
@@ -364,12 +333,6 @@ def _stop(number: int, _: object) -> None:
     os._exit(128 + number)
 
 
-def _load(path: Path, overrides: Sequence[str] | None) -> Any:
-    from mtdlr.study import Study
-
-    return Study.load(path, overrides or ())
-
-
 def _run_folder(study: Path, settings: Any) -> Path:
     """Where this study's results go: beside the study file unless it says otherwise."""
     return (settings.run.folder and settings.run.folder.resolve()) or study.resolve().parent / "runs" / study.stem
@@ -385,7 +348,7 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
     pairs = [text.partition("=") for text in texts]
     for text, (name, equals, value) in zip(texts, pairs, strict=True):
         if not (name and equals and value):
-            raise _usage("E-CLINICAL", "a clinical value reads NAME=VALUE", text, "e.g. --clinical tnm_stage=IVa")
+            raise usage("E-CLINICAL", "a clinical value reads NAME=VALUE", text, "e.g. --clinical tnm_stage=IVa")
     return {name: value for name, _, value in pairs}
 
 
@@ -395,20 +358,9 @@ def _write(path: Path, text: str, *, encoding: str = "utf-8") -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding=encoding, newline="")
     except OSError as error:
-        raise _usage("E-READONLY", "the file cannot be written", f"{path.name}: {error.strerror}",
+        raise usage("E-READONLY", "the file cannot be written", f"{path.name}: {error.strerror}",
                      "Choose a place that you may write to") from None
-
-
-def _usage(code: str, what: str, found: str, remedy: str) -> MtdlrError:
-    return MtdlrError(Problem(code, what, found=found, remedy=remedy))
 
 
 def _say(text: str, as_json: bool) -> None:
     typer.echo(text, err=as_json)
-
-
-def _progress(as_json: bool, folder: Path | None = None) -> Any:
-    """Told of every finished job: see `progress.teller_of`."""
-    from mtdlr.progress import teller_of
-
-    return teller_of(as_json, folder)

@@ -1,15 +1,41 @@
-"""Options and output that every verb shares."""
+"""Options, output and errors that every verb shares."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from mtdlr.errors import MtdlrError, Problem
+
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE",
+                                                     help="Override a setting, e.g. deepmts.epochs=2; repeatable.")]
+StudyFile = Annotated[Path, typer.Argument(help="The study file (TOML).", show_default=False)]
 
 
 def print_result(values: Any, as_json: bool, text: str) -> None:
     """The text, or with --json the values."""
     typer.echo(json.dumps(values, indent=1, default=str) if as_json else text)
+
+
+def load_study(path: Path, overrides: Sequence[str] | None) -> Any:
+    """The settings of a study file with the overrides of the command line."""
+    from mtdlr.study import Study
+
+    return Study.load(path, overrides or ())
+
+
+def usage(code: str, what: str, found: str, remedy: str) -> MtdlrError:
+    """What to raise when the command itself is wrong."""
+    return MtdlrError(Problem(code, what, found=found, remedy=remedy))
+
+
+def progress(as_json: bool, folder: Path | None = None) -> Any:
+    """Told of every finished job: see `progress.teller_of`."""
+    from mtdlr.progress import teller_of
+
+    return teller_of(as_json, folder)

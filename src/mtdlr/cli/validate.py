@@ -1,0 +1,39 @@
+"""The verb `validate`: a frozen model on another centre's patients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtdlr.cli.words import Json, Overrides, StudyFile, load_study, print_result, progress, usage
+
+
+def validate(
+    bundle: Annotated[Path, typer.Argument(help="The frozen model's folder.")],
+    study: StudyFile,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the validation.")] = Path("validation"),
+    update: Annotated[str, typer.Option(help="Also update the model: none, baseline, slope or refit.")] = "none",
+    accept: Annotated[bool, typer.Option("--accept-out-of-distribution", help="Judge scans unlike the training scans "
+                                         "too; the output records it.")] = False,
+    overrides: Overrides = None,
+    as_json: Json = False,
+) -> None:
+    """Validate a frozen model on the patients of another centre, as it was received; update it only on request."""
+    from mtdlr.bundle import read_bundle
+    from mtdlr.validate.run import validate_cohort
+    from mtdlr.validate.write import evaluation, write_validation
+    from mtdlr.workers import Workers
+
+    if update not in ("none", "baseline", "slope", "refit"):
+        raise usage("E-OPTION", "no such update", update, "One of none, baseline, slope, refit")
+    settings = load_study(study, overrides)
+    workers = Workers(settings.run.workers, settings.run.threads, progress(as_json))
+    found = validate_cohort(read_bundle(bundle), settings, out, update=update,  # type: ignore[arg-type]
+                            accept=accept, workers=workers)
+    write_validation(found, out)
+    failed = [p for p in found.problems if p.is_error]
+    text = [*map(str, failed), f"{len(found.cohort)} patients judged: {out / 'report.html'}"]
+    print_result(evaluation(found), as_json, "\n".join(text))
+    raise typer.Exit(1 if failed else 0)
