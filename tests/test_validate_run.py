@@ -27,7 +27,7 @@ from mtdlr.workers import Workers
 pytestmark = pytest.mark.slow
 SMALL = ("preset=quick", "score.folds=2", "signature.repeats=1", "signature.lambdas=12", "signature.folds=3",
          "prepare.size=32", "prepare.spacing_mm=5.0", "radiomics.spacing_mm=8.0", "radiomics.profile=ibsi",
-         "report.pages=false")
+         "report.pages=false", "singletask.network=csn-only")
 
 
 def _networks(folder: Path) -> dict[str, list[Path]]:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from mtdlr.imaging.layout import ScanSet
-from mtdlr.signature import Signature, cross_fit_signature
-from mtdlr.signature import fit_signature as fit_once
+from mtdlr.signature import Signature, cross_fit_signature, fit_or_empty
 from mtdlr.store import TRAINING, Recipe, Store, verify
 from mtdlr.study import (
     DeepmtsSettings,
@@ -232,7 +231,7 @@ def fit_signature(job: FitSignature) -> Path:
             signature, scores = cross_fit_signature(job.features, surv, job.folds.to_numpy(), job.settings,
                                                     job.perturbed)
         else:
-            signature = fit_once(job.features, surv, job.settings, job.perturbed)
+            signature = fit_or_empty(job.features, surv, job.settings, job.perturbed)
             scores = signature.score(job.features)
         signature.save(folder / "signature.json")
         scores.rename("score").to_csv(folder / "training_scores.csv", index_label="patient_id")

@@ -122,16 +122,16 @@ def cross_fit_signature(
     scores, empty = pd.Series(np.nan, index=features.index), []
     for fold in np.unique(folds):
         inside, outside = folds != fold, folds == fold
-        fitted = _fit_or_empty(features[inside], surv.take(inside), settings, [again[inside] for again in perturbed])
+        fitted = fit_or_empty(features[inside], surv.take(inside), settings, [again[inside] for again in perturbed])
         scores[outside] = fitted.score(features[outside]).to_numpy()
         if not fitted.features:
             empty.append(Problem("W-EMPTYFOLD", "the signature of a fold keeps no feature: its patients score 0, the "
                                  "training mean", where=f"signature, fold {fold}", found=f"{outside.sum()} patients"))
-    whole = _fit_or_empty(features, surv, settings, perturbed)
+    whole = fit_or_empty(features, surv, settings, perturbed)
     return replace(whole, problems=(*whole.problems, *empty)), scores
 
 
-def _fit_or_empty(features: pd.DataFrame, surv: Survival, settings: SignatureSettings,
+def fit_or_empty(features: pd.DataFrame, surv: Survival, settings: SignatureSettings,
                   perturbed: Sequence[pd.DataFrame]) -> Signature:
     """The signature; one without features (every score 0) and a warning where the features cannot give one."""
     try:
