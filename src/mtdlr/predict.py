@@ -6,17 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import isnan, nan
+from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from mtdlr.bundle import read_bundle
-from mtdlr.errors import Problem, ScanError
+from mtdlr.errors import Problem, ScanError, StoreError
 from mtdlr.estimate import Estimate
 from mtdlr.explain import Attribution, explain_patient
 from mtdlr.imaging import nifti
+from mtdlr.imaging.grid import mask_onto
 from mtdlr.imaging.layout import ScanSet, discover, given_files
 from mtdlr.infer import Networks, load_networks, score_patient
 from mtdlr.model import IN_SAMPLE, FrozenModel, combine_scores, lower_bounds
@@ -27,6 +28,7 @@ from mtdlr.radiomics.extract import patient_features
 from mtdlr.report.figures import attribution_figure, nomogram_figure, save, scan_figure
 from mtdlr.shift import Shift, patient_numbers, physical_values
 from mtdlr.study import MAIN
+from mtdlr.versions import package_version
 from mtdlr.volume import Volume
 
 RESEARCH = "For research only; not a medical device."
@@ -49,6 +51,7 @@ class Prediction:
         attribution: where the DeepMTS-Score came from, if that was asked for.
         shift: how far the scan lies from the training scans; None where the model keeps no reference.
         lower_bound_months: free of the event until then, for 90 % of patients; nan where the model keeps no bound.
+        model: digest of the frozen model; two models with one digest predict the same.
     """
 
     risk: float
@@ -64,22 +67,25 @@ class Prediction:
     attribution: Attribution | None = None
     shift: Shift | None = None
     lower_bound_months: float = nan
+    model: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; no images."""
         return {
-            "risk": self.risk, "group": self.group, "points": dict(self.points), "scores": dict(self.scores),
-            "survival": {f"{month:g}": {"value": e.value, "low": e.low, "high": e.high}
+            "model": self.model, "version": package_version(), "endpoint": self.nomogram.endpoint,
+            "risk": self.risk, "group": self.group, "points": dict(self.points),
+            "scores": {name: _finite(value) for name, value in self.scores.items()},
+            "survival": {f"{month:g}": {name: _finite(getattr(e, name)) for name in ("value", "low", "high")}
                          for month, e in self.survival.items()},
             "clinical": dict(self.clinical), "mask_ml": float(self.mask.array.sum() * self.mask.voxel_ml),
             **({} if self.attribution is None else {"attribution": self.attribution.as_dict()}),
             **({} if self.shift is None else {"shift": self.shift.as_dict()}),
             "lower_bound_months": None if isnan(self.lower_bound_months) else self.lower_bound_months,
-            "problems": [p.as_dict() for p in self.problems], "note": RESEARCH,
+            "scan": self.prepared.audit, "problems": [p.as_dict() for p in self.problems], "note": RESEARCH,
         }
 
     def __str__(self) -> str:
-        lines = [f"progression-free at {month:g} months: {100 * e.value:.1f} % "
+        lines = [f"{self.nomogram.endpoint} at {month:g} months: {100 * e.value:.1f} % "
                  f"({100 * e.low:.1f}-{100 * e.high:.1f})" for month, e in self.survival.items()]
         lines += [f"risk group: {self.group or 'none'}", f"points: {self.points['total']:.0f}", RESEARCH]
         return "\n".join([*map(str, self.problems), *lines])
@@ -147,7 +153,7 @@ class Bundle:
         prediction = replace(
             self._read_off(row, prepared, scored.mask, clinical,
                            (*noticed, *prepared.problems, *scored.problems, *found)),
-            shift=shift, lower_bound_months=float(lower_bounds(self.frozen, row).iloc[0]))
+            shift=shift, lower_bound_months=float(lower_bounds(self.frozen, row).iloc[0]), model=self.frozen.digest)
         return prediction if not explain else replace(prediction, attribution=explain_patient(
             prepared.image, scored.mask, self.networks["deepmts"], self.frozen.scales["deepmts"],
             load_mean_image(self.frozen.mean_image)))
@@ -193,10 +199,17 @@ class Bundle:
 
 
 def write_prediction(prediction: Prediction, folder: Path) -> None:
-    """Write prediction.json, mask.nii.gz, nomogram.svg and overview.png; attribution.png where there is one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "prediction.json").write_text(json.dumps(prediction.as_dict(), indent=1))
-    nifti.write(folder / "mask.nii.gz", prediction.mask)
+    """Write prediction.json, mask.nii.gz, nomogram.svg and overview.png; attribution.png where there is one.
+
+    mask.nii.gz lies on the CT's own grid, within the region; mask_network.nii.gz is the network's own.
+
+    Raises:
+        StoreError: as `claim_folder`.
+    """
+    claim_folder(folder)
+    (folder / "prediction.json").write_text(json.dumps(prediction.as_dict(), indent=1, allow_nan=False, default=str))
+    nifti.write(folder / "mask.nii.gz", mask_onto(prediction.mask, prediction.prepared.ct_hu))
+    nifti.write(folder / "mask_network.nii.gz", prediction.mask)
     row = dict(prediction.clinical) | dict(prediction.scores)
     save(nomogram_figure(prediction.nomogram, patient=row), folder / "nomogram.svg")
     prepared, contours = prediction.prepared, {"predicted": prediction.mask}
@@ -204,6 +217,28 @@ def write_prediction(prediction: Prediction, folder: Path) -> None:
     if prediction.attribution is not None:
         maps = [Volume(one, prepared.affine) for one in prediction.attribution.maps]
         save(attribution_figure(prepared.pet_suv, prepared.ct_hu, maps, contours), folder / "attribution.png")
+
+
+def claim_folder(folder: Path) -> None:
+    """Make an empty folder for one patient's prediction; one that holds something may hold another patient's.
+
+    Raises:
+        StoreError: E-EXISTS for a folder that is not empty, E-READONLY for one that cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = next(folder.iterdir(), None)
+    except OSError as error:
+        raise StoreError(Problem("E-READONLY", "the prediction's folder cannot be written", where=folder.name,
+                                 found=error.strerror or "", remedy="Choose another with -o")) from None
+    if held is not None:
+        raise StoreError(Problem("E-EXISTS", "the folder is not empty: it may hold another patient's prediction",
+                                 where=folder.name, remedy="Choose another with -o, or empty it"))
+
+
+def _finite(value: float) -> float | None:
+    """The number, or None for one that JSON does not know."""
+    return float(value) if isfinite(value) else None
 
 
 def _scores_of(nomogram: Nomogram, row: pd.DataFrame) -> list[str]:

@@ -225,8 +225,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict one patient with a frozen model: mask, risk, survival at the horizons, nomogram points."""
-    from mtdlr.predict import Bundle, write_prediction
+    from mtdlr.predict import Bundle, claim_folder, write_prediction
 
+    claim_folder(output)  # before minutes of work
     prediction = Bundle.load(bundle).predict(patient, clinical=_pairs(clinical or []),
                                                 series=series or (), uptake_min=uptake_min, explain=explain,
                                                 accept_shift=accept)
