@@ -96,7 +96,8 @@ def few_events_estimate(
 
     The spread of a handful of events is hardly known. Below 20 the error is multiplied by sqrt(n / (n - 1)) and the
     normal distribution replaced by Student's with n - 1 degrees of freedom: a score that knows nothing then has P < .05
-    in about 5 % of samples instead of 18 (5 events) to 78 % (1 event). With a single event there is no interval.
+    in fewer samples than the 18 % (5 events) to 78 % (1 event) of the normal test; how many is not measured yet.
+    With a single event there is no interval.
 
     Args:
         value, se, level, null, bounds: as in `normal_estimate`.
