@@ -21,10 +21,10 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from mtdlr.evaluate.rivals import clinical_matrix, coarse_pet, fit_components, fit_free, fit_ridge
 from mtdlr.imaging.reading import Scan
 from mtdlr.nets.embedding import LIMIT_SD, NAMES, central_uptake, spatial_embedding
 from mtdlr.prepare import prepare
-from mtdlr.rivals import clinical_matrix, coarse_pet, fit_components, fit_free, fit_ridge
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.ridge import solved_ridge
 from mtdlr.study import Study

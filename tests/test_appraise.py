@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mtdlr.appraise import appraise, develop, differences, follow_up, subgroups
+from mtdlr.evaluate.appraise import appraise, develop, differences, follow_up, subgroups
 from mtdlr.nomogram import Nomogram
 from mtdlr.stats.calibration import calibrate
 from mtdlr.stats.concordance import compare_concordance, concordance

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from mtdlr import cli
 from mtdlr.errors import MtdlrError
-from mtdlr.progress import Teller
+from mtdlr.workers.progress import Teller
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,14 +15,13 @@ import pandas as pd
 import pytest
 from distributed import LocalCluster
 
-from mtdlr import planning
-from mtdlr.cluster import SHELL, SLURM, Plan, executor, job_script
 from mtdlr.errors import MtdlrError, StudyError
 from mtdlr.pipeline import Run
-from mtdlr.planning import Shard
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
-from mtdlr.workers import Workers
+from mtdlr.workers import Workers, planning
+from mtdlr.workers.cluster import SHELL, SLURM, Plan, executor, job_script
+from mtdlr.workers.planning import Shard
 
 SRC = Path(__file__).parents[1] / "src"
 SETTINGS = ("deepmts.epochs=1", "deepmts.segmentation_epochs=0", "singletask.epochs=1", "deepmts.width=0.25",
@@ -106,7 +105,7 @@ HOST = """
 import socket, sys
 socket.gethostname = lambda: sys.argv[1]
 from mtdlr.pipeline import Run
-from mtdlr.planning import Shard
+from mtdlr.workers.planning import Shard
 from mtdlr.study import Study
 from mtdlr.workers import Workers
 study = Study.load(sys.argv[2], sys.argv[4:])

@@ -11,12 +11,12 @@ import pytest
 SRC = Path(__file__).parents[1] / "src" / "mtdlr"
 ROWS = [
     {"errors", "estimate", "volume", "survival", "versions", "spreadsheet"},
-    {"study", "store", "workers", "cluster", "progress"},
+    {"study", "store", "workers"},
     {"imaging", "nets", "texture", "stats"},
     {"cohort", "prepare", "prepared", "train", "infer", "explain", "radiomics", "signature", "nomogram", "model",
-     "associate", "evaluate", "appraise", "rivals", "shift", "aggregates"},
+     "associate", "evaluate", "shift"},
     {"report", "bundle", "predict"},
-    {"jobs", "planning", "pipeline", "validate"},
+    {"jobs", "pipeline", "validate"},
     {"cli", "synthetic", "__main__", "__init__"},
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
@@ -24,9 +24,9 @@ HOMES = {
     "pydicom": {"imaging", "synthetic"}, "highdicom": {"imaging", "synthetic"}, "SimpleITK": {"imaging"},
     "nibabel": {"imaging"}, "torch": {"nets", "train", "infer", "explain"}, "safetensors": {"nets"},
     "matplotlib": {"report/figures"}, "typer": {"cli"}, "pywt": {"texture"},
-    "jinja2": {"report", "nomogram", "validate"}, "rich": {"progress"}, "distributed": {"cluster"},
+    "jinja2": {"report", "nomogram", "validate"}, "rich": {"workers/progress"}, "distributed": {"workers/cluster"},
 }
-MAY_IMPORT_INSIDE = {"cli", "cluster", "spreadsheet", "jobs", "report/documents", "__init__"}
+MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/documents", "__init__"}
 
 
 def _modules() -> list[Path]:

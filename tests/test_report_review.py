@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from test_tables import results  # noqa: F401  (the made-up study)
 
-from mtdlr.appraise import Development
 from mtdlr.cohort import Cohort
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
+from mtdlr.evaluate.appraise import Development
 from mtdlr.report.results import Results
 from mtdlr.report.review import Review, review, review_numbers, write_review
 from mtdlr.report.summary import FEW, Judged, summary_lines

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from mtdlr.errors import FitError, TableError
-from mtdlr.rivals import (
+from mtdlr.evaluate.rivals import (
     RIVALS,
     Rivals,
     clinical_matrix,

@@ -13,12 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mtdlr.aggregates import FILE as AGGREGATES
-from mtdlr.aggregates import Aggregates
 from mtdlr.errors import BundleError, Problem, StudyError
 from mtdlr.model import IN_SAMPLE, FrozenModel, Scale
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepared import MEAN_IMAGE
+from mtdlr.shift.aggregates import FILE as AGGREGATES
+from mtdlr.shift.aggregates import Aggregates
 from mtdlr.signature import Signature
 from mtdlr.store import file_hash
 from mtdlr.study import Study

@@ -36,9 +36,9 @@ TOLD = {"Dice loss": "dice_loss", "survival loss": "survival_loss", "C": "val_c_
 """The figures of the last finished epoch that a training tells of, and their columns in its log."""
 if TYPE_CHECKING:
     from mtdlr.model import FrozenModel, Scale
-    from mtdlr.planning import Stored
     from mtdlr.report.results import Results
     from mtdlr.train import Progress
+    from mtdlr.workers.planning import Stored
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtdlr.aggregates import Aggregates, margins, salted, training_bound
 from mtdlr.cohort import imputation
 from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import Problem, TableError
@@ -25,6 +24,7 @@ from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.covariates import clinical_values
 from mtdlr.nomogram.fit import fit_nomogram
 from mtdlr.shift import Reference, load_description
+from mtdlr.shift.aggregates import Aggregates, margins, salted, training_bound
 from mtdlr.signature import Signature
 from mtdlr.stats.roc import roc, youden
 from mtdlr.stats.terms import Continuous, Factor, Spline

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtdlr import jobs, planning
+from mtdlr import jobs
 from mtdlr.associate import study_associations
 from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events
 from mtdlr.cohort.characteristics import characteristics
@@ -25,7 +25,7 @@ from mtdlr.signature import Signature
 from mtdlr.stats.lasso import stratified_folds
 from mtdlr.store import Recipe, Store, digest, open_store, publish, write_atomic
 from mtdlr.study import Study
-from mtdlr.workers import Workers, values_of
+from mtdlr.workers import Workers, planning, values_of
 
 REPORTED, SOURCES = ("cohort", "nomogram", "evaluate", "report"), ("auto", "manual")
 """Sections that a report depends on; where the mask of the radiomics comes from: the network, or the observer."""

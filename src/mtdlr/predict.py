@@ -220,20 +220,36 @@ def write_prediction(prediction: Prediction, folder: Path) -> None:
 
 
 def claim_folder(folder: Path) -> None:
-    """Make an empty folder for one patient's prediction; one that holds something may hold another patient's.
+    """Make an empty folder for one patient's prediction.
 
     Raises:
-        StoreError: E-EXISTS for a folder that is not empty, E-READONLY for one that cannot be made.
+        StoreError: as `require_empty`; E-READONLY for a folder that cannot be made.
     """
+    require_empty(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        held = next(folder.iterdir(), None)
     except OSError as error:
-        raise StoreError(Problem("E-READONLY", "the prediction's folder cannot be written", where=folder.name,
-                                 found=error.strerror or "", remedy="Choose another with -o")) from None
+        raise StoreError(_not_writable(folder, error)) from None
+
+
+def require_empty(folder: Path) -> None:
+    """Refuse a folder that holds something: it may be another patient's. Nothing is made.
+
+    Raises:
+        StoreError: E-EXISTS for a folder that is not empty, E-READONLY for a file or a folder that cannot be read.
+    """
+    try:
+        held = next(folder.iterdir(), None) if folder.exists() else None
+    except OSError as error:
+        raise StoreError(_not_writable(folder, error)) from None
     if held is not None:
         raise StoreError(Problem("E-EXISTS", "the folder is not empty: it may hold another patient's prediction",
                                  where=folder.name, remedy="Choose another with -o, or empty it"))
+
+
+def _not_writable(folder: Path, error: OSError) -> Problem:
+    return Problem("E-READONLY", "the prediction's folder cannot be written", where=folder.name,
+                   found=error.strerror or "", remedy="Choose another with -o")
 
 
 def _finite(value: float) -> float | None:

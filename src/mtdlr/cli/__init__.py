@@ -145,11 +145,11 @@ def run(
     """
     from contextlib import ExitStack
 
-    from mtdlr.cluster import executor as connected
     from mtdlr.pipeline import Run
-    from mtdlr.planning import Shard, require_part, where_shown
-    from mtdlr.progress import summary
     from mtdlr.workers import Workers
+    from mtdlr.workers.cluster import executor as connected
+    from mtdlr.workers.planning import Shard, require_part, where_shown
+    from mtdlr.workers.progress import summary
 
     if shard and fold is not None:
         raise usage("E-SHARD", "a part is a shard or a fold, not both", f"{shard} and {fold}", "Leave one out")
@@ -192,8 +192,8 @@ def cluster(
     overrides: Overrides = None, as_json: Json = False,
 ) -> None:
     """Write the script that runs a study in many jobs: for SLURM, or for a plain shell."""
-    from mtdlr.cluster import SHELL, SLURM, Plan, job_script
     from mtdlr.store import require_writable
+    from mtdlr.workers.cluster import SHELL, SLURM, Plan, job_script
 
     settings = load_study(study, overrides)
     folds = settings.score.folds if settings.score.training == "out_of_fold" else 1
@@ -225,9 +225,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict one patient with a frozen model: mask, risk, survival at the horizons, nomogram points."""
-    from mtdlr.predict import Bundle, claim_folder, write_prediction
+    from mtdlr.predict import Bundle, require_empty, write_prediction
 
-    claim_folder(output)  # before minutes of work
+    require_empty(output)  # before minutes of work
     prediction = Bundle.load(bundle).predict(patient, clinical=_pairs(clinical or []),
                                                 series=series or (), uptake_min=uptake_min, explain=explain,
                                                 accept_shift=accept)

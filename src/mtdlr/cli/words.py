@@ -36,6 +36,6 @@ def usage(code: str, what: str, found: str, remedy: str) -> MtdlrError:
 
 def progress(as_json: bool, folder: Path | None = None) -> Any:
     """Told of every finished job: see `progress.teller_of`."""
-    from mtdlr.progress import teller_of
+    from mtdlr.workers.progress import teller_of
 
     return teller_of(as_json, folder)

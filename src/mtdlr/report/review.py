@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mtdlr.appraise import Appraisal, Development, Subgroup, appraise, develop, differences, subgroups
 from mtdlr.cohort.clinical import label_of
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
+from mtdlr.evaluate.appraise import Appraisal, Development, Subgroup, appraise, develop, differences, subgroups
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.facts import facts_of

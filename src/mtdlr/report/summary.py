@@ -8,10 +8,10 @@ from math import isfinite
 
 import numpy as np
 
-from mtdlr.appraise import Appraisal, Development
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
+from mtdlr.evaluate.appraise import Appraisal, Development
 from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
 
 FEW, ENOUGH = 20, 100

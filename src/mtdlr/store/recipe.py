@@ -25,7 +25,7 @@ class Stage:
 _NETS = ("nets/*.py", "train.py")
 _SCORING = ("nets/*.py", "infer.py", "prepared.py")
 _TEXTURE = ("texture/*.py", "radiomics/*.py")
-_REPORT = ("report/**/*", "stats/*.py", "evaluate.py", "model.py", "associate.py", "nomogram/*")
+_REPORT = ("report/**/*", "stats/*.py", "evaluate/*.py", "model.py", "associate.py", "nomogram/*")
 STAGES: Mapping[str, Stage] = {
     "prepare": Stage(3, ("imaging/*.py", "prepare.py", "prepared.py", "volume.py")),
     "mean": Stage(1, ("prepared.py",)),

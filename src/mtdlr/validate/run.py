@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtdlr.aggregates import Aggregates
 from mtdlr.cohort import Cohort, impute, read_cohort
 from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import CohortError, Problem
@@ -24,6 +23,7 @@ from mtdlr.evaluate import Findings, judge
 from mtdlr.model import REFERENCE_SCORES, FrozenModel, combine_scores, lower_bounds
 from mtdlr.pipeline import SOURCES, Run
 from mtdlr.shift import Description, Reference, Shift, load_description
+from mtdlr.shift.aggregates import Aggregates
 from mtdlr.study import MAIN, CohortSettings, Study
 from mtdlr.survival import Survival
 from mtdlr.validate.performance import TableValidation, validate_table

@@ -15,7 +15,6 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from mtdlr.aggregates import margins, margins_text
 from mtdlr.bundle import save_bundle
 from mtdlr.evaluate import Evaluation
 from mtdlr.model import GUARANTEE
@@ -23,6 +22,7 @@ from mtdlr.report.documents import to_html, write_table
 from mtdlr.report.figures import calibration_figure, decision_figure, kaplan_meier_figure, roc_figure, save
 from mtdlr.report.tables import Table, estimate_text, p_text
 from mtdlr.report.write import group_problems
+from mtdlr.shift.aggregates import margins, margins_text
 from mtdlr.spreadsheet import plain_cell
 from mtdlr.study import MAIN
 from mtdlr.validate.performance import numbers

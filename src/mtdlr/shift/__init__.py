@@ -1,0 +1,18 @@
+"""What a frozen model keeps of its training patients (`aggregates`); how far a new one lies from them (`distance`)."""
+
+from mtdlr.shift.distance import (
+    BEHIND_A_NUMBER,
+    DESCRIPTION,
+    LEAST_PATIENTS,
+    Description,
+    Group,
+    Reference,
+    Shift,
+    describe,
+    load_description,
+    patient_numbers,
+    physical_values,
+)
+
+__all__ = ["BEHIND_A_NUMBER", "DESCRIPTION", "LEAST_PATIENTS", "Description", "Group", "Reference", "Shift", "describe",
+           "load_description", "patient_numbers", "physical_values"]
