@@ -13,7 +13,7 @@ import pandas as pd
 
 from mtdlr import jobs
 from mtdlr.associate import study_associations
-from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events
+from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events, unreadable
 from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps
 from mtdlr.errors import CohortError, MtdlrError, Problem
@@ -106,10 +106,10 @@ class Run:
         Raises:
             CohortError: E-SAMEIMAGE where two patients have the same.
         """
-        if self._alone and self.shard:
-            return leakage(self.cohort.only(self.shard.mine(self.cohort.ids)))[0]
-        hashes, shared = leakage(self.cohort)
-        if shared:
+        ids = self.shard.mine(self.cohort.ids) if self._alone and self.shard else set(self.cohort.ids)
+        known = self._desk.hashes({i: self.cohort.scans[i] for i in sorted(ids)}, jobs.hash_scan)
+        hashes, shared = leakage(self.cohort.only(ids), {i: known.get(i) or unreadable(i) for i in sorted(ids)})
+        if shared and not self._alone:
             raise CohortError(shared)
         return hashes
 
@@ -239,7 +239,7 @@ class Run:
             work[i] = jobs.Extract(self.store, Recipe("radiomics", settings | {"perturbations": again}, inputs),
                                    self.prepared.folders[i], self.scored.folders[i] if source == "auto" else None,
                                    self.study.radiomics, again)
-        return self._desk.patients(jobs.extract, work, f"radiomics-{source}", "features.json")
+        return self._desk.patients(jobs.extract, work, f"radiomics-{source}", "problems.json")
 
     @cached_property
     def feature_tables(self) -> dict[str, pd.DataFrame]:

@@ -11,7 +11,8 @@ from mtdlr.cohort.patients import (
     read_cohort,
     require_events,
     split_patients,
+    unreadable,
 )
 
 __all__ = ["Cohort", "Patient", "find_scans", "imputation", "impute", "leakage", "raise_errors", "read_cohort",
-           "require_events", "split_patients"]
+           "require_events", "split_patients", "unreadable"]

@@ -171,18 +171,18 @@ def split_patients(table: pd.DataFrame, settings: CohortSettings) -> pd.DataFram
     return table.assign(split=split)
 
 
-def leakage(cohort: Cohort) -> tuple[dict[str, str], list[Problem]]:
+def leakage(cohort: Cohort, known: Mapping[str, tuple[str, str, str]] | None = None,
+            ) -> tuple[dict[str, str], list[Problem]]:
     """The content hash of every patient's scans, and errors where two patients share a PET or a CT, whatever mask was
-    drawn on it (reads every file). A patient whose files cannot be read to the end shares nothing: preparing says so.
+    drawn on it.
+
+    Args:
+        cohort: the patients.
+        known: the hashes of each patient's scans together, PET, and CT; without it every file is read.
     """
-    hashes = {}
-    for id_ in cohort.ids:
-        try:
-            hashes[id_] = content_hashes(cohort.scans[id_])
-        except ScanError:
-            hashes[id_] = (f"unreadable {id_}",) * 3
-    images = {id_: (pet, ct) for id_, (_, pet, ct) in hashes.items()}
-    return {id_: whole for id_, (whole, *_) in hashes.items()}, shared_images(cohort.table["split"], images)
+    hashes = known or {id_: _hashes_of(id_, cohort.scans[id_]) for id_ in cohort.ids}
+    split = {str(id_): str(name) for id_, name in cohort.table["split"].items()}
+    return {id_: hashes[id_][0] for id_ in cohort.ids}, shared_images(split, {i: hashes[i][1:] for i in cohort.ids})
 
 
 def shared_images(split: Mapping[str, str], images: Mapping[str, tuple[str, str]]) -> list[Problem]:
@@ -199,6 +199,19 @@ def shared_images(split: Mapping[str, str], images: Mapping[str, tuple[str, str]
                 owners[role, digest].append(id_)
     shared = dict.fromkeys(tuple(ids) for ids in owners.values() if len(ids) > 1)
     return [_same_scan(split, ids) for ids in shared]
+
+
+def unreadable(id_: str) -> tuple[str, str, str]:
+    """Stands for the hashes of a patient whose files cannot be read: like no other's. Preparing says what is wrong."""
+    return (f"unreadable {id_}",) * 3
+
+
+def _hashes_of(id_: str, scan: ScanSet) -> tuple[str, str, str]:
+    """The hashes of one patient's scans together, PET, and CT; `unreadable` for files that are damaged."""
+    try:
+        return content_hashes(scan)
+    except ScanError:
+        return unreadable(id_)
 
 
 def require_events(cohort: Cohort) -> None:

@@ -31,7 +31,7 @@ STAGES: Mapping[str, Stage] = {
     "mean": Stage(1, ("prepared.py",)),
     "train": Stage(3, _NETS),
     "score": Stage(3, _SCORING),
-    "radiomics": Stage(3, _TEXTURE),
+    "radiomics": Stage(4, _TEXTURE),
     "features": Stage(3, (*_TEXTURE, "imaging/*.py")),
     "signature": Stage(3, ("signature.py", "stats/lasso*.py", "stats/cox*.py")),
     "picture": Stage(2, ("report/pictures.py", "report/figures/*.py")),

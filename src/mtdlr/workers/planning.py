@@ -6,14 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from mtdlr.errors import MtdlrError, Problem, StudyError
-from mtdlr.store import STAGES, TRAINING, Recipe, Store, digest, file_hash, source_of, write_atomic, write_plan
+from mtdlr.store import STAGES, TRAINING, Lines, Recipe, Store, digest, file_hash, source_of, write_atomic, write_plan
 from mtdlr.study import Study
 from mtdlr.workers import MACHINE, Outcome, Workers, run_jobs
+
+if TYPE_CHECKING:
+    from mtdlr.imaging.layout import ScanSet
 
 FAILED, SHARDS = "failed", "shards.json"
 STEPS = {"cohort": "cohort", "prepare": "prepared", "train": "networks", "score": "scored", "radiomics": "features",
@@ -129,6 +132,30 @@ class Desk:
         return Stored(folders, {i: work[i].recipe.key for i in folders}, problems + left_with(folders, facts),
                       tuple(i for i in work if i in failed), tuple(absent))
 
+    def hashes(self, scans: Mapping[str, ScanSet], function: Any) -> dict[str, tuple[str, str, str]]:
+        """The content hashes of each patient's scans, read by the workers where a file's size or time of change is not
+        that of an earlier reading. What is remembered holds no name of a file.
+
+        A patient whose files cannot be read to the end is left out.
+
+        Raises:
+            MtdlrError: where the machine failed, not the files.
+        """
+        memory = Lines(self.store.root / "scans", join=self.mine is None)
+        stamps = {i: _stamp(scan) for i, scan in scans.items()}
+        todo = [i for i, stamp in stamps.items() if stamp is None or stamp not in memory.values]
+        work = [replace(scans[i], candidates=()) for i in todo]
+        found = {i: tuple(memory.values[s]) for i, s in stamps.items() if s is not None and s in memory.values}
+        for i, outcome in zip(todo, run_jobs(function, work, self.workers, label="scans"), strict=True):
+            if any(p.code in MACHINE for p in outcome.problems):
+                raise MtdlrError(p.of_patient(i) for p in outcome.problems)
+            if outcome.value is not None:
+                found[i] = outcome.value
+                if (stamp := stamps[i]) is not None:
+                    memory.put(stamp, list(outcome.value))
+        memory.close()
+        return found
+
     def _remember(self, label: str, recipes: Mapping[str, Recipe], failed: Mapping[str, tuple[Problem, ...]]) -> None:
         """Keep why patients failed, for shards that need to know who is left out; a machine's failure is not kept."""
         for i, recipe in recipes.items():
@@ -199,6 +226,20 @@ def agree_on_settings(root: Path, values: Mapping[str, Any], shard: Shard | None
             raise StudyError(Problem("E-OTHERSHARDS", "shards with other settings work in this run folder",
                                      where=str(root), remedy="Give every shard the same study file and settings; to "
                                      "begin with new ones, run once without --shard and --fold")) from None
+
+
+def _stamp(scan: ScanSet) -> str | None:
+    """Stands for a patient's files as they are: paths, sizes, times of change; None where one cannot be looked at."""
+    rows: list[Any] = [scan.mask_pattern, scan.mask_label]
+    for files in (scan.pet, scan.ct, scan.mask):
+        for path in () if files is None else (files,) if isinstance(files, Path) else files:
+            there = next((p for p in (path, *path.parents) if p.is_file()), None)  # a zip holds its members
+            if there is None:
+                return None
+            facts = there.stat()
+            rows.append([str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns])
+        rows.append("")
+    return digest(rows)
 
 
 def require_part(shard: Shard | None, stage: str) -> str:

@@ -1,0 +1,66 @@
+"""Which jobs of a stage are left to do, and which files have to be read again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mtdlr.errors import MtdlrError, Problem, ScanError
+from mtdlr.imaging.layout import ScanSet, given_files
+from mtdlr.jobs import hash_scan
+from mtdlr.store import open_store
+from mtdlr.workers import Workers
+from mtdlr.workers.planning import Desk
+
+READ: list[str] = []
+
+
+def _counted(scan: ScanSet) -> tuple[str, str, str]:
+    READ.append(scan.patient_id)
+    return hash_scan(scan)
+
+
+def _scans(folder: Path, ids: str) -> dict[str, ScanSet]:
+    for id_ in ids:
+        for role in ("pet", "ct"):
+            (folder / f"{id_}_{role}.nii").write_text(f"{role} of {id_}")
+    return {id_: given_files(id_, folder / f"{id_}_pet.nii", folder / f"{id_}_ct.nii") for id_ in ids}
+
+
+def test_a_scan_is_read_again_only_when_it_changed(tmp_path: Path) -> None:
+    """A second run reads only files whose size or time of change differs, and finds the same hashes."""
+    scans = _scans(tmp_path, "ab")
+    with open_store(tmp_path / "store") as store:
+        desk = Desk(store, Workers(1))
+        READ.clear()
+        first = desk.hashes(scans, _counted)
+        assert READ == ["a", "b"]
+        assert desk.hashes(scans, _counted) == first and READ == ["a", "b"]
+        (tmp_path / "b_ct.nii").write_text("another scan of b")
+        os.utime(tmp_path / "b_ct.nii", ns=(1, 1))
+        again = desk.hashes(scans, _counted)
+    assert READ == ["a", "b", "b"] and again["a"] == first["a"] and again["b"][2] != first["b"][2]
+
+
+def test_what_is_remembered_names_no_file(tmp_path: Path) -> None:
+    """The memory of earlier readings holds hashes, no path: names of files may be names of patients."""
+    with open_store(tmp_path / "store") as store:
+        Desk(store, Workers(1)).hashes(_scans(tmp_path, "a"), _counted)
+    kept = [path.read_text() for path in (tmp_path / "store" / "scans").rglob("*") if path.is_file()]
+    assert kept and not any("a_pet" in text or str(tmp_path) in text for text in kept)
+
+
+def _unreadable(scan: ScanSet) -> tuple[str, str, str]:
+    raise ScanError(Problem("E-CRC" if scan.patient_id == "a" else "E-IO", "cannot be read"))
+
+
+def test_a_broken_file_is_left_out_and_a_broken_disk_stops(tmp_path: Path) -> None:
+    """A patient whose files are damaged is left out and named by preparation; a fault of the machine ends the run."""
+    scans = _scans(tmp_path, "ab")
+    with open_store(tmp_path / "store") as store:
+        desk = Desk(store, Workers(1))
+        assert desk.hashes({"a": scans["a"]}, _unreadable) == {}
+        with pytest.raises(MtdlrError, match="E-IO"):
+            desk.hashes({"b": scans["b"]}, _unreadable)
