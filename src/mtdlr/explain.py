@@ -92,11 +92,11 @@ def gradients(checkpoint: Checkpoint, image: Image, start: Image, *, steps: int 
     Reference: Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017.
     """
     network = _opened(checkpoint.scorer)
-    x, origin = (torch.from_numpy(checked_image(one)).unsqueeze(0) for one in (image, start))
-    ways = ((torch.arange(steps) + 0.5) / steps)[:, None, None, None, None]
+    x, origin = (torch.from_numpy(checked_image(one)).unsqueeze(0).to(checkpoint.place) for one in (image, start))
+    ways = ((torch.arange(steps) + 0.5) / steps)[:, None, None, None, None].to(checkpoint.place)
     pieces = ways.split(max(1, TOGETHER // x[0, 0].numel()))
     gradient = torch.stack([_gradient(network, origin + (x - origin) * piece) for piece in pieces]).sum(0)
-    return (gradient * (x - origin)[0] / steps).numpy()
+    return (gradient * (x - origin)[0] / steps).cpu().numpy()
 
 
 def attribution(maps: Image, mask: NDArray[np.bool_], *, spacing_mm: tuple[float, float, float]) -> Attribution:

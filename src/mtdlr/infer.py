@@ -7,7 +7,7 @@ probability maps are averaged. `model.combine_scores` puts the risks on one scal
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from scipy import ndimage
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import grid
 from mtdlr.imaging.plausible import mask_doubts, seen_by_both
+from mtdlr.nets.device import Name, place_of
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.prepared import PatientScore, Prepared
 from mtdlr.study import ScoreSettings
@@ -48,8 +49,8 @@ def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> Score:
     Raises:
         ScanError: E-IMAGE for another shape, an axis under 32, or values that are not finite.
     """
-    scorer, x = checkpoint.scorer, torch.from_numpy(checked_image(image)).unsqueeze(0)
-    with torch.inference_mode():
+    scorer, x = checkpoint.scorer, torch.from_numpy(checked_image(image)).unsqueeze(0).to(checkpoint.place)
+    with torch.inference_mode():  # in single precision: on a card fp16 overflows and bf16 moves risks by 8 %
         output = scorer(x)
     probability = output.probability
     return Score(float(output.risk[0]), None if probability is None else probability[0].float().cpu().numpy())
@@ -165,13 +166,20 @@ def _hausdorff95_mm(a: NDArray[np.bool_], b: NDArray[np.bool_], spacing_mm: tupl
     return float(max(np.percentile(way, 95) for way in ways))
 
 
-def load_networks(folders: Mapping[str, Sequence[Path]]) -> Networks:
-    """The networks of the given checkpoint folders.
+def load_networks(folders: Mapping[str, Sequence[Path]], *, device: Name = "auto") -> Networks:
+    """The networks of the given checkpoint folders, to score on a device.
+
+    Args:
+        folders: by network, one a fold.
+        device: where they score.
 
     Raises:
         BundleError: as `Checkpoint.load`.
+        FitError: E-DEVICE for a device the machine does not have.
     """
-    return {name: [Checkpoint.load(folder) for folder in places] for name, places in folders.items()}
+    place = place_of(device)
+    return {name: [replace(Checkpoint.load(folder), place=place) for folder in places]
+            for name, places in folders.items()}
 
 
 def score_patient(patient: Prepared, networks: Networks, fold: int | None, settings: ScoreSettings) -> PatientScore:

@@ -24,6 +24,7 @@ from mtdlr.study import (
     DeepmtsSettings,
     PrepareSettings,
     RadiomicsSettings,
+    RunSettings,
     ScoreSettings,
     SignatureSettings,
     SingletaskSettings,
@@ -39,6 +40,7 @@ TOLD = {"Dice loss": "dice_loss", "survival loss": "survival_loss", "C": "val_c_
 """The figures of the last finished epoch that a training tells of, and their columns in its log."""
 if TYPE_CHECKING:
     from mtdlr.model import FrozenModel, Scale
+    from mtdlr.nets.device import Name as DeviceName
     from mtdlr.report.results import Results
     from mtdlr.train import Progress
     from mtdlr.workers.planning import Stored
@@ -85,7 +87,7 @@ class Train:
     cases: Sequence[tuple[str, Path, float, bool, str]]
     settings: DeepmtsSettings | SingletaskSettings
     seed: int
-    threads: int
+    run: RunSettings
     fold: int = 0
 
     @property
@@ -106,8 +108,8 @@ def train(job: Train) -> Path:
         loaded = [(Prepared.load(case[1]), case) for case in job.cases]
         cases = [Case(id_, patient.image, patient.mask, months, event, center)
                  for patient, (id_, _, months, event, center) in loaded]
-        train_network(cases, job.network, job.settings, folder, seed=job.seed, threads=job.threads,
-                      report=_teller(job, folder))
+        train_network(cases, job.network, job.settings, folder, seed=job.seed, threads=job.run.threads,
+                      device=job.run.device, deterministic=job.run.deterministic, report=_teller(job, folder))
         (folder / TRAINING).unlink(missing_ok=True)
 
     return job.store.make(job.recipe, build)
@@ -140,7 +142,7 @@ class Score:
     fold: int | None
     networks: Networks
     settings: ScoreSettings
-    threads: int
+    run: RunSettings
 
 
 def score(job: Score) -> Path:
@@ -151,21 +153,22 @@ def score(job: Score) -> Path:
 
     def build(folder: Path) -> None:
         verify(job.prepared)
-        score_patient(Prepared.load(job.prepared), _loaded(job.networks), job.fold, job.settings).save(folder)
+        networks = _loaded(job.networks, job.run.device)
+        score_patient(Prepared.load(job.prepared), networks, job.fold, job.settings).save(folder)
 
-    with torch_session(job.threads):
+    with torch_session(job.run.threads):
         return job.store.make(job.recipe, build)
 
 
 @lru_cache(maxsize=1)
-def _loaded(networks: Networks) -> Any:
-    """The networks of some checkpoint folders, each verified."""
+def _loaded(networks: Networks, device: DeviceName) -> Any:
+    """The networks of some checkpoint folders, each verified, on a device."""
     from mtdlr.infer import load_networks
 
     for _, folders in networks:
         for folder in folders:
             verify(folder)
-    return load_networks(dict(networks))
+    return load_networks(dict(networks), device=device)
 
 
 @dataclass(frozen=True)
@@ -310,7 +313,7 @@ class Explain:
     networks: Networks
     scales: Sequence[Scale]
     mean: Path
-    threads: int
+    run: RunSettings
 
 
 def explain(job: Explain) -> Path:
@@ -322,12 +325,12 @@ def explain(job: Explain) -> Path:
 
     def build(folder: Path) -> None:
         patient, mask = Prepared.load(job.prepared), load_mask(job.scored)
-        found = explain_patient(patient.image, mask, _loaded(job.networks)["deepmts"], job.scales,
+        found = explain_patient(patient.image, mask, _loaded(job.networks, job.run.device)["deepmts"], job.scales,
                                 load_mean_image(job.mean), job.fold)
         (folder / "attribution.json").write_text(json.dumps(found.as_dict(), indent=1))
         draw_attribution(patient, mask, found.maps, folder / ATTRIBUTION)
 
-    with torch_session(job.threads):
+    with torch_session(job.run.threads):
         return job.store.make(job.recipe, build)
 
 

@@ -48,6 +48,7 @@ class Run:
         self.folder = Path(folder or study.run.folder or "runs/study")
         self.output = output or self.folder
         self.workers = workers or Workers(study.run.workers, study.run.threads)
+        self._run = study.run.model_copy(update={"threads": self.workers.threads})  # what a job on networks is told
         self._held, self._alone = ExitStack(), False
 
     def __enter__(self) -> Run:
@@ -192,7 +193,7 @@ class Run:
         recipe = Recipe("train", self.study.recipe(section) | {"network": network, "seed": seed}, inputs, True)
         cases = [(str(i), self.prepared.folders[str(i)], float(row["time_months"]), bool(row["event"]),
                   str(row["center"])) for i, row in seen.iterrows()]
-        return jobs.Train(self.store, recipe, network, cases, getattr(self.study, section), seed, self.workers.threads,
+        return jobs.Train(self.store, recipe, network, cases, getattr(self.study, section), seed, self._run,
                           int(fold))
 
     # ---- 4 score --------------------------------------------------------------------------------------------------
@@ -202,7 +203,7 @@ class Run:
         """Each patient's risks from every network, and the predicted mask."""
         networks = tuple((name, tuple(folders)) for name, folders in self.networks.items())
         work = {i: jobs.Score(self.store, self._score_recipe(i), self.prepared.folders[i], self._fold_of(i), networks,
-                              self.study.score, self.workers.threads) for i in self.included.ids}
+                              self.study.score, self._run) for i in self.included.ids}
         return self._desk.patients(jobs.score, work, "score", "score.json")
 
     def _score_recipe(self, patient: str) -> Recipe:
@@ -348,7 +349,7 @@ class Run:
                                {"prepared": self.prepared.keys[i], "mask": self.scored.keys[i],  # that of its networks
                                 "mean": self._mean_recipe.key}),
             self.prepared.folders[i], self.scored.folders[i], self._fold_of(i), networks, scales, self.mean_image,
-            self.workers.threads) for i in self._shown}
+            self._run) for i in self._shown}
         return self._desk.patients(jobs.explain, work, "explain", None)
 
     @cached_property

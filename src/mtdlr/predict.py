@@ -21,6 +21,7 @@ from mtdlr.imaging.grid import mask_onto
 from mtdlr.imaging.layout import ScanSet, discover, given_files
 from mtdlr.infer import Networks, load_networks, score_patient
 from mtdlr.model import IN_SAMPLE, FrozenModel, combine_scores, lower_bounds
+from mtdlr.nets.device import Name
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.prepared import load_mean_image
@@ -93,23 +94,28 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A frozen model, ready to predict."""
+    """A frozen model, ready to predict on a device."""
 
     frozen: FrozenModel
+    device: Name = "auto"
 
     @classmethod
-    def load(cls, folder: str | Path) -> Bundle:
+    def load(cls, folder: str | Path, *, device: Name = "auto") -> Bundle:
         """The model in a folder.
+
+        Args:
+            folder: made by a run.
+            device: where its networks score; `auto` is the first NVIDIA card if there is one, else the processor.
 
         Raises:
             BundleError: as `read_bundle`.
         """
-        return cls(read_bundle(folder))
+        return cls(read_bundle(folder), device)
 
     @cached_property
     def networks(self) -> Networks:
         """The networks, loaded once."""
-        return load_networks(self.frozen.networks)
+        return load_networks(self.frozen.networks, device=self.device)
 
     def predict(
         self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,

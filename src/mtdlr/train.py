@@ -136,6 +136,8 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     plan = _plan(cases, network, settings, Path(folder), seed, device_of(device))
     if (done := _finished(plan)) is not None:
         return done
+    for problem in plan.device.problems:
+        logging.getLogger(__name__).warning(problem)
     events = [plan.cases[i].event for i in plan.fit]
     with (torch_session(threads), kernels(plan.device.place, deterministic=deterministic),
           board(plan.folder / BOARD) as record):

@@ -22,7 +22,7 @@ import typer
 
 from mtdlr.cli.samplesize import sizes
 from mtdlr.cli.validate import validate
-from mtdlr.cli.words import Json, Overrides, StudyFile, load_study, print_result, progress, usage
+from mtdlr.cli.words import Device, Json, Overrides, StudyFile, load_study, print_result, progress, usage
 from mtdlr.errors import MtdlrError, Problem
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -137,6 +137,7 @@ def run(
                                                                   "with --until prepare, score or radiomics.")] = None,
     fold: Annotated[int | None, typer.Option(help="Train the networks of one fold only.", min=0)] = None,
     executor: Annotated[str | None, typer.Option(metavar="dask:ADDRESS", help="Work on a Dask cluster.")] = None,
+    device: Device = None,
     as_json: Json = False,
 ) -> None:
     """Run a study to its report and model folder. What is done already is not done again.
@@ -155,7 +156,7 @@ def run(
         raise usage("E-SHARD", "a part is a shard or a fold, not both", f"{shard} and {fold}", "Leave one out")
     part = Shard.parse(shard) if shard else Shard(fold=fold) if fold is not None else None
     last = require_part(part, until or ("train" if fold is not None else "radiomics" if shard else "bundle"))
-    settings = load_study(study, overrides)
+    settings = load_study(study, [*(overrides or ()), *([] if device is None else [f"run.device={device}"])])
     folder = _run_folder(study, settings)
     shown = where_shown(folder, settings, load_study(study, None)) if overrides else folder
     with ExitStack() as stack:
@@ -277,13 +278,13 @@ app.command()(validate)
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Print the versions and the machine, for a bug report. No patient data."""
-    from mtdlr.nets.session import device_name
+    """Print the versions and the machine, for a bug report, and test a card's arithmetic. No patient data."""
+    from mtdlr.nets.device import device_facts
     from mtdlr.versions import free_disk_gb, memory_gb, versions
 
     memory = memory_gb()
     facts = versions() | {"memory": "not known" if memory is None else f"{memory:.1f} GB",
-                          "free disk here": f"{free_disk_gb(Path()):.1f} GB", "device": device_name()}
+                          "free disk here": f"{free_disk_gb(Path()):.1f} GB"} | device_facts()
     print_result(facts, as_json, "\n".join(f"{name:<14} {value}" for name, value in facts.items()))
 
 

@@ -14,6 +14,7 @@ from mtdlr.errors import MtdlrError, Problem
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.KEY=VALUE",
                                                      help="Override a setting, e.g. deepmts.epochs=2; repeatable.")]
+Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="Where networks run: auto, cpu, cuda or mps.")]
 StudyFile = Annotated[Path, typer.Argument(help="The study file (TOML).", show_default=False)]
 
 

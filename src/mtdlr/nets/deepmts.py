@@ -234,6 +234,15 @@ class DeepMTS(nn.Module):
         return self.head.l2()
 
 
+def on_cells(model: nn.Module, levels: int = 1) -> None:
+    """Let the first levels of the backbone, and the survival network's stem, be computed on cells; 0: none."""
+    for module in model.modules():
+        if isinstance(module, Backbone):
+            module.cell_levels = levels
+        elif isinstance(module, SurvivalNetwork):
+            module.stem_on_cells = levels > 0
+
+
 def padded_to_multiple(image: Tensor, step: int) -> Tensor:
     """The image with its last planes repeated until every axis is a multiple of `step`."""
     missing = [-n % step for n in image.shape[2:]]

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from mtdlr.errors import FitError, Problem
-from mtdlr.nets.deepmts import Backbone, SurvivalNetwork
+from mtdlr.nets.deepmts import on_cells
+from mtdlr.nets.session import device_name
 from mtdlr.nets.weights import Network
 
 try:
@@ -44,13 +45,8 @@ class Device:
         """What losses are added up in; Apple's cards have no double precision."""
         return torch.float32 if self.place.type == "mps" else torch.float64
 
-    @property
-    def scoring(self) -> torch.dtype:
-        """The precision of scoring: half on a card (three more bits than bfloat16), else single."""
-        return torch.float16 if self.place.type == "cuda" else torch.float32
 
-
-def device_of(name: Name = "auto") -> Device:
+def place_of(name: Name = "auto") -> torch.device:
     """The device of a name; `auto` is the first NVIDIA card if there is one, else the processor.
 
     Raises:
@@ -63,13 +59,22 @@ def device_of(name: Name = "auto") -> Device:
         raise FitError(Problem("E-DEVICE", "torch finds no such device on this machine", where="device", found=name,
                                expected=", ".join(key for key in there if there[key]),
                                remedy="Take device = \"auto\", or install torch for this device"))
-    device = torch.device(name)
-    if device.type != "cuda":
-        return Device(device, torch.float32)
-    error = bf16_error(device)
+    return torch.device(name)
+
+
+def device_of(name: Name = "auto") -> Device:
+    """The device of a name, and the precision it trains in: bfloat16 on a card whose convolutions are right.
+
+    Raises:
+        FitError: as `place_of`.
+    """
+    place = place_of(name)
+    if place.type != "cuda":
+        return Device(place, torch.float32)
+    error = bf16_error(place)
     if error <= TOLERANCE:
-        return Device(device, torch.bfloat16)
-    return Device(device, torch.float32, (bf16_problem(error),))
+        return Device(place, torch.bfloat16)
+    return Device(place, torch.float32, (bf16_problem(error),))
 
 
 def bf16_problem(error: float) -> Problem:
@@ -78,6 +83,16 @@ def bf16_problem(error: float) -> Problem:
                    where=f"torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}",
                    found=f"relative error {error:.2g}", expected=f"at most {TOLERANCE:g}",
                    remedy="Install a torch whose cuDNN is not 9.8 to 9.10")
+
+
+def device_facts() -> dict[str, str]:
+    """The device that `auto` takes and, for a card, what the self-test of its bfloat16 convolutions found."""
+    found = device_of("auto")
+    if found.place.type != "cuda":
+        return {"device": device_name()}
+    error = bf16_error(found.place)
+    return {"device": f"{device_name()}, cuDNN {torch.backends.cudnn.version()}",
+            "bf16 conv3d": f"{'wrong' if found.problems else 'right'}, relative error {error:.2g}"}
 
 
 @cache
@@ -144,13 +159,10 @@ def kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(strict)
 
 
-def prepared_for(model: Network, device: torch.device, *, cell_levels: int = 1) -> Network:
+def prepared_for(model: Network, device: torch.device) -> Network:
     """The model on the device, its large grids on cells where that is a card."""
-    for module in model.modules():
-        if isinstance(module, Backbone):
-            module.cell_levels = cell_levels if device.type == "cuda" else 0
-        elif isinstance(module, SurvivalNetwork):
-            module.stem_on_cells = device.type == "cuda"
+    if device.type == "cuda":
+        on_cells(model)
     return model.to(device)
 
 

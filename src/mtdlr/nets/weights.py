@@ -18,11 +18,12 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from mtdlr.errors import BundleError, Problem
-from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
+from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, on_cells
 from mtdlr.nets.fold import folded
 from mtdlr.nets.singletask import CsnOnly, DenseNet121, NoMask, SingletaskConfig
 
 WEIGHTS, MODEL, FORMAT = "weights.safetensors", "model.json", 1
+CPU = torch.device("cpu")
 Config = DeepmtsConfig | SingletaskConfig
 Network = DeepMTS | NoMask | CsnOnly | DenseNet121
 SINGLE_TASK: dict[str, type[NoMask | CsnOnly | DenseNet121]] = {
@@ -37,16 +38,21 @@ class Checkpoint:
         model: the network in evaluation mode.
         facts: what model.json says beside the architecture: chosen epoch, validation figures, training recipe.
         digest: SHA-256 of the weights file; two checkpoints with one digest are the same network.
+        place: the device it scores on.
     """
 
     model: Network
     facts: Mapping[str, Any]
     digest: str
+    place: torch.device = CPU
 
     @cached_property
     def scorer(self) -> nn.Module:
-        """The network with its batch norms folded away: the same numbers, faster, without gradients."""
-        return folded(self.model)
+        """The network with its batch norms folded away, on its device: the same numbers, faster, without gradients."""
+        ready = folded(self.model)
+        if self.place.type == "cuda":
+            on_cells(ready)
+        return ready.to(self.place)
 
     @classmethod
     def load(cls, folder: str | Path) -> Checkpoint:

@@ -41,7 +41,8 @@ class Study(Section):
     (128, 32)
     """
 
-    preset: Literal["modern", "paper", "quick"] = setting("modern", "a named set of defaults; keys below override it")
+    preset: Literal["modern", "paper", "workstation", "quick"] = setting(
+        "modern", "a named set of defaults; keys below override it")
     cohort: CohortSettings = CohortSettings()
     prepare: PrepareSettings = PrepareSettings()
     deepmts: DeepmtsSettings = DeepmtsSettings()

@@ -264,4 +264,8 @@ class RunSettings(Section):
 
     workers: int = setting(2, "processes side by side", ge=1)
     threads: int = setting(1, "threads of each process", ge=1)
+    device: Literal["auto", "cpu", "cuda", "mps"] = setting(
+        "auto", "where networks train and score; auto: the first NVIDIA card if there is one, else the processor")
+    deterministic: bool = setting(
+        False, "whether an NVIDIA card gives the same bytes again, at the price of speed; the processor always does")
     folder: Path | None = setting(None, "where results go; by default runs/<study file's name>")
