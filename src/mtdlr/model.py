@@ -225,7 +225,7 @@ def with_aggregates(model: FrozenModel, rows: pd.DataFrame, prepared: Mapping[st
     """
     found = [load_description(prepared[str(i)]) for i in rows.index]
     scores = rows[list(REFERENCE_SCORES)].to_numpy(float)
-    numbers = [one.numbers | {"scores": row} for one, row in zip(found, scores, strict=True)]
+    numbers = [{**one.numbers, "scores": row} for one, row in zip(found, scores, strict=True)]
     filled = rows.assign(**{name: rows[name].fillna(value) for name, value in model.imputed.items() if name in rows})
     salt = model.digest
     images = sorted({salted(salt, image) for one in found for image in one.images})

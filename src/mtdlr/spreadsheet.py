@@ -96,7 +96,7 @@ def frame_csv(frame: pd.DataFrame) -> str:
     shown = frame.map(_plain)
     shown.index = shown.index.map(_plain)
     shown.columns = shown.columns.map(_plain)
-    return str(shown.rename_axis(index=frame.index.name).to_csv())
+    return str(shown.to_csv(index_label=None if frame.index.name is None else str(frame.index.name)))
 
 
 def plain_cell(cell: str) -> str:

@@ -68,6 +68,11 @@ class Cohort:
         return [str(i) for i in self.table.index]
 
     @property
+    def split(self) -> dict[str, str]:
+        """Each patient's part of the study: training, internal or external."""
+        return dict(zip(self.ids, self.table["split"].astype(str), strict=True))
+
+    @property
     def splits(self) -> list[str]:
         """The cohorts that have patients, in the paper's order."""
         return [split for split in SPLITS if (self.table["split"] == split).any()]
@@ -181,8 +186,8 @@ def leakage(cohort: Cohort, known: Mapping[str, tuple[str, str, str]] | None = N
         known: the hashes of each patient's scans together, PET, and CT; without it every file is read.
     """
     hashes = known or {id_: _hashes_of(id_, cohort.scans[id_]) for id_ in cohort.ids}
-    split = {str(id_): str(name) for id_, name in cohort.table["split"].items()}
-    return {id_: hashes[id_][0] for id_ in cohort.ids}, shared_images(split, {i: hashes[i][1:] for i in cohort.ids})
+    pairs = {id_: hashes[id_][1:] for id_ in cohort.ids}
+    return {id_: hashes[id_][0] for id_ in cohort.ids}, shared_images(cohort.split, pairs)
 
 
 def shared_images(split: Mapping[str, str], images: Mapping[str, tuple[str, str]]) -> list[Problem]:
@@ -232,13 +237,13 @@ def require_events(cohort: Cohort) -> None:
                                   found=f"{events} in {len(training)} patients", remedy=_MORE))
 
 
-def imputation(training: pd.DataFrame, variables: Sequence[str]) -> dict[str, object]:
+def imputation(training: pd.DataFrame, variables: Sequence[str]) -> dict[str, float | str]:
     """What a missing value of each variable takes: the training cohort's mode, or its median for a number."""
     return {name: training[name].median() if pd.api.types.is_numeric_dtype(training[name])
             else training[name].mode().iloc[0] for name in variables if training[name].notna().any()}
 
 
-def impute(table: pd.DataFrame, values: Mapping[str, object]) -> tuple[pd.DataFrame, list[Problem]]:
+def impute(table: pd.DataFrame, values: Mapping[str, float | str]) -> tuple[pd.DataFrame, list[Problem]]:
     """The table with `values` of `imputation` where one is missing, and a warning for each column that needs one."""
     filled, problems = table.copy(), []
     for name, value in values.items():

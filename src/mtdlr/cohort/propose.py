@@ -23,6 +23,8 @@ _WORDS = {  # a mask comes first: CT_mask is a mask
     "pet": {"pet", "pt", "suv", "suvbw", "fdg", "petsuv"},
     "ct": {"ct", "ctac", "ctres", "ctgrid"},
 }  # fmt: skip
+Cells = tuple[Path | None, Path | None, Path | None]
+"""PET, CT and mask of a patient."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def propose_manifest(images: Path, beside: Path, table: Path | None = None) -> P
     return Proposal(tuple((a, b, c, d, e) for a, b, c, d, e in told), tuple(problems), column)
 
 
-def _cells(scan: ScanSet, images: Path) -> tuple[Path | None, Path | None, Path | None]:
+def _cells(scan: ScanSet, images: Path) -> Cells:
     """The paths of a patient whose layout is understood; DICOM by its folder, in which the series is chosen."""
     if scan.kind != "dicom":
         pet, ct = (path if isinstance(path, Path) else None for path in (scan.pet, scan.ct))
@@ -90,7 +92,7 @@ def _cells(scan: ScanSet, images: Path) -> tuple[Path | None, Path | None, Path 
     return heap, heap, heap if scan.mask is not None else None
 
 
-def _by_words(images: Path, files: Sequence[Path]) -> tuple[dict[str, tuple[Path | None, ...]], list[Problem]]:
+def _by_words(images: Path, files: Sequence[Path]) -> tuple[dict[str, Cells], list[Problem]]:
     """(paths by patient, what was left open) of NIfTI files whose names say what they are."""
     by_folder: dict[Path, list[tuple[str, str, Path]]] = defaultdict(list)
     for path in files:
@@ -103,14 +105,16 @@ def _by_words(images: Path, files: Sequence[Path]) -> tuple[dict[str, tuple[Path
         own = folder != images and (len(rests) < 2 or sum(role == "pet" for role, _, _ in found) == 1)
         for role, rest, path in found:
             patients[folder.name if own or not rest else rest][role].append(path)
-    rows, problems = {}, []
+    rows: dict[str, Cells] = {}
+    problems = []
     for name, roles in sorted(patients.items()):
         several = [role for role, paths in roles.items() if len(paths) > 1]
         if several:
             problems.append(Problem("W-PROPOSAL", f"several files could be the {' and the '.join(sorted(several))}",
                                     patients=(name,), found=f"{max(len(roles[r]) for r in several)} files",
                                     remedy="Fill in the empty cell of the manifest"))
-        rows[name] = tuple(roles[role][0] if len(roles[role]) == 1 else None for role in COLUMNS[1:])
+        pet, ct, mask = (roles[role][0] if len(roles[role]) == 1 else None for role in COLUMNS[1:])
+        rows[name] = pet, ct, mask
     return {name: cells for name, cells in rows.items() if any(cells[:2])}, problems
 
 

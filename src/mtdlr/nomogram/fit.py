@@ -56,7 +56,7 @@ def gaining_terms(
     Where no covariate varies the best score is taken whatever it adds: a nomogram needs a variable.
     """
     candidates = [term.name for term in terms if isinstance(term, Continuous) and term.name in scores]
-    held = [term for term in terms if isinstance(term, Factor | Spline) or term.name not in candidates]
+    held = [term for term in terms if not isinstance(term, Continuous) or term.name not in candidates]
     base = np.zeros((len(training), 0))
     if held:
         design = Design(tuple(held))
