@@ -108,12 +108,28 @@ def test_without_a_tumour_all_is_elsewhere_and_without_a_gradient_nothing_is_any
 
 def test_a_training_patient_is_explained_by_the_network_that_never_saw_it() -> None:
     """Fold 1: network 1 alone, in units of its scale; nobody's fold: the mean of all, each in its own units."""
-    networks, scales = [checkpoint(0), checkpoint(1)], [Scale(0.0, 2.0), Scale(5.0, 0.5)]
+    networks, scales = [checkpoint(0), checkpoint(1)], [Scale(0.0, 2e3), Scale(5.0, 5e2)]  # few steps are near enough
     own = explain_patient(IMAGE, TUMOUR, networks, scales, MEAN, 1)
-    np.testing.assert_allclose(own.maps, gradients(networks[1], IMAGE, MEAN) / 0.5, rtol=1e-6)
+    np.testing.assert_allclose(own.maps, gradients(networks[1], IMAGE, MEAN) / 5e2, rtol=1e-6)
     everybody = explain_patient(IMAGE, TUMOUR, networks, scales, MEAN)
     by_hand = [gradients(n, IMAGE, MEAN, steps=4) / s.sd for n, s in zip(networks, scales, strict=True)]
     np.testing.assert_allclose(everybody.maps, np.mean(by_hand, axis=0), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("misses", "taken"), [(0.5, [8]), (3.0, [8, 16, 32]), (1e3, [8, 16, 32, 64])])
+def test_a_map_takes_the_steps_it_needs_to_add_up(misses: float, taken: list[int],
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where few steps miss the rise of the risk by more than 0.1 SD, twice as many are taken, 64 at most."""
+    network, tried = checkpoint(0), []
+    rise = score(network, IMAGE).risk - score(network, MEAN).risk
+
+    def rough(checkpoint: Checkpoint, image: np.ndarray, start: np.ndarray, *, steps: int) -> np.ndarray:
+        tried.append(steps)
+        return np.full(IMAGE.shape, (rise + 0.1 * 2.0 * misses * 8 / steps) / IMAGE.size, np.float32)
+
+    monkeypatch.setattr("mtdlr.explain.gradients", rough)
+    explain_patient(IMAGE, TUMOUR, [network], [Scale(0.0, 2.0)], MEAN)
+    assert tried == taken
 
 
 def test_the_picture_shows_what_raises_and_what_lowers(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_predict_explains_as_the_run_does(finished: Run, study_file: Path) -> No
     rises = [(score(network, found.prepared.image).risk - score(network, mean).risk) / scale.sd
              for network, scale in zip(model.networks["deepmts"], model.frozen.scales["deepmts"], strict=True)]
     assert sum(found.attribution.adds.values()) == pytest.approx(  # the path is summed in few steps, and these
-        sum(rises) / len(rises), abs=0.5, rel=1.0)  # networks are hardly trained: their masks jump on the way
+        sum(rises) / len(rises), abs=0.2)  # each map to 0.1 SD, where 64 steps reach it
 
 
 def test_predict_wants_the_stage(finished: Run) -> None:

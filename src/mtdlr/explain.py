@@ -18,14 +18,15 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from mtdlr.infer import checked_image
+from mtdlr.infer import checked_image, score
 from mtdlr.model import Scale
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.volume import Volume
 
 Image = NDArray[np.float32]
-NEAR_MM, STEPS = 10.0, 8
+NEAR_MM, STEPS, MOST_STEPS = 10.0, 8, 64
+WITHIN_SD = 0.1  # how far the sum of a map may lie from what it explains; with more steps it comes nearer
 CHANNELS, PLACES = ("pet", "ct"), ("tumour", "near", "elsewhere")
 TOGETHER = 1 << 18  # voxels that go through a network at once: small grids all steps together, large ones one by one
 
@@ -72,7 +73,7 @@ def explain_patient(image: Image, mask: Volume, networks: Sequence[Checkpoint], 
     """
     speaking = [k for k in range(len(networks)) if fold is None or k == fold]
     steps = STEPS if len(speaking) == 1 else STEPS // 2  # the mean of several needs fewer of each
-    maps = [gradients(networks[k], image, mean, steps=steps) / np.float32(scales[k].sd) for k in speaking]
+    maps = [_adding_up(networks[k], image, mean, scales[k].sd, steps) / np.float32(scales[k].sd) for k in speaking]
     return attribution(np.mean(maps, axis=0, dtype=np.float32), np.asarray(mask.array) > 0, spacing_mm=mask.spacing_mm)
 
 
@@ -97,6 +98,16 @@ def gradients(checkpoint: Checkpoint, image: Image, start: Image, *, steps: int 
     pieces = ways.split(max(1, TOGETHER // x[0, 0].numel()))
     gradient = torch.stack([_gradient(network, origin + (x - origin) * piece) for piece in pieces]).sum(0)
     return (gradient * (x - origin)[0] / steps).cpu().numpy()
+
+
+def _adding_up(checkpoint: Checkpoint, image: Image, start: Image, sd: float, steps: int) -> Image:
+    """`gradients` with as many steps as their sum needs to come near the rise of the risk."""
+    rise = score(checkpoint, image).risk - score(checkpoint, start).risk
+    maps = gradients(checkpoint, image, start, steps=steps)
+    while steps < MOST_STEPS and abs(float(maps.sum(dtype=np.float64)) - rise) > WITHIN_SD * sd:
+        steps *= 2
+        maps = gradients(checkpoint, image, start, steps=steps)
+    return maps
 
 
 def attribution(maps: Image, mask: NDArray[np.bool_], *, spacing_mm: tuple[float, float, float]) -> Attribution:

@@ -35,7 +35,7 @@ STAGES: Mapping[str, Stage] = {
     "features": Stage(3, (*_TEXTURE, "imaging/*.py")),
     "signature": Stage(3, ("signature.py", "stats/lasso*.py", "stats/cox*.py")),
     "picture": Stage(2, ("report/pictures.py", "report/figures/*.py")),
-    "explain": Stage(3, ("explain.py", *_SCORING)),
+    "explain": Stage(4, ("explain.py", *_SCORING)),
     "report": Stage(5, _REPORT),
     "bundle": Stage(4, ("bundle.py", *_REPORT)),
 }
