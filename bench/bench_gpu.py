@@ -34,7 +34,7 @@ from mtdlr.nets.augment import augment, augment_paper
 from mtdlr.nets.blocks import channels_last
 from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
-from mtdlr.nets.device import bf16_error, device_of, prepared_for
+from mtdlr.nets.device import Machine, bf16_error, device_of, prepared_for
 from mtdlr.nets.feed import Feed
 from mtdlr.nets.fold import folded
 from mtdlr.nets.losses import cox_loss_of_sets, dice_loss, risk_sets
@@ -433,7 +433,8 @@ def resume(bench: Bench) -> None:
                 for _ in range(3):
                     try:
                         digests.append(train(cases, "deepmts", chosen, Path(folder) / str(k), seed=0,
-                                             device=bench.device.type, deterministic=True, report=stop).digest)
+                                             machine=Machine(device=bench.device.type, deterministic=True),
+                                             report=stop).digest)
                         break
                     except Stop:
                         continue

@@ -98,6 +98,7 @@ class Train:
 
 def train(job: Train) -> Path:
     """The folder of the checkpoint."""
+    from mtdlr.nets.device import Machine
     from mtdlr.prepared import Prepared
     from mtdlr.train import Case
     from mtdlr.train import train as train_network
@@ -108,8 +109,9 @@ def train(job: Train) -> Path:
         loaded = [(Prepared.load(case[1]), case) for case in job.cases]
         cases = [Case(id_, patient.image, patient.mask, months, event, center)
                  for patient, (id_, _, months, event, center) in loaded]
-        train_network(cases, job.network, job.settings, folder, seed=job.seed, threads=job.run.threads,
-                      device=job.run.device, deterministic=job.run.deterministic, report=_teller(job, folder))
+        train_network(cases, job.network, job.settings, folder, seed=job.seed,
+                      machine=Machine(job.run.threads, job.run.device, job.run.deterministic),
+                      report=_teller(job, folder))
         (folder / TRAINING).unlink(missing_ok=True)
 
     return job.store.make(job.recipe, build)

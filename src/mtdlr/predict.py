@@ -117,7 +117,7 @@ class Bundle:
         """The networks, loaded once."""
         return load_networks(self.frozen.networks, device=self.device)
 
-    def predict(
+    def predict(  # noqa: PLR0913
         self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,
         clinical: Mapping[str, Any] | None = None, series: Sequence[str] = (), uptake_min: float | None = None,
         explain: bool = False, accept_shift: bool = False,

@@ -27,7 +27,7 @@ from mtdlr.nets.blocks import channels_last
 from mtdlr.nets.board import board, log_text
 from mtdlr.nets.cases import Case, Rows, check_cases, digest_of, epoch_batches, folds, follow_up, inner_split
 from mtdlr.nets.deepmts import DeepmtsConfig
-from mtdlr.nets.device import Device, Name, device_of, kernels, peak_memory_mb, prepared_for
+from mtdlr.nets.device import Device, Machine, device_of, kernels, peak_memory_mb, prepared_for
 from mtdlr.nets.embedding import LinearHead
 from mtdlr.nets.feed import Feed, scored
 from mtdlr.nets.losses import cox_loss
@@ -102,12 +102,12 @@ class _Run:
     log: list[dict[str, float]] = field(default_factory=list)
 
 
+HERE = Machine()
 KEPT = ("epoch", "step", "stale", "best_epoch", "best_score", "smoothed", "log")
 
 
 def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folder: Path, *, seed: int,
-          threads: int = 1, device: Name = "auto", deterministic: bool = False,
-          report: Callable[[Progress], None] | None = None) -> Checkpoint:
+          machine: Machine = HERE, report: Callable[[Progress], None] | None = None) -> Checkpoint:
     """A network trained on the cases, also written to `folder` as weights.safetensors, log.csv and model.json.
 
     Which epoch's weights are kept is decided on an inner split of the same cases; no other patient is ever looked at.
@@ -121,10 +121,7 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
         settings: its section of the study.
         folder: where the files go; made if missing.
         seed: of the weights, the inner split, sampling, augmentation and dropout.
-        threads: threads torch may use.
-        device: where the network trains; `auto` is the first NVIDIA card if there is one.
-        deterministic: whether a card must give the same bytes again, at the price of some speed; the processor always
-            does.
+        machine: threads that torch may use, where the network trains, whether a card must give the same bytes again.
         report: called after every step and every epoch.
 
     Raises:
@@ -133,13 +130,13 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
         ScanError: E-IMAGE for images that differ in shape, are too small or not finite.
         StoreError: E-RESUME when the folder holds an unfinished training of another recipe.
     """
-    plan = _plan(cases, network, settings, Path(folder), seed, device_of(device))
+    plan = _plan(cases, network, settings, Path(folder), seed, device_of(machine.device))
     if (done := _finished(plan)) is not None:
         return done
     for problem in plan.device.problems:
         logging.getLogger(__name__).warning(problem)
     events = [plan.cases[i].event for i in plan.fit]
-    with (torch_session(threads), kernels(plan.device.place, deterministic=deterministic),
+    with (torch_session(machine.threads), kernels(plan.device.place, deterministic=machine.deterministic),
           board(plan.folder / BOARD) as record):
         run = _start_or_resume(plan)
         saved_at = time.monotonic()

@@ -27,6 +27,21 @@ TOLERANCE = 0.05  # relative error; right kernels stay under 0.02, wrong ones ar
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What a training may use.
+
+    Args:
+        threads: threads that torch may use.
+        device: where the network trains; `auto` is the first NVIDIA card if there is one.
+        deterministic: whether a card must give the same bytes again, at some cost in speed; a processor always does.
+    """
+
+    threads: int = 1
+    device: Name = "auto"
+    deterministic: bool = False
+
+
+@dataclass(frozen=True)
 class Device:
     """A device and what is computed there.
 

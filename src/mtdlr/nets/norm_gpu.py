@@ -102,7 +102,7 @@ def _added_up(parts, programs, CHANNELS: tl.constexpr, LANES: tl.constexpr,  # t
 
 
 @triton.jit
-def _settle(x, parts, weight, bias, running_mean, running_var, facts,  # type: ignore[no-untyped-def]  # noqa: PLR0913
+def _settle(x, parts, weight, bias, running_mean, running_var, facts,  # type: ignore[no-untyped-def]
             programs, n, momentum, eps, CHANNELS: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr):
     """Mean, scale, bias and 1 / SD by channel, and the running figures."""
     total, square = _added_up(parts, programs, CHANNELS, LANES, ROWS)

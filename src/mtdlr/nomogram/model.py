@@ -103,7 +103,7 @@ class Nomogram:
         object.__setattr__(self, "months", tuple(sorted(months.tolist())))
 
     @classmethod
-    def fit(
+    def fit(  # noqa: PLR0913
         cls, table: Table, surv: Survival, variables: Sequence[str | Term], months: Sequence[float], *,
         ties: Ties = "efron", labels: Mapping[str, str] | None = None, endpoint: str = "survival",
         firth: bool = False,

@@ -180,7 +180,7 @@ def validate_bootstrap(
     return Validation(_STATISTICS, table, c, len(training) + failed, failed)
 
 
-def calibrate_bootstrap(
+def calibrate_bootstrap(  # noqa: PLR0913
     x: ArrayLike,
     surv: Survival,
     month: float,

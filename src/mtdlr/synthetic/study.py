@@ -73,7 +73,7 @@ def patient_of(row: Mapping[str, Any], truth: Mapping[str, Any], *, voxel_scale:
     return replace(patient, row=row, truth=truth)
 
 
-def write_study(
+def write_study(  # noqa: PLR0913
     folder: str | Path, *, n_training: int = 72, n_internal: int = 24, n_external: int = 36, voxel_scale: float = 1.0,
     seed: int = 0, truth: str = BURDEN, workers: Workers | None = None
 ) -> Path:

@@ -176,7 +176,7 @@ def _rows(model: FrozenModel, cohort: Cohort, scores: pd.DataFrame) -> pd.DataFr
     return impute(cohort.table, model.imputed)[0].join(scores)
 
 
-def _judged(
+def _judged(  # noqa: PLR0913
     model: FrozenModel, study: Study, cohort: Cohort, scores: pd.DataFrame, shifts: Mapping[str, Shift],
     problems: list[Problem], followed: bool, update: Choice,
 ) -> CohortValidation:

@@ -104,7 +104,7 @@ def wrap(text: str, width_mm: float, size: float = SMALL, *, bold: bool = False)
     return "\n".join(lines)
 
 
-def write(
+def write(  # noqa: PLR0913
     axes: Axes, x: float, y: float, text: str, size: float, *, ha: str = "left", weight: str = "normal",
     color: str = BLACK, backed: bool = False,
 ) -> None:
