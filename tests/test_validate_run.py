@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from mtdlr.bundle import read_bundle
+from mtdlr.cli.validate import check_for
 from mtdlr.errors import CohortError
 from mtdlr.model import FrozenModel
 from mtdlr.nets.deepmts import DeepmtsConfig
@@ -125,6 +126,16 @@ def test_without_follow_up_there_are_scores_alone(model: FrozenModel, study_file
     assert found.risks["mtdlr"].notna().all() and set(found.shifts) == set(rows["patient_id"])
     write_validation(found, tmp_path / "out")
     assert "no follow-up" in (tmp_path / "out" / "report.html").read_text()
+
+
+@pytest.mark.parametrize("columns", [[], ["time_months", "event"], ["tnm_stage"]])
+def test_check_asks_what_validation_needs(finished: Run, study_file: Path, columns: list[str]) -> None:
+    """`check --for` asks for the model's covariates, not for follow-up, events or a training cohort."""
+    path = study_file.parent / "asked.csv"
+    _external(study_file).drop(columns=columns).to_csv(path, index=False)
+    checked = check_for(finished.bundle, study_file, [f"cohort.table={path}", *SMALL], Workers(1))
+    codes = {p.code for p in checked.problems if p.is_error}
+    assert codes == ({"E-COLUMN"} if columns == ["tnm_stage"] else set()) and checked.is_fine == (not codes)
 
 
 def test_a_bundle_keeps_aggregates_and_no_row(finished: Run, model: FrozenModel) -> None:

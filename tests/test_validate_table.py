@@ -178,6 +178,19 @@ def test_the_received_model_is_not_changed(received: Nomogram, second_centre: tu
     assert received.to_json() == before and updated.to_json() != before
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_small_centre_can_be_updated(received: Nomogram, seed: int) -> None:
+    """Forty patients, few events: resamples whose follow-up ends too early are left out of the optimism."""
+    rng = np.random.default_rng(seed)
+    nomogram, (table, _) = received, _scored("external", 40, seed)
+    months = np.minimum(rng.exponential(150.0, 40), rng.uniform(20.0, 61.0, 40))
+    event = rng.random(40) < 0.25
+    event[:6] = True
+    for method in ("baseline", "slope"):
+        found = update_nomogram(nomogram, table, Survival(months, event), method, resamples=30)
+        assert found.optimism.resamples + found.optimism.failed == 30
+
+
 def test_without_events_there_are_scores_alone(
     received: Nomogram, second_centre: tuple[pd.DataFrame, Survival]
 ) -> None:

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from mtdlr.cli.samplesize import sizes
-from mtdlr.cli.validate import validate
+from mtdlr.cli.validate import check_for, validate
 from mtdlr.cli.words import Device, Json, Overrides, StudyFile, load_study, print_result, progress, usage
 from mtdlr.errors import MtdlrError, Problem
 
@@ -106,6 +106,9 @@ def check(
     scans: Annotated[bool, typer.Option("--scans", help="Also tell which series were taken of each patient, why, and "
                                                         "what the SUV rests on.")] = False,
     table: Annotated[Path | None, typer.Option("--csv", help="Also write the problems here, one line each.")] = None,
+    bundle: Annotated[Path | None, typer.Option("--for", metavar="BUNDLE", help="Check a study for `validate` with "
+                                                "this model: nobody trains, and the model's covariates are needed.",
+                                                show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """Tell everything that is wrong with a study's settings, table and scans. Computes nothing."""
@@ -116,7 +119,9 @@ def check(
 
     if table is not None:
         require_writable(table)
-    checked = check_study(study, overrides or (), workers=Workers(min(4, os.cpu_count() or 1), 1, progress(as_json)))
+    workers = Workers(min(4, os.cpu_count() or 1), 1, progress(as_json))
+    checked = (check_study(study, overrides or (), workers=workers) if bundle is None
+               else check_for(bundle, study, overrides or (), workers))
     width = shutil.get_terminal_size((120, 24)).columns
     if table is not None:
         _write(table, as_csv(checked), encoding="utf-8-sig")

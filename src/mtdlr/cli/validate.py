@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import typer
 
@@ -37,3 +39,14 @@ def validate(
     text = [*map(str, failed), f"{len(found.cohort)} patients judged: {out / 'report.html'}"]
     print_result(evaluation(found), as_json, "\n".join(text))
     raise typer.Exit(1 if failed else 0)
+
+
+def check_for(bundle: Path, study: Path, overrides: Sequence[str], workers: Any) -> Any:
+    """What `check` finds in a study that a frozen model shall judge; follow-up is not needed."""
+    from mtdlr.bundle import read_bundle
+    from mtdlr.cohort.check import check_study
+    from mtdlr.validate.run import settings_of
+
+    model = read_bundle(bundle)
+    with TemporaryDirectory() as place:
+        return check_study(study, overrides, workers=workers, received=lambda s: settings_of(model, s, Path(place)))

@@ -63,7 +63,8 @@ class _Seen:
     hashes: tuple[str, str] = ("", "")
 
 
-def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Workers | None = None) -> Checked:
+def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Workers | None = None,
+                received: Callable[[Study], Study] | None = None) -> Checked:
     """Every problem of a study file and of what it names, whatever else is wrong.
 
     Reads every voxel of the scans once: for what no header tells, and to find the same scan under two ids. Writes
@@ -73,11 +74,14 @@ def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Wor
         path: the study file.
         overrides: `section.key=value` that replace settings.
         workers: where scans are read, and who is told of progress.
+        received: the settings under which a frozen model judges the study (`validate.merge`); nobody trains then, and
+            no rule of training is asked. By default the study trains a model.
     """
     problems: list[Problem] = []
     study = _collect(problems, lambda: Study.load(path, overrides))
     if study is None:
         return Checked(tuple(problems))
+    study = received(study) if received else study
     survey = survey_cohort(study.cohort)
     problems += survey.cohort.problems
     seen = _look(survey, study.prepare, workers or Workers())
@@ -85,8 +89,8 @@ def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Wor
     problems += shared_images(survey.cohort.split, {i: one.hashes for i, one in seen.items()})
     wrong = {patient for p in problems if p.is_error for patient in p.patients}
     usable = survey.cohort.only([i for i in survey.cohort.ids if i not in wrong])
-    training = len(usable.of("training"))
-    if len(usable):
+    training = 0 if received else len(usable.of("training"))
+    if len(usable) and not received:
         _collect(problems, lambda: require_events(usable))
         problems += [*sparse(usable), *blind_cohorts(usable, study), *few_steps(study, training)]
     known = sorted(dict.fromkeys(problems), key=lambda problem: not problem.is_error)

@@ -162,9 +162,19 @@ def performance(fit: CoxFit, x: ArrayLike, surv: Survival, month: float) -> Perf
     rows = np.asarray(x, dtype=np.float64)
     survival, relative = fit.survival(rows, [month])[:, 0], _relative(fit, rows)
     slope = fit_cox(relative, surv, ties=fit.ties)
-    observed = 1.0 - kaplan_meier(surv).at(month)[0].value
     return Performance(concordance(relative, surv).c.value, float(slope.coef[0]),
-                       float(observed / (1.0 - survival.mean())), brier_score(survival, surv, month).ipa)
+                       *calibration_at(survival, surv, month))
+
+
+def calibration_at(survival: Vector, surv: Survival, month: float) -> tuple[float, float]:
+    """(observed over expected, scaled Brier score) of predicted survival at a month.
+
+    Both are nan where a prediction is: a baseline hazard that was estimated again ends with its patients' follow-up.
+    """
+    if not np.isfinite(survival).all():
+        return nan, nan
+    observed = 1.0 - kaplan_meier(surv).at(month)[0].value
+    return float(observed / (1.0 - survival.mean())), brier_score(survival, surv, month).ipa
 
 
 def update_optimism(

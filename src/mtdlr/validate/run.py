@@ -133,6 +133,15 @@ def merge(model: FrozenModel, study: Study) -> Study:
                                           "run": study.run})
 
 
+def settings_of(model: FrozenModel, study: Study, folder: Path) -> Study:
+    """The settings under which a frozen model judges a study, with a table in `folder` where follow-up is missing."""
+    merged = merge(model, study)
+    if has_follow_up(study.cohort):
+        return merged
+    table = _without_follow_up(merged.cohort, folder)
+    return merged.model_copy(update={"cohort": merged.cohort.model_copy(update={"table": table})})
+
+
 def has_follow_up(settings: CohortSettings) -> bool:
     """Whether the clinical table has the columns of time and event."""
     return {settings.time, settings.event} <= set(read_csv_text(settings.table).columns)

@@ -13,8 +13,6 @@ from mtdlr.errors import Problem
 from mtdlr.nomogram import Nomogram
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.cox import fit_cox
-from mtdlr.stats.decision import brier_score
-from mtdlr.stats.kaplan_meier import kaplan_meier
 from mtdlr.stats.lasso import stratified_folds
 from mtdlr.stats.updating import (
     METHODS,
@@ -23,6 +21,7 @@ from mtdlr.stats.updating import (
     Performance,
     Update,
     UpdateOptimism,
+    calibration_at,
     closed_test,
     effective_sample_size,
     performance,
@@ -124,12 +123,12 @@ def _left_out(nomogram: Nomogram, x: Any, surv: Survival, method: Method, month:
         fit = update_cox(nomogram.cox, x[folds != k], surv.take(folds != k), method).fit
         survival[folds == k] = fit.survival(x[folds == k], [month])[:, 0]
         relative[folds == k] = fit.log_hazard(x[folds == k])
-    cloglog = np.log(-np.log(np.clip(survival, 1e-9, 1.0 - 1e-9)))
-    slope = fit_cox(cloglog - cloglog.mean(), surv)
-    observed = 1.0 - kaplan_meier(surv).at(month)[0].value
+    slope = float("nan")
+    if np.isfinite(survival).all():
+        cloglog = np.log(-np.log(np.clip(survival, 1e-9, 1.0 - 1e-9)))
+        slope = float(fit_cox(cloglog - cloglog.mean(), surv).coef[0])
     # Ranks by the log hazard: the folds' own baselines would mix into a C-index of predicted survival.
-    return Performance(concordance(relative, surv).c.value, float(slope.coef[0]),
-                       float(observed / (1.0 - survival.mean())), brier_score(survival, surv, month).ipa)
+    return Performance(concordance(relative, surv).c.value, slope, *calibration_at(survival, surv, month))
 
 
 def _advice(method: Method, test: ClosedTest, left_out: Mapping[str, Performance]) -> list[Problem]:
