@@ -96,6 +96,19 @@ def test_one_network_that_saw_everybody_gives_the_raw_risk() -> None:
     assert scores.table.loc["a", "deepmts_in_sample"] == 1.5
 
 
+def test_the_fit_without_measures_stands_beside() -> None:
+    """DeepMTS without its measures is scaled by its own held-out folds, and is no score of a new patient."""
+    raw = _raw({"a": [1.0, 9.0], "b": [3.0, 9.0], "c": [7.0, 10.0], "d": [7.0, 14.0]})
+    for values in raw.values():
+        values["risks"]["deepmts_plain"] = [2 * risk + 5 for risk in values["risks"]["deepmts"]]
+    folds = pd.Series([0, 0, 1, 1], index=list("abcd"))
+    scores = combine_scores(raw, folds, "csn-only")
+    assert scores.table["deepmts_plain"].tolist() == pytest.approx(scores.table["deepmts"].tolist())
+    assert set(scores.scales) == {"deepmts", "csn-only"}
+    again = combine_scores({"new": raw["a"]}, pd.Series(dtype=int), "csn-only", scores.scales)
+    assert "deepmts_plain" not in again.table
+
+
 def test_other_cohorts_change_nothing_that_is_frozen() -> None:
     """FAULTS 56: permuting another cohort's outcomes and features leaves every frozen number as it is."""
     table, folds, raw, features = _study_data()

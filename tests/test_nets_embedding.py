@@ -128,6 +128,22 @@ def test_the_head_is_the_ridge_model_of_the_embedding() -> None:
     assert set(facts["weights"]) == set(NAMES)
 
 
+def test_the_risk_without_the_measures_stands_beside() -> None:
+    """A network says both risks: with the weights of all numbers, and with those of the fit without the measures."""
+    model = DeepMTS(DeepmtsConfig(width=0.25, pooling="spatial", near_voxels=2)).eval()
+    assert isinstance(model.head, LinearHead)
+    measures = torch.tensor([name.startswith("measures") for name in NAMES])
+    weights = torch.linspace(-1.0, 1.0, len(NAMES))
+    with torch.no_grad():
+        model.head.weight.copy_(weights)
+        model.head.plain.copy_(weights.masked_fill(measures, 0.0))
+        output = model(_scan()[0])
+        vectors = model.embed(_scan()[0])[0]
+    assert output.plain is not None
+    seen = model.head.standardised(vectors)[:, measures]
+    torch.testing.assert_close(output.risk - output.plain, seen @ weights[measures], atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("network", ["deepmts", "no-mask"])
 def test_a_training_with_a_solved_head_repeats_itself(tmp_path: Path, network: str) -> None:
     """Two trainings of one seed end in the same bytes, whatever the order of the patients; nothing is learned by steps

@@ -8,15 +8,20 @@ from math import isfinite
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from test_tables import results  # noqa: F401  (the made-up study)
 
 from mtdlr.cohort import Cohort
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
+from mtdlr.evaluate import judge
 from mtdlr.evaluate.appraise import Development
+from mtdlr.evaluate.rivals import Rivals
+from mtdlr.model import DEEP_PLAIN
+from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.results import Results
-from mtdlr.report.review import Review, review, review_numbers, write_review
+from mtdlr.report.review import Review, review, review_numbers, review_tables, write_review
 from mtdlr.report.summary import FEW, Judged, summary_lines
 
 
@@ -114,3 +119,28 @@ def test_a_hopeless_study_is_still_reviewed(results: Results, tmp_path: Path) ->
     assert not any(isfinite(s.c.value) for s in found.subgroups if s.split == "external")
     shown = write_review(replace(results, cohort=Cohort(table, {})), found, tmp_path)
     assert shown["summary"] and np.isfinite(shown["metrics"].certain)
+
+
+def test_a_rival_that_is_ahead_is_in_the_first_lines(results: Results) -> None:  # noqa: F811
+    """Rivals and DeepMTS without its measures are in Table 10 and evaluation.json with each cohort's C; one that is
+    ahead out of fold is said among the first lines, and the lines stay ten. Without rivals there is no Table 10."""
+    table, rng = results.cohort.table, np.random.default_rng(0)
+    better = results.findings.risks["mtdlr"] - 0.05 * table["time_months"]
+    scores = results.scores.assign(**{DEEP_PLAIN: results.scores["deepmts"] + rng.normal(size=len(table))})
+    rivals = Rivals(pd.DataFrame({"clinical_ridge": better, "image_pca": rng.normal(size=len(table))}, table.index))
+    findings = judge(results.model, table, scores, results.study.evaluate, rivals=rivals)
+    shown = replace(results, scores=scores, findings=findings, problems=findings.problems)
+    done = review(shown)
+    lines = summary_lines(done.judged)
+    answer, mark = _line(done.judged, "Would a simpler model do?")
+    assert len(lines) <= 10 and lines.index(next(x for x in lines if x.answer == answer)) <= 2
+    assert "Clinical ridge Cox" in answer and mark == "bad" and "Image-PCA" not in answer
+    rows = {row[:2]: row[2:] for row in next(t for t in review_tables(shown, done) if t.number == 10).rows}
+    assert {name for name, _ in rows} == {"MTDLR", "DeepMTS", "DeepMTS without measures", "Clinical ridge Cox",
+                                          "Image-PCA ridge Cox"}
+    c = findings.evaluations["clinical_ridge", "external"].c.value
+    assert rows["Clinical ridge Cox", "External"][0].startswith(f"{c:.3f}")
+    numbers = {(one["model"], one["cohort"]): one for one in evaluation_numbers(shown)["performance"]}
+    assert numbers["clinical_ridge", "external"]["c"]["value"] == c
+    assert numbers["clinical_ridge", "external"]["label"] == "Clinical ridge Cox"
+    assert 10 not in {t.number for t in review_tables(results, review(results))}

@@ -21,8 +21,14 @@ from mtdlr.evaluate.rivals import (
     read_embedding,
     rivals_ahead,
 )
+from mtdlr.evaluate.simple import study_rivals
+from mtdlr.prepared import PatientScore
 from mtdlr.stats.concordance import concordance
+from mtdlr.store import Store
+from mtdlr.study import Study
 from mtdlr.survival import Survival
+from mtdlr.volume import Volume
+from mtdlr.workers.planning import Stored
 
 FACTORS = {"tnm_stage": ("III", "IVa"), "n_stage": ("N0", "N1", "N2", "N3")}
 
@@ -134,7 +140,85 @@ def test_the_rival_that_is_ahead_is_named() -> None:
                           "clinical_ridge": -vectors[0]})
     found = rivals_ahead(risks, table)
     assert [problem.code for problem in found] == ["W-RIVAL"]
-    assert "deepmts" in found[0].where and "Image-PCA" in found[0].found and "Clinical" not in found[0].found
+    assert "DeepMTS" in found[0].what and "Image-PCA" in found[0].found and "Clinical" not in found[0].found
+
+
+def test_a_rival_with_fewer_patients_is_compared_on_its_own() -> None:
+    """A rival that lacks patients moves no other comparison; both C-indices of its own are those of its patients."""
+    table, _, vectors = _study()
+    risks = pd.DataFrame({"mtdlr": vectors[1], "image_pca": vectors[0], "embedding": vectors[0]})
+    whole = rivals_ahead(risks.drop(columns="embedding"), table)[0].found
+    risks.loc[risks.index[:30], "embedding"] = np.nan
+    part = risks["embedding"].notna()
+    alone = rivals_ahead(risks[part].drop(columns="image_pca"), table[part])[0].found
+    found = rivals_ahead(risks, table, "in sample")[0]
+    assert whole.removeprefix("C-index: ") in found.found and alone.removeprefix("C-index: ") in found.found
+    assert found.what.endswith("MTDLR in sample")
+
+
+def test_without_events_nobody_is_ahead() -> None:
+    """A training cohort without an event names no rival."""
+    table, _, vectors = _study()
+    assert rivals_ahead(pd.DataFrame({"mtdlr": vectors[1], "image_pca": vectors[0]}), table.assign(event=0)) == ()
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> tuple[pd.DataFrame, pd.Series, dict[str, Stored]]:
+    """A made-up study of 60 patients whose PET and predicted mask lie on disk."""
+    table, folds, _ = _study()
+    table = table[(np.arange(180) % 3 == 0)]
+    rng = np.random.default_rng(1)
+    for i in table.index:
+        folder = tmp_path / "stored" / str(i)
+        folder.mkdir(parents=True)
+        np.save(folder / "image.npy", rng.standard_normal((2, 8, 8, 8)).astype(np.float32))
+        mask = np.zeros((8, 8, 8), bool)
+        mask[: 2 + int(rng.integers(5)), 2:5, 2:5] = True
+        PatientScore({}, Volume(mask, np.diag([4.0, 4.0, 4.0, 1.0])), {}, ()).save(folder)
+    kept = Stored({str(i): tmp_path / "stored" / str(i) for i in table.index}, {str(i): f"k{i}" for i in table.index})
+    return table, folds[folds.index.isin(table.index)], {"prepared": kept, "scored": kept, "radiomics": kept}
+
+
+def _rivals(store: Store, stored: tuple[pd.DataFrame, pd.Series, dict[str, Stored]], study: Study) -> Rivals:
+    table, folds, kept = stored
+    rng = np.random.default_rng(2)
+    features = pd.DataFrame(rng.standard_normal((len(table), 6)), index=table.index)
+    return study_rivals(store, study, table, folds, stored=kept, radiomics=features)
+
+
+def _settings(**evaluate: object) -> Study:
+    return Study.of({"cohort": {"stage": "tnm_stage", "factors": {k: list(v) for k, v in FACTORS.items()},
+                                "continuous": ["age"]}, "evaluate": evaluate})
+
+
+def test_rivals_are_fitted_once(tmp_path: Path, stored: tuple[pd.DataFrame, pd.Series, dict[str, Stored]]) -> None:
+    """A second call reads what the first stored, to the last bit; another follow-up is another result."""
+    store, study = Store(tmp_path / "run"), _settings()
+    first = _rivals(store, stored, study)
+    assert set(first.risks) == {"volume_stage", "clinical_ridge", "image_pca", "equal_weights"}
+    folders = list((tmp_path / "run" / "objects" / "rivals").iterdir())
+    made = [file.stat().st_mtime_ns for folder in folders for file in folder.iterdir()]
+    pd.testing.assert_frame_equal(_rivals(store, stored, study).risks, first.risks, check_exact=True)
+    assert made == [file.stat().st_mtime_ns for folder in folders for file in folder.iterdir()]
+    table, folds, kept = stored
+    other = table.assign(time_months=table["time_months"] + 1.0)
+    _rivals(store, (other, folds, kept), study)
+    assert len(list((tmp_path / "run" / "objects" / "rivals").iterdir())) == 2
+
+
+def test_vectors_from_elsewhere_stand_among_the_rivals(
+    tmp_path: Path, stored: tuple[pd.DataFrame, pd.Series, dict[str, Stored]]
+) -> None:
+    """`evaluate.embedding` names a CSV; its patients get a cross-fitted risk, others none; a changed file counts."""
+    table, _, _ = stored
+    path, rng = tmp_path / "vectors.csv", np.random.default_rng(3)
+    vectors = pd.DataFrame(rng.standard_normal((len(table), 4)), table.index, list("abcd")).iloc[1:]
+    vectors.to_csv(path, index_label="patient_id")
+    store, study = Store(tmp_path / "run"), _settings(embedding=str(path))
+    risks = _rivals(store, stored, study).risks["embedding"]
+    assert np.isnan(risks.iloc[0]) and risks.iloc[1:].notna().all()
+    vectors.assign(a=0.0).to_csv(path, index_label="patient_id")
+    assert not np.allclose(_rivals(store, stored, study).risks["embedding"].iloc[1:], risks.iloc[1:])
 
 
 def test_coarse_cells_are_means() -> None:

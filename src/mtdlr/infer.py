@@ -20,7 +20,7 @@ from mtdlr.imaging import grid
 from mtdlr.imaging.plausible import mask_doubts, seen_by_both
 from mtdlr.nets.device import Name, place_of
 from mtdlr.nets.weights import Checkpoint
-from mtdlr.prepared import PatientScore, Prepared
+from mtdlr.prepared import PLAIN, PatientScore, Prepared
 from mtdlr.study import ScoreSettings
 from mtdlr.volume import Volume
 
@@ -37,10 +37,12 @@ class Score:
     Args:
         risk: log-hazard up to a constant; higher is worse.
         probability: (z, y, x) float32 tumour probability, None for a single-task network.
+        plain: the risk of the fit without the ten measures, None for a network that has no such fit.
     """
 
     risk: float
     probability: NDArray[np.float32] | None
+    plain: float | None = None
 
 
 def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> Score:
@@ -53,7 +55,8 @@ def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> Score:
     with torch.inference_mode():  # in single precision: on a card fp16 overflows and bf16 moves risks by 8 %
         output = scorer(x)
     probability = output.probability
-    return Score(float(output.risk[0]), None if probability is None else probability[0].float().cpu().numpy())
+    return Score(float(output.risk[0]), None if probability is None else probability[0].float().cpu().numpy(),
+                 None if output.plain is None else float(output.plain[0]))
 
 
 def tumour_mask(probability: NDArray[np.float32], *, voxel_ml: float, threshold: float = 0.5,
@@ -198,6 +201,8 @@ def score_patient(patient: Prepared, networks: Networks, fold: int | None, setti
     for name, folds in networks.items():
         scores = [score(network, patient.image) for network in folds]
         risks[name] = tuple(one.risk for one in scores)
+        if all(one.plain is not None for one in scores):
+            risks[f"{name}{PLAIN}"] = tuple(one.plain for one in scores if one.plain is not None)
         maps += [one.probability for k, one in enumerate(scores)
                  if one.probability is not None and (fold is None or k == fold)]
     region = patient.region

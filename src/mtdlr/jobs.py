@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -316,6 +316,20 @@ class Explain:
     scales: Sequence[Scale]
     mean: Path
     run: RunSettings
+
+
+def explaining(
+    store: Store, stored: tuple[Stored, Stored], patient: str, *, fold: int | None,
+    deep: tuple[Networks, Sequence[Scale]], mean: tuple[str, Path], run: RunSettings
+) -> Explain:
+    """The job that explains one patient, from what is stored of all as prepared and scored, and key and folder of the
+    mean image."""
+    prepared, scored = stored
+    recipe = Recipe("explain", {"scales": [asdict(scale) for scale in deep[1]]}, {
+        "prepared": prepared.keys[patient], "mask": scored.keys[patient],  # that of its networks
+        "mean": mean[0]})
+    return Explain(store, recipe, prepared.folders[patient], scored.folders[patient], fold, deep[0], deep[1], mean[1],
+                   run)
 
 
 def explain(job: Explain) -> Path:

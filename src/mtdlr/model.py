@@ -23,6 +23,7 @@ from mtdlr.errors import Problem, TableError
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.covariates import clinical_values
 from mtdlr.nomogram.fit import fit_nomogram
+from mtdlr.prepared import PLAIN
 from mtdlr.shift import Reference, load_description
 from mtdlr.shift.aggregates import Aggregates, margins, salted, training_bound
 from mtdlr.signature import Signature
@@ -32,6 +33,8 @@ from mtdlr.store import digest, file_hash
 from mtdlr.study import MAIN, REFERENCE, Model, Study, models_of
 
 IN_SAMPLE = "_in_sample"
+DEEP_PLAIN = f"deepmts{PLAIN}"
+"""DeepMTS by the fit without the ten measures: shown beside it, and in no nomogram."""
 GUARANTEE = 0.9
 """Share of patients for whom the lower bound holds."""
 REFERENCE_SCORES = ("deepmts", "single_task", "auto_radio")
@@ -153,11 +156,14 @@ def combine_scores(
     columns: dict[str, pd.Series] = {}
     scales = dict(frozen or {})
     for column, network in (("deepmts", "deepmts"), ("single_task", single)):
-        risks = pd.DataFrame({i: values["risks"][network] for i, values in raw.items()}).T
+        risks = _by_network(raw, network)
         if frozen is None:
             scales[network] = tuple(_scale(risks[k], folds, k) for k in range(risks.shape[1]))
-        scaled = pd.DataFrame({k: (risks[k] - s.mean) / s.sd for k, s in enumerate(scales[network])})
-        columns.update(_speak(scaled, folds, column))
+        columns.update(_speak(_scaled(risks, scales[network]), folds, column))
+    if frozen is None and all(DEEP_PLAIN in values["risks"] for values in raw.values()):
+        risks = _by_network(raw, DEEP_PLAIN)
+        scaled = _scaled(risks, [_scale(risks[k], folds, k) for k in range(risks.shape[1])])
+        columns[DEEP_PLAIN] = _speak(scaled, folds, DEEP_PLAIN)[DEEP_PLAIN]
     return Scores(pd.DataFrame(columns), scales, folds)
 
 
@@ -308,6 +314,15 @@ def nomogram_predictions(nomogram: Nomogram, rows: pd.DataFrame) -> tuple[pd.Ser
         risk[known] = nomogram.log_hazard(rows[known])
         survival.loc[known] = nomogram.survival(rows[known]).value
     return risk, survival
+
+
+def _by_network(raw: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], network: str) -> pd.DataFrame:
+    """(patients, networks) risks of one kind."""
+    return pd.DataFrame({i: values["risks"][network] for i, values in raw.items()}).T
+
+
+def _scaled(risks: pd.DataFrame, scales: Sequence[Scale]) -> pd.DataFrame:
+    return pd.DataFrame({k: (risks[k] - s.mean) / s.sd for k, s in enumerate(scales)})
 
 
 def _scale(risks: pd.Series, folds: pd.Series, fold: int) -> Scale:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +17,8 @@ from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps
 from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.evaluate import Evaluation, Findings, judge
+from mtdlr.evaluate.rivals import Rivals
+from mtdlr.evaluate.simple import study_rivals
 from mtdlr.model import FrozenModel, Scores, combine_scores, fit_model, study_scores, with_aggregates
 from mtdlr.radiomics import PET_LABELS
 from mtdlr.report.results import Results
@@ -256,16 +257,11 @@ class Run:
         for source, table in self.feature_tables.items():
             again = jobs.perturbed(self.features[source], table.loc[rows.index]) if self.study.radiomics.perturbations \
                 else []
-            work.append(jobs.FitSignature(self.store, self._signature_recipe(source, rows), table.loc[rows.index], rows,
-                                          self.folds[rows.index], self.study.signature, again))
+            recipe = planning.signature_recipe(self.study, self.features[source], rows, self.folds[rows.index])
+            work.append(jobs.FitSignature(self.store, recipe, table.loc[rows.index], rows, self.folds[rows.index],
+                                          self.study.signature, again))
         folders = values_of(self._desk.outcomes(jobs.fit_signature, work, "signature"))
         return {source: jobs.load_signature(folder) for source, folder in zip(SOURCES, folders, strict=True)}
-
-    def _signature_recipe(self, source: str, rows: pd.DataFrame) -> Recipe:
-        keys = self.features[source].keys
-        return Recipe("signature", self.study.recipe("signature"), {
-            "features": digest({i: keys.get(i) for i in rows.index}), "outcome": planning.outcome_digest(rows),
-            "folds": digest(self.folds[rows.index].tolist())})
 
     @cached_property
     def score_table(self) -> pd.DataFrame:
@@ -285,7 +281,14 @@ class Run:
         """Risks and survival of everybody, and how every model does in every cohort."""
         selected = self.study.nomogram.select != "off" and self.folds.nunique() > 1
         return judge(self.model, self.judged.table, self.score_table, self.study.evaluate,
-                     self.folds if selected else None)
+                     self.folds if selected else None, rivals=self.rivals)
+
+    @cached_property
+    def rivals(self) -> Rivals:
+        """What simple models find in the same patients."""
+        stored = {"prepared": self.prepared, "scored": self.scored, "radiomics": self.features["auto"]}
+        return study_rivals(self.store, self.study, self.judged.table, self.folds, stored=stored,
+                            radiomics=self.feature_tables["auto"])
 
     @property
     def evaluations(self) -> Mapping[tuple[str, str], Evaluation]:
@@ -344,12 +347,9 @@ class Run:
     @cached_property
     def _explained(self) -> planning.Stored:
         scales, networks = self.scores.scales["deepmts"], (("deepmts", tuple(self.networks["deepmts"])),)
-        work = {i: jobs.Explain(
-            self.store, Recipe("explain", {"scales": [asdict(scale) for scale in scales]},
-                               {"prepared": self.prepared.keys[i], "mask": self.scored.keys[i],  # that of its networks
-                                "mean": self._mean_recipe.key}),
-            self.prepared.folders[i], self.scored.folders[i], self._fold_of(i), networks, scales, self.mean_image,
-            self._run) for i in self._shown}
+        stored, mean = (self.prepared, self.scored), (self._mean_recipe.key, self.mean_image)
+        work = {i: jobs.explaining(self.store, stored, i, fold=self._fold_of(i), deep=(networks, scales), mean=mean,
+                                   run=self._run) for i in self._shown}
         return self._desk.patients(jobs.explain, work, "explain", None)
 
     @cached_property

@@ -16,6 +16,8 @@ from mtdlr.volume import Volume
 
 MEAN_IMAGE = "mean_image.npy"
 MASK = "mask.nii.gz"
+PLAIN = "_plain"
+"""Behind a network's name: its risk by the fit without the ten measures."""
 _PROJECTIONS = ("projection_coronal", "projection_sagittal")
 
 
@@ -117,7 +119,8 @@ class PatientScore:
     """What the networks say of one patient.
 
     Args:
-        risks: raw log-hazards of each network, in the order of the folds.
+        risks: raw log-hazards of each network, in the order of the folds; with `_plain` behind the name those of
+            the fit without the ten measures.
         mask: predicted tumour on the network grid.
         agreement: dice, hausdorff95_mm and volumes against the manual mask; empty where there is none.
         problems: warnings, such as an empty prediction replaced by uptake.

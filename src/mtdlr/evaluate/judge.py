@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from mtdlr.cohort import impute
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
-from mtdlr.model import IN_SAMPLE, FrozenModel, cross_fitted, read_known_risk, training_cutoff
+from mtdlr.evaluate.rivals import RIVALS, Rivals, rivals_ahead
+from mtdlr.model import DEEP_PLAIN, IN_SAMPLE, FrozenModel, cross_fitted, read_known_risk, training_cutoff
 from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.concordance import Concordance, compare_concordance, concordance
 from mtdlr.stats.kaplan_meier import KaplanMeier, kaplan_meier
@@ -95,7 +96,7 @@ class Findings:
 
 def judge(
     model: FrozenModel, table: pd.DataFrame, scores: pd.DataFrame, settings: EvaluateSettings,
-    folds: pd.Series | None = None,
+    folds: pd.Series | None = None, *, rivals: Rivals | None = None,
 ) -> Findings:
     """How a frozen model does on any patients, in the cohorts of their `split` column.
 
@@ -106,8 +107,11 @@ def judge(
         settings: how models are judged; `known_risk` adds the true risk of simulated patients.
         folds: the fold of each training patient, where the training cohort is to be judged by nomograms that were
             selected and fitted without each fold (`cross_fitted`).
+        rivals: simple models of the same patients; they are judged like the study's own, and W-RIVAL names those that
+            are ahead.
     """
-    table, problems = impute(table, model.imputed)
+    table, imputed = impute(table, model.imputed)
+    problems = tuple(imputed)
     rows, months = table.join(scores), model.study.nomogram.months
     risks, predicted, cutoffs = model.risks(rows), model.predicted(rows), dict(model.cutoffs)
     if folds is not None:
@@ -118,7 +122,12 @@ def judge(
     if settings.known_risk is not None:
         risks[TRUTH] = read_known_risk(settings.known_risk).reindex(risks.index)
         cutoffs[TRUTH] = training_cutoff(risks[TRUTH], table)
-    labels = {one.name: one.label for one in (*model.models, *KNOWN)}
+    labels = {one.name: one.label for one in (*model.models, *KNOWN)} | RIVALS
+    if rivals is not None:
+        risks = risks.join(rivals.risks).join(scores[[name for name in (DEEP_PLAIN,) if name in scores]])
+        how = {"out_of_fold": "out of fold", "in_sample": "in sample"}[model.study.score.training]
+        cutoffs |= {str(name): training_cutoff(risks[name], table) for name in risks if name not in cutoffs}
+        problems = (*problems, *rivals.problems, *rivals_ahead(risks, table, how))
     found = evaluate(Judged(risks, predicted, cutoffs, labels), table, months, settings)
     kinds = {"out-of-fold scores": MAIN, "in-sample scores": MAIN + IN_SAMPLE}
     return Findings(

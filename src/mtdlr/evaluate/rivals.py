@@ -33,6 +33,8 @@ from mtdlr.survival import Survival
 RIVALS = {"volume_stage": "Volume + stage", "clinical_ridge": "Clinical ridge Cox", "image_pca": "Image-PCA ridge Cox",
           "equal_weights": "Equal-weight radiomics", "embedding": "Embedding ridge Cox"}
 """Every rival and the name it is printed with."""
+JUDGED = {"deepmts": "DeepMTS", "mtdlr": "MTDLR"}
+"""The study's own models that rivals are held against."""
 COMPONENTS = 40
 INNER_FOLDS, SEED = 5, 0
 MIN_EVENTS = 10
@@ -217,26 +219,36 @@ def read_embedding(path: Path, ids: Sequence[str]) -> pd.DataFrame:
     return table.replace([np.inf, -np.inf], np.nan).reindex(list(ids))
 
 
-def rivals_ahead(risks: pd.DataFrame, table: pd.DataFrame, models: Sequence[str] = ("deepmts", "mtdlr")
-                 ) -> tuple[Problem, ...]:
-    """W-RIVAL for each of the study's models that a rival is ahead of in the training cohort, out of fold.
+def rivals_ahead(risks: pd.DataFrame, table: pd.DataFrame, how: str = "out of fold") -> tuple[Problem, ...]:
+    """W-RIVAL for each of DeepMTS and MTDLR that a rival is ahead of in the training cohort.
+
+    Each pair is compared on the patients that have both.
 
     Args:
         risks: (patients, models and rivals), cross-fitted log-hazards.
         table: split, time_months, event.
-        models: the study's own.
+        how: how the training cohort was scored.
     """
+    problems = []
+    for model, label in JUDGED.items():
+        pairs = {name: _pair(risks[[model, name]], table) for name in RIVALS if {model, name} <= set(risks)}
+        ahead = sorted((name for name, (own, other) in pairs.items() if other > own), key=lambda name: -pairs[name][1])
+        if ahead:
+            names = ", ".join(f"{RIVALS[name]} {pairs[name][1]:.3f} to {pairs[name][0]:.3f}" for name in ahead)
+            problems.append(Problem("W-RIVAL", f"a simpler model is ahead of {label} {how}", where=f"rivals of {label}",
+                                    found=f"C-index: {names}",
+                                    remedy="Prefer the simpler model unless other cohorts say otherwise"))
+    return tuple(problems)
+
+
+def _pair(risks: pd.DataFrame, table: pd.DataFrame) -> tuple[float, float]:
+    """C-index of two risks in the training patients that have both; nan without an event."""
     rows = ((table["split"] == "training") & risks.notna().all(axis=1)).to_numpy()
     surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
-    c = {str(name): concordance(risks[name].to_numpy(float)[rows], surv).c.value for name in risks}
-    problems = []
-    for model in (name for name in models if name in c):
-        ahead = sorted((name for name in RIVALS if name in c and c[name] > c[model]), key=lambda name: -c[name])
-        if ahead:
-            names = ", ".join(f"{RIVALS[name]} {c[name]:.3f}" for name in ahead)
-            problems.append(Problem("W-RIVAL", "a simpler model is ahead out of fold", where=f"{model} {c[model]:.3f}",
-                                    found=names, remedy="Prefer the simpler model unless other cohorts say otherwise"))
-    return tuple(problems)
+    if not surv.n_events:
+        return float("nan"), float("nan")
+    first, second = (concordance(risks.iloc[:, k].to_numpy(float)[rows], surv).c.value for k in (0, 1))
+    return first, second
 
 
 def _scores(x: Matrix, surv: Survival) -> NDArray[np.float64]:

@@ -69,11 +69,13 @@ class DeepmtsConfig:
 
 
 class Output(NamedTuple):
-    """What a network says about a batch: risk (b,); hazard logits (b, k) or None; probability (b, z, y, x) or None."""
+    """What a network says about a batch: risk (b,); hazard logits (b, k) or None; probability (b, z, y, x) or None;
+    risk (b,) of the fit without the block `measures`, or None."""
 
     risk: Tensor
     hazard_logits: Tensor | None
     probability: Tensor | None
+    plain: Tensor | None = None
 
 
 def output_of(head: Tensor, intervals: int, probability: Tensor | None) -> Output:
@@ -220,7 +222,7 @@ class DeepMTS(nn.Module):
         if self.survival is None:
             assert isinstance(self.head, LinearHead)
             vectors, probability = self.embed(image)
-            return Output(self.head(vectors), None, probability)
+            return Output(self.head(vectors), None, probability, self.head.without_measures(vectors))
         assert isinstance(self.head, RiskHead)
         probability, maps = self.backbone(image)
         seen = probability.detach() if self.config.detach_probability else probability

@@ -76,6 +76,10 @@ class LinearHead(nn.Module):
         """(b,) log-hazards of vectors (b, n)."""
         return (self.standardised(vectors) * self.weight).sum(1)
 
+    def without_measures(self, vectors: Tensor) -> Tensor:
+        """(b,) log-hazards of vectors (b, n) by the fit without the block `measures`."""
+        return (self.standardised(vectors) * self.plain).sum(1)
+
     def l2(self) -> Tensor:
         """Sum of squares of the weights."""
         return self.weight.square().sum()

@@ -9,6 +9,7 @@ from typing import Any
 from mtdlr.associate import Association
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
+from mtdlr.evaluate.rivals import RIVALS
 from mtdlr.report.results import Results
 from mtdlr.stats.calibration import Calibration
 from mtdlr.study import models_of
@@ -18,7 +19,7 @@ SCHEMA = 2  # 1: a list of evaluations alone
 
 def evaluation_numbers(results: Results) -> dict[str, Any]:
     """The numbers of Tables 1 to 4, of optimism and of calibration, as plain JSON values; None for not estimable."""
-    labels = {model.name: model.label for model in models_of(results.study)}
+    labels = {model.name: model.label for model in models_of(results.study)} | RIVALS
     return {
         "schema": SCHEMA, "model": results.model.digest, "months": list(results.study.nomogram.months),
         "characteristics": [_plain(asdict(one)) for one in results.characteristics],

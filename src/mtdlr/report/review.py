@@ -16,6 +16,8 @@ from mtdlr.cohort.clinical import label_of
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
 from mtdlr.evaluate.appraise import Appraisal, Development, Subgroup, appraise, develop, differences, subgroups
+from mtdlr.evaluate.rivals import RIVALS
+from mtdlr.model import DEEP_PLAIN
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.facts import facts_of
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 PANELS = ("mtdlr", "manual_radio_stage", "single_task_stage", "stage")
 """The models of Figure 4."""
+PLAIN_LABEL = "DeepMTS without measures"
 STAGE_GROUPS = {"Low risk": "Lower stage", "High risk": "Higher stage"}
 Cells = tuple[str, ...]
 
@@ -117,9 +120,9 @@ def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figur
 
 
 def review_tables(results: Results, done: Review) -> list[Table]:
-    """Tables 5 to 9, those that this run can fill."""
+    """Tables 5 to 10, those that this run can fill."""
     tables = [_appraisal_table(done), _calibration_table(done), _hazard_table(done), _subgroup_table(results, done),
-              _difference_table(results, done)]
+              _difference_table(results, done), _rival_table(done)]
     return [table for table in tables if table.rows]
 
 
@@ -312,6 +315,28 @@ def _difference_table(results: Results, done: Review) -> Table:
     return Table(9, "Cohorts against the training cohort, and missing values by centre", (
         "Variable", "Cohort or centre", "Standardised difference (95% CI), or missing"), tuple(rows), (
         "Above 0.1 in size a standardised difference is often called noteworthy.",))
+
+
+def _rival_table(done: Review) -> Table:
+    """Table 10: what simpler models found in the same patients."""
+    judged = done.judged
+    names = {MAIN: judged.labels[MAIN], "deepmts": judged.labels["deepmts"], DEEP_PLAIN: PLAIN_LABEL} | RIVALS
+    rows = tuple(
+        (label, SPLIT_LABELS[split].split()[0], estimate_text(found.c), p_text(found.c.p),
+         *(_difference(judged.appraisals[own, split].versus.get(name)) if (own, split) in judged.appraisals else "-"
+           for own in (MAIN, "deepmts")))
+        for name, label in names.items() for (model, split), found in judged.evaluations.items() if model == name)
+    if not any(model in RIVALS for model, _ in judged.evaluations):
+        return Table(10, "", ("",), ())
+    return Table(10, "Rivals: what simpler models found in the same patients", (
+        "Model", "Cohort", "C-index (95% CI)", "P", f"C of {names[MAIN]} less it", f"C of {names['deepmts']} less it"),
+        rows, (
+        "Rivals are fitted to the training cohort alone; where scores are out of fold, so are the rivals' risks of "
+        "training patients. Volume + stage: Cox model of the predicted mask's log volume and the stage. Clinical "
+        "ridge: every clinical factor and continuous column. Image-PCA ridge: leading components of the PET on an "
+        "8 x 8 x 8 grid. Equal-weight radiomics: features that repeat no other one, each with its sign. Embedding: "
+        "vectors made elsewhere (evaluate.embedding). Without measures: DeepMTS fitted without its ten hand-made "
+        "measures of volume, uptake and active tissue. Differences are paired (compareC), with P.",))
 
 
 def _difference(estimate: Estimate | None, digits: int = 3) -> str:

@@ -98,6 +98,11 @@ def strongest_rival(judged: Judged, place: str) -> str | None:
 
 
 def _rival(judged: Judged, place: str) -> Line | None:
+    """Of rivals that are ahead, else of the strongest other model."""
+    ahead = [problem for problem in judged.problems if problem.code == "W-RIVAL"]
+    if ahead:
+        told = "; ".join(f"{problem.what} ({problem.found})" for problem in ahead)
+        return Line("Would a simpler model do?", f"Yes: {told}. Table 10 has all of them.", "bad")
     rival = strongest_rival(judged, place)
     return None if rival is None else _against(judged, place, rival, "Better than the strongest other model?")
 

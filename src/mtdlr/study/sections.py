@@ -226,6 +226,8 @@ class EvaluateSettings(Section):
     calibration_test: Literal["gnd", "hl_binary"] = setting("gnd", "GND, or the paper's Hosmer-Lemeshow")
     known_risk: Path | None = setting(None, "CSV (patient_id, log_hazard) of a synthetic study's true risk, shown "
                                       "beside the models")
+    embedding: Path | None = setting(None, "CSV (patient_id, then numbers) of vectors made elsewhere, such as a "
+                                     "foundation model's: their ridge Cox score stands among the rivals")
     bootstrap: int = setting(1000, "resamples when comparison = 'bootstrap'", ge=50)
     seed: int = setting(0, "seed of the resamples", ge=0)
 

@@ -207,6 +207,13 @@ def outcome_digest(table: pd.DataFrame) -> str:
     return digest([table["time_months"].tolist(), table["event"].astype(int).tolist()])
 
 
+def signature_recipe(study: Study, features: Stored, rows: pd.DataFrame, folds: pd.Series) -> Recipe:
+    """What a signature of some training patients is made of."""
+    return Recipe("signature", study.recipe("signature"), {
+        "features": digest({i: features.keys.get(i) for i in rows.index}), "outcome": outcome_digest(rows),
+        "folds": digest(folds.tolist())})
+
+
 def agree_on_settings(root: Path, values: Mapping[str, Any], shard: Shard | None) -> None:
     """Let shards of one store work on one study only; a whole run starts afresh.
 
