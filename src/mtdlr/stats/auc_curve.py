@@ -60,6 +60,10 @@ def auc_curve(risk: ArrayLike, surv: Survival, months: ArrayLike, *, level: floa
 def curve_months(surv: Survival, points: int = 25) -> Vector:
     """Months at which an AUC curve is worth drawing: evenly from the 5th event to the last with 5 patients left.
 
+    Args:
+        surv: follow-up of the patients whose AUC curve is drawn.
+        points: how many months; >= 1.
+
     Returns:
         (m,) ascending; empty with fewer than five events, or when so few patients are left before the fifth.
 

@@ -17,7 +17,16 @@ Labels = tuple[str | int | float | bool, ...]
 
 
 def one_of(value: Any, allowed: tuple[str, ...], what: str) -> None:
-    """Raise FitError E-OPTION, with the nearest allowed word, unless `value` is one of them."""
+    """Raise FitError E-OPTION, with the nearest allowed word, unless `value` is one of them.
+
+    Args:
+        value: what the caller gave; anything but one of the words is refused.
+        allowed: the words, in the spelling that is expected.
+        what: what the words choose, for the message: "method".
+
+    Raises:
+        FitError: E-OPTION.
+    """
     if isinstance(value, str) and value in allowed:
         return
     near = get_close_matches(str(value).lower(), [word.lower() for word in allowed], 1)
@@ -74,8 +83,15 @@ def months_of(months: ArrayLike) -> Vector:
 def whole(value: Any, what: str, low: int, high: float = np.inf, *, code: str = "E-OPTION") -> int:
     """A whole number from `low` to `high`.
 
+    Args:
+        value: a number, or what can be read as one.
+        what: its name in the message.
+        low: smallest value allowed.
+        high: largest value allowed; infinite by default.
+        code: code of the error.
+
     Raises:
-        FitError: `code`.
+        FitError: `code` when the value is no number, not whole, or out of range.
     """
     number = _number(value, what, code)
     if number != np.floor(number) or not low <= number <= high:
@@ -88,8 +104,15 @@ def whole(value: Any, what: str, low: int, high: float = np.inf, *, code: str = 
 def within(value: Any, what: str, low: float, high: float, *, code: str = "E-OPTION") -> float:
     """A number from `low` to `high`, both included.
 
+    Args:
+        value: a number, or what can be read as one.
+        what: its name in the message.
+        low: smallest value allowed.
+        high: largest value allowed.
+        code: code of the error.
+
     Raises:
-        FitError: `code`.
+        FitError: `code` when the value is no number or out of range.
     """
     number = _number(value, what, code)
     if not low <= number <= high:
@@ -132,6 +155,10 @@ def aligned(values: Any, surv: Survival) -> Any:
 
     Only labels can be compared: an index of row numbers, on either side, says nothing.
 
+    Args:
+        values: (n,) or (n, p) values, with or without a pandas index.
+        surv: follow-up of the n patients; its own index, if any, sets the order.
+
     Raises:
         TableError: E-INDEX when the labels are not those of the follow-up.
     """
@@ -154,6 +181,11 @@ def label_index(values: Any) -> Any:
 def scores(values: ArrayLike, n: int, name: str = "risk") -> Vector:
     """One finite number per patient, (n,) float64.
 
+    Args:
+        values: (n,), one number per patient.
+        n: number of patients.
+        name: what the numbers are called in a message.
+
     Raises:
         TableError: E-ORDER for follow-up, E-NUMBER for text, E-LENGTH when there are not n of them, E-MISSING when one
             is missing or not finite.
@@ -173,7 +205,12 @@ def scores(values: ArrayLike, n: int, name: str = "risk") -> Vector:
 
 
 def risks(values: ArrayLike, surv: Survival, name: str = "risk") -> Vector:
-    """One finite number for each patient of `surv`, in the order of `surv`.
+    """One finite number for each patient of `surv`, (n,) float64, in the order of `surv`.
+
+    Args:
+        values: (n,) numbers; a pandas index is matched to that of `surv`.
+        surv: follow-up of the n patients.
+        name: what the numbers are called in a message.
 
     Raises:
         TableError: those of `scores`; E-INDEX.
@@ -185,6 +222,11 @@ def risks(values: ArrayLike, surv: Survival, name: str = "risk") -> Vector:
 
 def probabilities(values: ArrayLike, surv: Survival, name: str = "predicted_survival") -> Vector:
     """(n,) probabilities within [0, 1], in the order of `surv`.
+
+    Args:
+        values: (n,) probabilities; a pandas index is matched to that of `surv`.
+        surv: follow-up of the n patients.
+        name: what the numbers are called in a message.
 
     Raises:
         TableError: those of `risks`; E-PROBABILITY for a value outside [0, 1].
@@ -199,7 +241,12 @@ def probabilities(values: ArrayLike, surv: Survival, name: str = "predicted_surv
 
 
 def labels(values: ArrayLike, n: int | None = None, name: str = "status") -> NDArray[np.bool_]:
-    """A 0/1 vector as booleans.
+    """A 0/1 vector as booleans, (n,).
+
+    Args:
+        values: (n,) of 0 and 1, or of False and True.
+        n: number of patients; None takes any number.
+        name: what the vector is called in a message.
 
     Raises:
         TableError: E-LENGTH for a wrong shape, E-MISSING for a missing value, E-EVENT for anything but 0/1 or
@@ -220,6 +267,14 @@ def labels(values: ArrayLike, n: int | None = None, name: str = "status") -> NDA
 
 def groups_of(values: ArrayLike, n: int, what: str = "group") -> tuple[Labels, NDArray[np.int64]]:
     """The different labels of n patients in sorted order, and the place of each patient's label among them.
+
+    Args:
+        values: (n,) labels of one kind: texts, or numbers.
+        n: number of patients.
+        what: what the labels are called in a message.
+
+    Returns:
+        (levels, codes): the k different labels, sorted, and (n,) places 0 to k - 1 among them.
 
     Raises:
         TableError: E-ORDER for follow-up, E-LENGTH, E-MISSING for a missing label, E-LEVEL for labels of kinds that
@@ -252,7 +307,15 @@ def _none_missing(array: NDArray, what: str) -> None:
 
 
 def need_events(n_events: int, what: str) -> None:
-    """Raise FitError E-NOEVENTS when nobody had the event."""
+    """Raise FitError E-NOEVENTS when nobody had the event.
+
+    Args:
+        n_events: number of events.
+        what: what is to be estimated, for the message: "a Cox model".
+
+    Raises:
+        FitError: E-NOEVENTS when `n_events` is 0.
+    """
     if n_events == 0:
         raise FitError(Problem("E-NOEVENTS", f"no event was seen, so {what} cannot be estimated", expected=">= 1 event",
                                remedy="Check the event column, or wait for longer follow-up"))

@@ -57,6 +57,10 @@ class Combat:
     def transform(self, features: ArrayLike, batch: str) -> Matrix:
         """The features (n, p) of one known batch, on the common scale.
 
+        Args:
+            features: (n, p), finite, in the columns of the fit.
+            batch: label of the scanner or centre, one of `batches`.
+
         Raises:
             FitError: E-BATCH for a batch that was not fitted, E-LENGTH for other columns.
         """

@@ -20,6 +20,15 @@ def count_pairs(time: Vector, risk: Vector, weight: Vector) -> tuple[Vector, Vec
     Patients come sorted by time, then events first, then risk. `weight` is 0 for the censored. The merge sort orders
     by risk; when two runs are merged, whatever lies in the left run came first in time, so the pairs between the runs
     are counted in one pass. Risk, weight and count travel with the patient so that memory is read in order.
+
+    Args:
+        time: (n,) months, ascending.
+        risk: (n,), higher is worse.
+        weight: (n,) weight of the pairs that a patient's event decides; 0 for the censored.
+
+    Returns:
+        (concordant, tied_risk, comparable), each (n,) weight of pairs; then the number of event pairs at one time with
+        different risks and with equal risks.
     """
     n = time.size
     here, there = np.zeros((n, 3)), np.empty((n, 3))
@@ -115,6 +124,15 @@ def sign_product(a, ranks, time, event):  # type: ignore[no-untyped-def]
 
     Patients come sorted by time, then events first; `ranks` are the dense ranks of b from 0. Runs are sorted by a; for
     each patient of a right run two binary indexed trees hold the ranks of the left run's events below and above in a.
+
+    Args:
+        a: (n,) first risk.
+        ranks: (n,) int64, dense ranks from 0 of the second risk b.
+        time: (n,) months, ascending.
+        event: (n,) event indicator.
+
+    Returns:
+        The sum, an integer within plus or minus the number of comparable pairs.
     """
     n, size = time.size, ranks.max() + 1
     below, above = np.zeros(size + 1, np.int64), np.zeros(size + 1, np.int64)

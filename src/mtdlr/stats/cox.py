@@ -14,9 +14,10 @@ from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
 from mtdlr.stats.checks import one_of
 from mtdlr.stats.cox_baseline import Baseline, baseline_hazard, survival_of
-from mtdlr.stats.cox_likelihood import SortedRows, event_terms, newton, sorted_rows
+from mtdlr.stats.cox_likelihood import SortedRows, newton, sorted_rows
 from mtdlr.stats.cox_robust import sandwich, score_rows
 from mtdlr.stats.cox_rows import Cases, CoxRows, finite, informative, label_codes
+from mtdlr.stats.cox_terms import event_terms
 from mtdlr.stats.inference import Test, chi_square_test, normal_quantile, two_sided_p
 from mtdlr.survival import Survival, numbers
 
@@ -190,6 +191,15 @@ class CoxFit:
 
         Both limits are 1 before the first event and nan beyond the last follow-up; they are finite for a log hazard of
         any size, because the limits are formed on the log cumulative hazard.
+
+        Args:
+            x: (n, p) design matrix.
+            months: (m,) horizons in months.
+            level: coverage of the interval, within (0, 1).
+            stratum: whose baseline, for a stratified model.
+
+        Raises:
+            FitError: E-STRATUM when the model is stratified and the stratum is not one of its own.
         """
         rows = _rows(x, self.names) - self.means
         half = normal_quantile(level) * self.baseline.log_hazard_se(rows, months, self.covariance, stratum)

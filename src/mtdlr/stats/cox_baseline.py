@@ -198,7 +198,17 @@ def _by_time(rows, eta):  # type: ignore[no-untyped-def]
 @njit(cache=True, error_model="numpy")
 def tied_steps(s0, t0, mass, terms):  # type: ignore[no-untyped-def]
     """Sums over the terms j of one time of step, step / at_risk and v step / at_risk, with v = (terms - j) / terms,
-    at_risk = s0 + v t0 and step = mass / terms / at_risk."""
+    at_risk = s0 + v t0 and step = mass / terms / at_risk.
+
+    Args:
+        s0: sum of the relative hazards of those at risk who do not die at this time.
+        t0: sum of the relative hazards of those who die at this time.
+        mass: weight of the events of this time.
+        terms: number of terms: the tied events with Efron's correction, 1 with Breslow's.
+
+    Returns:
+        (c0, d0, d1): the three sums.
+    """
     c0, d0, d1 = 0.0, 0.0, 0.0
     for j in range(terms):
         v = (terms - j) / terms

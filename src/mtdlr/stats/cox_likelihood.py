@@ -52,7 +52,13 @@ class RiskSets:
 
 
 def risk_sets(time: Vector, event: NDArray[np.bool_], strata: Index | None = None) -> RiskSets:
-    """The risk sets of n rows: time (n,), event (n,) and stratum codes (n,) or None for one stratum."""
+    """The risk sets of n rows.
+
+    Args:
+        time: (n,) follow-up in months.
+        event: (n,) event indicator.
+        strata: (n,) stratum codes; None for one stratum.
+    """
     codes = np.zeros(time.size, dtype=np.int64) if strata is None else strata
     censored_first = np.append(np.flatnonzero(~event), np.flatnonzero(event))
     late = np.argsort(-time[censored_first], kind="stable")
@@ -81,7 +87,14 @@ class SortedRows(NamedTuple):
 
 
 def sorted_rows(x: Matrix, weight: Vector, sets: RiskSets, *, efron: bool) -> SortedRows:
-    """Rows that each stand for one patient; x (n, p) and weight (n,) in sorted order."""
+    """Rows that each stand for one patient.
+
+    Args:
+        x: (n, p) in sorted order.
+        weight: (n,) weights >= 0 in the likelihood, in sorted order.
+        sets: the risk sets of the rows.
+        efron: True for Efron's treatment of ties, False for Breslow's.
+    """
     return SortedRows(np.ascontiguousarray(x), weight, np.ones(weight.size), sets.event, sets.start, sets.fresh, efron)
 
 
@@ -98,7 +111,21 @@ def _add(r, x, s1, s2):  # type: ignore[no-untyped-def]
 @njit(cache=True, error_model="numpy")
 def rescaled(eta, weight, first, last, shift, s0, s1, s2):  # type: ignore[no-untyped-def]
     """A new shift, and s0 brought to it (s1 and s2 in place), where a row stands far above the shift or is the first:
-    each risk set is summed on its own scale, so that none overflows or vanishes beside another."""
+    each risk set is summed on its own scale, so that none overflows or vanishes beside another.
+
+    Args:
+        eta: (n,) log relative hazards in sorted order.
+        weight: (n,) weights of the rows; a row of weight 0 sets no scale.
+        first: first row of the group that enters.
+        last: the row after its last.
+        shift: present scale: sums hold exp(eta - shift).
+        s0: present sum of relative hazards; 0 when no row has entered.
+        s1: (p,) present sum of x times relative hazard, changed in place.
+        s2: (p, p) present sum of x x' times relative hazard, changed in place; (0, 0) where it is not needed.
+
+    Returns:
+        (shift, s0) on the scale that holds from here.
+    """
     highest = -np.inf
     for i in range(first, last):
         if weight[i] > 0.0:
@@ -142,6 +169,15 @@ def derivatives(rows, eta, score, info):  # type: ignore[no-untyped-def]
 
     With d tied events term j has the risk set s + v t, v = (d - j) / d: t is the sum over the tied rows, s over those
     who live longer. The sums over the terms are taken of the powers of v alone, so a tie costs what one event costs.
+
+    Args:
+        rows: SortedRows of n rows and p columns.
+        eta: (n,) linear predictor, offset included.
+        score: (p,) filled with the gradient.
+        info: (p, p) filled with the negative Hessian, lower half.
+
+    Returns:
+        The log partial likelihood.
     """
     p = rows.x.shape[1]
     score[:] = 0.0
@@ -204,7 +240,16 @@ def derivatives(rows, eta, score, info):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def solve_lower(info, right, factor):  # type: ignore[no-untyped-def]
-    """Solve info @ step = right from the lower half of info by Cholesky; False when it is not positive definite."""
+    """Solve info @ step = right by Cholesky's factorisation.
+
+    Args:
+        info: (p, p) symmetric matrix; only its lower half is read.
+        right: (p,) right-hand side.
+        factor: (p, p) room for the lower Cholesky factor, changed in place.
+
+    Returns:
+        (good, step): step (p,); good is False, and step without meaning, when info is not positive definite.
+    """
     p = right.size
     step = np.zeros(p)
     for a in range(p):
@@ -237,7 +282,16 @@ def newton(rows, offset, start, max_iter, tol):  # type: ignore[no-untyped-def]
 
     Stops once the Newton decrement (twice the gain still promised by the quadratic) is below `tol`, having taken that
     last step; under a monotone likelihood the last step stays long, which is how the caller knows.
-    Returns (beta, loglik, info, last step, converged).
+
+    Args:
+        rows: SortedRows of n rows and p columns.
+        offset: (n,) known part of the linear predictor.
+        start: what `at_zero` returns.
+        max_iter: most Newton steps; each is halved up to 30 times until it gains.
+        tol: largest Newton decrement at the end.
+
+    Returns:
+        (beta (p,), loglik, info (p, p; lower half), last step (p,), converged).
     """
     p = rows.x.shape[1]
     beta, step = np.zeros(p), np.zeros(p)
@@ -270,114 +324,13 @@ def newton(rows, offset, start, max_iter, tol):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, error_model="numpy")
 def at_zero(rows, offset):  # type: ignore[no-untyped-def]
-    """The `start` of `newton`: value, score and information at beta = 0."""
+    """The `start` of `newton`: value, score (p,) and information (p, p; lower half) at beta = 0.
+
+    Args:
+        rows: SortedRows of n rows and p columns.
+        offset: (n,) known part of the linear predictor.
+    """
     p = rows.x.shape[1]
     score, info = np.zeros(p), np.zeros((p, p))
     loglik = derivatives(rows, offset, score, info)
     return loglik, score, info
-
-
-@dataclass(frozen=True, eq=False)
-class EventTerms:
-    """The terms of the log partial likelihood at one beta, latest event first; rows are in sorted order.
-
-    Args:
-        group: (m,), the tie group of the term.
-        share: (m,), its weight in the likelihood.
-        log_at_risk: (m,), log of the sum of weight * exp(eta) over its risk set.
-        out: (m,), the share of the tied rows taken out of it (Efron; 0 in Breslow's terms).
-        mean: (m, p), the weighted mean of x in its risk set.
-        log_relative: (n,), log(weight) + eta of the rows; -inf for a row of weight 0.
-    """
-
-    group: Index
-    share: Vector
-    log_at_risk: Vector
-    out: Vector
-    mean: Matrix
-    log_relative: Vector
-
-
-def event_terms(rows: SortedRows, eta: Vector) -> EventTerms:
-    """The terms of the likelihood at eta (n,), in sorted order."""
-    with np.errstate(divide="ignore"):
-        log_relative = np.log(rows.weight) + eta
-    group, share, log_at_risk, out, mean = _event_terms(rows, log_relative)
-    return EventTerms(group, share, log_at_risk, out, mean, log_relative)
-
-
-@njit(cache=True, error_model="numpy")
-def _event_terms(rows, eta):  # type: ignore[no-untyped-def]
-    """The arrays of EventTerms; eta (n,) holds the weights."""
-    p, m = rows.x.shape[1], int(rows.event.sum())
-    group, share, log_at_risk, out = np.zeros(m, np.int64), np.zeros(m), np.zeros(m), np.zeros(m)
-    mean = np.zeros((m, p))
-    s0, s1, t1, none = 0.0, np.zeros(p), np.zeros(p), np.zeros((0, 0))
-    k, shift = 0, 0.0
-    for g in range(rows.fresh.size):
-        if rows.fresh[g]:
-            s0 = 0.0
-            s1[:] = 0.0
-        first, last = rows.start[g], rows.start[g + 1]
-        shift, s0 = rescaled(eta, rows.weight, first, last, shift, s0, s1, none)
-        deaths, mass, t0 = 0, 0.0, 0.0
-        t1[:] = 0.0
-        for i in range(first, last):
-            r = np.exp(eta[i] - shift)
-            if rows.event[i] and rows.weight[i] > 0.0:
-                deaths += 1
-                mass += rows.weight[i]
-                t0 += r
-                t1 += r * rows.x[i]
-            else:
-                s0 += r
-                s1 += r * rows.x[i]
-        terms = deaths if rows.efron else min(deaths, 1)
-        for j in range(terms):
-            v = (terms - j) / terms
-            group[k], share[k], out[k] = g, mass / terms, j / terms
-            at_risk = s0 + v * t0
-            log_at_risk[k] = shift + np.log(at_risk)
-            mean[k] = (s1 + v * t1) / at_risk
-            k += 1
-        s0 += t0
-        s1 += t1
-    return group[:k], share[:k], log_at_risk[:k], out[:k], mean[:k]
-
-
-def accumulated(terms: EventTerms, sets: RiskSets, values: NDArray) -> NDArray:
-    """For each sorted row i, the sum of w_i exp(eta_i) / at_risk * `values` (m,) or (m, k) over the terms whose risk
-    set holds it; with `values` = share it is the expected number of events of the row.
-
-    A row that dies at the time of a term is in it by 1 - out (Efron's average over the order of the tied deaths).
-    """
-    flat = values[:, None] if values.ndim == 1 else values
-    rows = _accumulated(sets.start, sets.fresh, sets.event, terms.log_relative, terms.group, terms.log_at_risk,
-                        terms.out, np.ascontiguousarray(flat))
-    return np.asarray(rows[:, 0] if values.ndim == 1 else rows)
-
-
-@njit(cache=True, error_model="numpy")
-def _accumulated(start, fresh, event, log_relative, group, log_at_risk, out, values):  # type: ignore[no-untyped-def]
-    """The sums of `accumulated`, from the earliest time of each stratum on, scaled by the latest term."""
-    rows, total = np.zeros((log_relative.size, values.shape[1])), np.zeros(values.shape[1])
-    tied, scale, t = np.zeros(values.shape[1]), -np.inf, group.size - 1
-    for g in range(fresh.size - 1, -1, -1):
-        tied[:] = 0.0
-        while t >= 0 and group[t] == g:
-            if -log_at_risk[t] > scale:
-                factor = np.exp(scale + log_at_risk[t])
-                total *= factor
-                tied *= factor
-                scale = -log_at_risk[t]
-            share = np.exp(-log_at_risk[t] - scale)
-            total += share * values[t]
-            tied += share * out[t] * values[t]
-            t -= 1
-        for i in range(start[g], start[g + 1]):
-            if scale > -np.inf:
-                rows[i] = np.exp(log_relative[i] + scale) * (total - tied if event[i] else total)
-        if fresh[g]:
-            total[:] = 0.0
-            scale = -np.inf
-    return rows

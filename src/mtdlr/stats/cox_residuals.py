@@ -12,9 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from mtdlr.errors import FitError, Problem
 from mtdlr.stats.checks import one_of
 from mtdlr.stats.cox import CoxFit
-from mtdlr.stats.cox_likelihood import EventTerms, accumulated, event_terms, sorted_rows
+from mtdlr.stats.cox_likelihood import sorted_rows
 from mtdlr.stats.cox_robust import event_means, score_rows
 from mtdlr.stats.cox_rows import Cases, CoxRows
+from mtdlr.stats.cox_terms import EventTerms, accumulated, event_terms
 from mtdlr.stats.inference import Test, chi_square_test
 from mtdlr.survival import Survival
 

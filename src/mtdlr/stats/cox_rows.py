@@ -56,7 +56,19 @@ class CoxRows:
 
     @classmethod
     def checked(cls, x: ArrayLike, surv: Survival, names: Sequence[str] | None, cases: Cases) -> CoxRows:
-        """The rows; raises what fit_cox says."""
+        """The rows of a fit, checked, standardised and sorted.
+
+        Args:
+            x: (n, p) design matrix.
+            surv: follow-up of the n patients.
+            names: (p,) column names; None takes those of the table, or x1 to xp.
+            cases: strata, offset, weights and clusters.
+
+        Raises:
+            TableError: E-ORDER, E-INDEX, E-NUMBER, E-LENGTH, E-MISSING, E-LEVEL.
+            FitError: E-LENGTH, E-MISSING, E-NUMBER for x; E-CASEWEIGHTS for a negative weight; E-NOEVENTS, E-FEWEVENTS
+                for fewer than two events.
+        """
         matrix, labels = matrix_of(x, surv, names)
         levels, codes = (("all",), None) if cases.strata is None else label_codes(cases.strata, surv, "strata")
         sets = risk_sets(surv.time_months, surv.event, codes)
@@ -85,6 +97,11 @@ def matrix_of(x: ArrayLike, surv: Survival, names: Sequence[str] | None = None) 
 
     A data frame gives its own names, and its columns are taken by `names` where it has them all.
 
+    Args:
+        x: (n, p) table or array, or (n,) for one column.
+        surv: follow-up of the n patients.
+        names: (p,) column names, all different; None takes those of the table, or x1 to xp.
+
     Raises:
         TableError: E-ORDER, E-INDEX, E-NUMBER.
         FitError: E-LENGTH, E-MISSING, E-NUMBER for a number beyond 1e100.
@@ -111,8 +128,12 @@ def matrix_of(x: ArrayLike, surv: Survival, names: Sequence[str] | None = None) 
 def finite(matrix: Matrix, names: Sequence[str]) -> Matrix:
     """The matrix (n, p), if all of it is finite and within 1e100.
 
+    Args:
+        matrix: (n, p) numbers.
+        names: (p,) column names, for the message.
+
     Raises:
-        FitError: E-MISSING, E-NUMBER.
+        FitError: E-MISSING for a missing or infinite value, E-NUMBER for one beyond 1e100.
     """
     bad = ~(np.abs(matrix) <= _LARGEST)
     if bad.any():
@@ -128,6 +149,14 @@ def finite(matrix: Matrix, names: Sequence[str]) -> Matrix:
 
 def label_codes(values: ArrayLike, surv: Survival, what: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """The different labels of the patients in sorted order, as text, and the code of each patient.
+
+    Args:
+        values: (n,) labels of one kind.
+        surv: follow-up of the n patients.
+        what: what the labels are called in a message: "strata".
+
+    Returns:
+        (levels, codes): k texts, and (n,) codes 0 to k - 1.
 
     Raises:
         TableError: those of `groups_of`; E-INDEX.
@@ -153,7 +182,16 @@ class Start(NamedTuple):
 
 def informative(data: CoxRows, *, efron: bool) -> tuple[NDArray[np.int64], SortedRows, Start]:
     """The columns that vary in some risk set and are not a combination of columns before them; the rows with these
-    columns, and the likelihood at 0."""
+    columns, and the likelihood at 0.
+
+    Args:
+        data: the rows of a fit, with p standardised columns.
+        efron: True for Efron's treatment of ties, False for Breslow's.
+
+    Returns:
+        (columns, rows, start): (k,) places among the p columns, the rows with these k columns, and the value, score and
+        information of the likelihood at 0.
+    """
     p = data.z.shape[1]
     score, info = np.zeros(p), np.zeros((p, p))
     rows = sorted_rows(data.z, data.weight, data.sets, efron=efron)

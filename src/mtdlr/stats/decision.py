@@ -114,8 +114,16 @@ def compare_brier(
 ) -> Comparison:
     """Brier score of the first prediction minus that of the second on the same patients; below 0 the first is better.
 
+    Args:
+        survival_a: (n,), predicted probability of being event-free at `month`.
+        survival_b: (n,), the same of the second model.
+        surv: follow-up of the same n patients.
+        month: horizon > 0; where nothing is known at it the difference is nan, with W-HORIZON.
+        level: coverage of the interval.
+
     Raises:
         TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
+        FitError: E-HORIZON, E-OPTION.
     """
     a = 1.0 - probabilities(survival_a, surv, "survival_a")
     b = 1.0 - probabilities(survival_b, surv, "survival_b")

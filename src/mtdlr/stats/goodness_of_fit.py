@@ -89,6 +89,11 @@ def gnd_test(groups: CalibrationGroups, *, development: bool = False) -> Test:
 def nam_dagostino_test(groups: CalibrationGroups, *, development: bool = False) -> Test:
     """Nam-D'Agostino test: as GND with the binomial variance of the prediction, which ignores censoring.
 
+    Args:
+        groups: as made by `calibration_groups`; with a group not followed to the month the result is nan.
+        development: True on the patients the model was fitted on, which costs one degree of freedom; False on new
+            patients.
+
     References:
         D'Agostino & Nam, Handbook of Statistics 2003.
     """
@@ -136,7 +141,12 @@ def hosmer_lemeshow(
 
 
 def quantile_groups(values: Vector, groups: int) -> Index:
-    """(n,) group numbers from 0, cut at the quantiles (type 7, closed on the right); ties share a group."""
+    """(n,) group numbers from 0, cut at the quantiles (type 7, closed on the right); ties share a group.
+
+    Args:
+        values: (n,) finite numbers, such as predicted risks.
+        groups: number of groups wanted; >= 1. Ties may leave fewer.
+    """
     distinct, which = np.unique(values, return_inverse=True)
     if distinct.size <= groups:
         return which

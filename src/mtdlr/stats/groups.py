@@ -45,8 +45,12 @@ class GroupTest:
 def contingency_table(rows: ArrayLike, columns: ArrayLike) -> NDArray[np.int64]:
     """(r, c) counts of two labels per patient, levels in sorted order.
 
+    Args:
+        rows: (n,) labels of the r rows.
+        columns: (n,) labels of the c columns, of the same n patients.
+
     Raises:
-        TableError: E-LENGTH, E-MISSING.
+        TableError: E-LENGTH, E-MISSING, E-LEVEL.
     """
     n = np.size(rows)
     (row_levels, i), (column_levels, j) = groups_of(rows, n, "rows"), groups_of(columns, n, "columns")

@@ -62,7 +62,12 @@ def two_sided_p(z: float) -> float:
 
 
 def chi_square_test(statistic: float, df: float) -> Test:
-    """A chi-square statistic with its upper-tail p value; nan when there is no degree of freedom."""
+    """A chi-square statistic with its upper-tail p value; nan when there is no degree of freedom.
+
+    Args:
+        statistic: >= 0, or nan.
+        df: degrees of freedom; with 0 or fewer p is nan.
+    """
     usable = df > 0 and isfinite(statistic)
     return Test(float(statistic), float(df), float(chdtrc(df, statistic)) if usable else nan)
 
@@ -116,7 +121,12 @@ def few_events_estimate(
 
 
 def few_events(n: int, what: str) -> tuple[Problem, ...]:
-    """W-FEWEVENTS where `few_events_estimate` departs from the normal distribution."""
+    """W-FEWEVENTS where `few_events_estimate` departs from the normal distribution: below 20 events.
+
+    Args:
+        n: events or controls, whichever are fewer.
+        what: the quantity, for the message: "the AUC".
+    """
     if n >= _ENOUGH_EVENTS:
         return ()
     single = "no interval and no p" if n < 2 else "the interval and p use Student's distribution"
@@ -125,7 +135,14 @@ def few_events(n: int, what: str) -> tuple[Problem, ...]:
 
 
 def log_estimate(value: float, se_log: float, *, level: float = 0.95, p: float = nan) -> Estimate:
-    """`value` > 0 with an interval that is symmetric on the log scale."""
+    """An estimate with an interval that is symmetric on the log scale: value * exp(+-z se_log).
+
+    Args:
+        value: the estimate, > 0; otherwise there is no interval.
+        se_log: standard error of its logarithm, > 0; otherwise there is no interval.
+        level: coverage of the interval.
+        p: p value to carry; nan for none.
+    """
     if not (isfinite(value) and value > 0 and isfinite(se_log) and se_log > 0):
         return Estimate(float(value), p=p)
     with np.errstate(over="ignore", under="ignore"):  # hardly any events: from 0 to infinity

@@ -63,7 +63,15 @@ def horizon_weights(curve: Censoring, surv: Survival, month: float) -> tuple[Vec
     """Weights of the patients with the event by `month` and of those still free of it, each summing to about n.
 
     A case weighs 1 / G(T-), a patient followed beyond `month` 1 / G(month), everybody censored earlier 0. Whether the
-    horizon is within follow-up at all is the caller's question. `curve` is `censoring(surv)`.
+    horizon is within follow-up at all is the caller's question.
+
+    Args:
+        curve: `censoring(surv)`.
+        surv: follow-up of the n patients.
+        month: horizon in months.
+
+    Returns:
+        (cases, controls), each (n,); 0 for all other patients.
 
     References:
         Graf et al. Stat Med 1999; Uno et al. JASA 2007.
@@ -78,7 +86,12 @@ def horizon_weights(curve: Censoring, surv: Survival, month: float) -> tuple[Vec
 
 
 def out_of_reach(surv: Survival, month: float) -> Problem:
-    """The warning that nothing can be said at a month."""
+    """The warning W-HORIZON: nothing can be estimated at a month.
+
+    Args:
+        surv: follow-up of the patients.
+        month: the horizon asked about, in months.
+    """
     events = int((surv.event & (surv.time_months <= month)).sum())
     return Problem("W-HORIZON", "nothing can be said at this month: no event before it, or follow-up ends before it",
                    where=f"month {month:g}", found=f"{events} events by then, last follow-up at "
@@ -92,6 +105,13 @@ def censoring_influence(
 
     `cases` holds terms that carry 1 / G(T-), `controls` terms that carry 1 / G(month). A patient censored at u lowers
     G after u and so raises every later term; being at risk of censoring does the opposite.
+
+    Args:
+        curve: `censoring(surv)`.
+        surv: follow-up of the n patients.
+        month: horizon in months.
+        cases: (n,) terms that carry 1 / G(T-).
+        controls: (n,) terms that carry 1 / G(month).
 
     References:
         Blanche, Dartigues & Jacqmin-Gadda, Stat Med 2013 (appendix), here as the exact derivative of the

@@ -120,7 +120,12 @@ def kaplan_meier(surv: Survival, *, interval: Interval = "log", level: float = 0
 
 
 def median_follow_up(surv: Survival, *, level: float = 0.95) -> Estimate:
-    """Median follow-up in months by the reverse Kaplan-Meier method: censoring is the event (Schemper & Smith 1996)."""
+    """Median follow-up in months by the reverse Kaplan-Meier method: censoring is the event (Schemper & Smith 1996).
+
+    Args:
+        surv: follow-up of the patients.
+        level: coverage of the interval.
+    """
     return kaplan_meier(Survival(follow_up(surv).time_months, ~surv.event), level=level).median
 
 

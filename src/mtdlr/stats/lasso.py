@@ -60,7 +60,13 @@ class Penalties:
         return self
 
     def grid(self, largest: float, n: int, p: int) -> Vector:
-        """The penalties (L,), falling, of p features and n patients."""
+        """The penalties (L,), falling, of p features and n patients.
+
+        Args:
+            largest: the smallest penalty at which all coefficients are 0; the first of the grid.
+            n: number of patients.
+            p: number of features; with p > n the grid ends earlier.
+        """
         if self.values is not None:
             return np.ascontiguousarray(np.sort(np.atleast_1d(numbers(self.values, "penalties")))[::-1])
         ratio = self.ratio if self.ratio is not None else 0.01 if p > n else 1e-4

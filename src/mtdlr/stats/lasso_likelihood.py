@@ -29,8 +29,16 @@ TINY = 1e-300  # what a sum of relative hazards is at least
 
 @njit(cache=True, fastmath={"reassoc", "contract"})
 def standardised(x, rows, weight):  # type: ignore[no-untyped-def]
-    """(z, scale): features x (p, N) at the given rows, centred and divided by the 1/n standard deviation; a feature
-    that does not vary is 0 and has scale 0."""
+    """Features centred and divided by the 1/n standard deviation; a feature that does not vary is 0 and has scale 0.
+
+    Args:
+        x: (p, N) features of all patients.
+        rows: (n,) the patients taken, in the order of falling time.
+        weight: (n,) their weights.
+
+    Returns:
+        (z (p, n), scale (p,)).
+    """
     p, n = x.shape[0], rows.size
     z, scale = np.empty((p, n)), np.zeros(p)
     total = weight.sum()
@@ -57,7 +65,16 @@ def standardised(x, rows, weight):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def working(eta, outcome, residual):  # type: ignore[no-untyped-def]
-    """The log partial likelihood over n at eta (n,); fills its gradient by eta, the residual (n,)."""
+    """The log partial likelihood over n at a linear predictor, and its gradient.
+
+    Args:
+        eta: (n,) linear predictor.
+        outcome: follow-up in the order of falling time.
+        residual: (n,) filled with the gradient by eta, over n.
+
+    Returns:
+        The log partial likelihood (Breslow ties) divided by n.
+    """
     n, groups = eta.size, outcome.start.size - 1
     shift = eta.max()
     s0, loglik = 0.0, 0.0
@@ -85,8 +102,17 @@ def working(eta, outcome, residual):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def log_likelihoods(eta, outcome):  # type: ignore[no-untyped-def]
-    """(L,) log partial likelihoods of linear predictors eta (L, n), however far apart: those of patients whom no fit
-    has seen, some a thousand SD out, included."""
+    """Log partial likelihoods of several linear predictors, however far apart.
+
+    They hold also for patients whom no fit has seen, some a thousand SD out.
+
+    Args:
+        eta: (L, n) linear predictors, one a row.
+        outcome: follow-up of the n patients in the order of falling time.
+
+    Returns:
+        (L,) log partial likelihoods (Breslow ties), not divided by n.
+    """
     values = np.zeros(eta.shape[0])
     for k in range(eta.shape[0]):
         shift = eta[k, 0]  # the largest so far; one for all would round earlier risk sets to nothing

@@ -267,7 +267,22 @@ def _draw_on(beta, before, share, eta, work):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type: ignore[no-untyped-def]
-    """Coefficients (L, p) and log partial likelihoods (L,) along falling penalties; fewer rows when it stops early."""
+    """Coefficients and log partial likelihoods along falling penalties.
+
+    Args:
+        z: (p, n) standardised features, patients in the order of falling time.
+        outcome: their follow-up.
+        lambdas: (L,) penalties, falling.
+        alpha: 1 lasso, towards 0 ridge; > 0.
+        factor: (p,) factor of each feature's penalty; 0 leaves it free.
+        tol: no optimality condition is broken by more than this share of the penalty.
+        may_stop: whether the path may end early, as in glmnet: when five steps gain next to nothing, or 99.9 % of the
+            null deviance is explained.
+        saturated: log partial likelihood of the saturated model; read only when `may_stop`.
+
+    Returns:
+        (coefs (k, p), logliks (k,)); k < L when the path stopped early.
+    """
     p, n = z.shape
     beta, eta = np.zeros(p), np.zeros(n)
     residual = np.empty(n)

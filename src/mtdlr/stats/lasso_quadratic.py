@@ -52,7 +52,12 @@ class WorkingSet(NamedTuple):
 
 @njit(cache=True, fastmath=True)
 def dot(a, b):  # type: ignore[no-untyped-def]
-    """The product of two vectors, of the first one's precision."""
+    """The product of two vectors, of the first one's precision.
+
+    Args:
+        a: (n,) floats; they set the precision of the sum.
+        b: (n,) floats.
+    """
     total = a[:1].sum() * 0
     for i in range(a.size):
         total += a[i] * b[i]
@@ -61,7 +66,13 @@ def dot(a, b):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, fastmath=True)
 def subtract(u, d, v):  # type: ignore[no-untyped-def]
-    """u -= d v, in place."""
+    """u -= d v, in place.
+
+    Args:
+        u: (n,), changed.
+        d: factor.
+        v: (n,).
+    """
     for i in range(u.size):
         u[i] -= d * v[i]
 
@@ -168,7 +179,16 @@ def _jump(beta, slope, work, penalty):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def violation(beta, slope, penalty):  # type: ignore[no-untyped-def]
-    """(inside, outside): the largest departures from optimality, of coefficients that are not 0 and that are."""
+    """The largest departures from optimality, of coefficients that are not 0 (inside) and that are (outside).
+
+    Args:
+        beta: (a,) coefficients.
+        slope: (a,) gradient of the smooth part at beta.
+        penalty: l1 and l2 of the same a features.
+
+    Returns:
+        (inside, outside), both >= 0; 0 and 0 at the optimum.
+    """
     inside = outside = 0.0
     for j in range(beta.size):
         if beta[j] != 0.0:
@@ -180,8 +200,15 @@ def violation(beta, slope, penalty):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def minimise(beta, slope, work, penalty, goal):  # type: ignore[no-untyped-def]
-    """Minimise the quadratic with slope (a,) at beta (a,), both changed in place, until no condition is broken by more
-    than `goal`."""
+    """Minimise the quadratic with its penalty until no optimality condition is broken by more than `goal`.
+
+    Args:
+        beta: (a,) coefficients, changed in place.
+        slope: (a,) gradient of the quadratic at beta, changed in place.
+        work: the working set of a features; its Cholesky factor is kept up to date in place.
+        penalty: l1 and l2 of the same a features.
+        goal: largest departure allowed.
+    """
     inside, outside = violation(beta, slope, penalty)
     signs_known = outside <= goal
     for turn in range(_MAX_PASSES):

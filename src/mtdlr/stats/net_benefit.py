@@ -65,6 +65,14 @@ def compare_net_benefit(
 ) -> NetBenefit:
     """Net benefit of the first prediction minus that of the second on the same patients; above 0 the first is better.
 
+    Args:
+        survival_a: (n,), predicted probability of being event-free at `month`.
+        survival_b: (n,), the same of the second model.
+        surv: follow-up of the same n patients.
+        month: horizon > 0.
+        thresholds: (k,), within (0, 1).
+        level: coverage of the interval.
+
     Raises:
         TableError: E-LENGTH, E-MISSING, E-PROBABILITY.
     """

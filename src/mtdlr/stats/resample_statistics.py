@@ -12,7 +12,17 @@ Vector = NDArray[np.float64]
 
 
 def fitted_discrimination(rows: SortedRows, eta: Vector, null: float, loglik: float) -> Vector:
-    """(7,) dxy, r2, slope, d, u, q, g of a model on the rows it was fitted to; its log likelihoods are known."""
+    """(7,) dxy, r2, slope, d, u, q, g of a model on the rows it was fitted to; its log likelihoods are known.
+
+    Args:
+        rows: the rows of the fit.
+        eta: (n,) its linear predictor, in sorted order.
+        null: log partial likelihood at 0.
+        loglik: log partial likelihood at the coefficients.
+
+    References:
+        R: rms::validate.cph.
+    """
     r2, d = _explained(null, loglik, float(rows.patients.sum()))
     u = 1.0 / null
     return np.array([somers_dxy(rows, eta), r2, 1.0, d, u, d - u, gini_mean_difference(eta, rows.patients)])
@@ -71,8 +81,18 @@ def _ranks(values):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def somers_dxy(rows, eta):  # type: ignore[no-untyped-def]
-    """2 C - 1 of the linear predictor eta (n,), with C as in survival::concordance: equal eta counts half, patients
-    who die at one time are no pair. A binary indexed tree over the ranks of eta holds those who lived longer."""
+    """Somers' Dxy = 2 C - 1 of a linear predictor, with C as in survival::concordance.
+
+    Equal eta counts half; patients who die at one time are no pair. A binary indexed tree over the ranks of eta holds
+    those who lived longer.
+
+    Args:
+        rows: n rows in sorted order; each stands for `patients` patients.
+        eta: (n,) linear predictor.
+
+    Returns:
+        Within [-1, 1]; nan without a comparable pair.
+    """
     rank = _ranks(eta)
     tree = np.zeros(rank.max() + 1)
     total, pairs, balance = 0.0, 0.0, 0.0
@@ -95,7 +115,12 @@ def somers_dxy(rows, eta):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def gini_mean_difference(values, patients):  # type: ignore[no-untyped-def]
-    """Mean absolute difference of two patients' values (n,)."""
+    """Mean absolute difference of two patients' values (n,).
+
+    Args:
+        values: (n,) numbers.
+        patients: (n,) how many patients each value stands for; more than one in all.
+    """
     order = np.argsort(values)
     below, below_sum, total = 0.0, 0.0, 0.0
     for i in order:
@@ -107,7 +132,14 @@ def gini_mean_difference(values, patients):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def cumulative_hazard(rows, eta, time, month):  # type: ignore[no-untyped-def]
-    """The cumulative baseline hazard at a month, at eta = 0; ties as in the rows."""
+    """The cumulative baseline hazard at a month, at eta = 0; ties as in the rows.
+
+    Args:
+        rows: n rows of one stratum, in sorted order.
+        eta: (n,) linear predictor.
+        time: (n,) months, in sorted order.
+        month: horizon in months.
+    """
     s0, hazard = 0.0, 0.0
     for g in range(rows.fresh.size):
         deaths, t0 = 0.0, 0.0
@@ -126,8 +158,20 @@ def cumulative_hazard(rows, eta, time, month):  # type: ignore[no-untyped-def]
 
 @njit(cache=True)
 def group_survival(survival, code, rows, time, month, n_groups):  # type: ignore[no-untyped-def]
-    """(groups, 4): mean of the predicted survival (n,), Kaplan-Meier survival at the month, standard error of its log,
-    and patients, by group code (n,); nan where a group has fewer than two patients or ends before the month."""
+    """Mean predicted and Kaplan-Meier survival of groups of patients at a month.
+
+    Args:
+        survival: (n,) predicted survival at the month, in sorted order.
+        code: (n,) group code of each row, 0 to n_groups - 1.
+        rows: n rows of one stratum, in sorted order.
+        time: (n,) months, in sorted order.
+        month: horizon in months.
+        n_groups: number of groups.
+
+    Returns:
+        (n_groups, 4): mean predicted survival, Kaplan-Meier survival, standard error of its log, and patients; nan in
+        the second and third where a group has fewer than two patients or ends before the month.
+    """
     out = np.full((n_groups, 4), np.nan)
     for k in range(n_groups):
         at_risk, predicted, log_survival, variance, last, dead = 0.0, 0.0, 0.0, 0.0, 0.0, False

@@ -135,6 +135,10 @@ def solved_ridge(x: ArrayLike, surv: Survival) -> tuple[Vector, dict[str, float]
 def log_partial_likelihood(risk: ArrayLike, surv: Survival) -> float:
     """The log partial likelihood (Breslow ties) of log-hazards (n,).
 
+    Args:
+        risk: (n,) log-hazards, higher is worse.
+        surv: follow-up of the same n patients.
+
     >>> round(log_partial_likelihood([0.0, 0.0, 0.0], Survival([1.0, 2.0, 3.0], [1, 1, 0])), 4)
     -1.7918
     """

@@ -102,9 +102,15 @@ def roc(risk: ArrayLike, status: ArrayLike, *, level: float = 0.95) -> Roc:
 def delong(risk_a: ArrayLike, risk_b: ArrayLike, status: ArrayLike, *, level: float = 0.95) -> Comparison:
     """AUC of the first risk minus that of the second on the same patients, by DeLong's paired test.
 
+    Args:
+        risk_a: (n,), higher is worse.
+        risk_b: (n,), higher is worse.
+        status: (n,) 0 or 1, of the same n patients.
+        level: coverage of the interval.
+
     Raises:
         TableError: E-LENGTH, E-MISSING, E-EVENT.
-        FitError: E-ONECLASS.
+        FitError: E-ONECLASS, E-OPTION.
 
     References:
         DeLong et al. Biometrics 1988, eq. 5.
@@ -137,10 +143,16 @@ def youden(curve: Roc) -> CutOff:
 
 
 def at_threshold(risk: ArrayLike, status: ArrayLike, threshold: float) -> CutOff:
-    """What a threshold brought from elsewhere does on these patients.
+    """Sensitivity, specificity, predictive values and accuracy of a given threshold in these patients.
+
+    Args:
+        risk: (n,), higher is worse; a patient is positive above the threshold.
+        status: (n,) 0 or 1.
+        threshold: finite number in the units of `risk`.
 
     Raises:
         TableError: E-LENGTH, E-MISSING, E-EVENT.
+        FitError: E-OPTION for a threshold that is not finite.
     """
     positive = labels(status)
     threshold = within(threshold, "threshold", -np.finfo(float).max, np.finfo(float).max)

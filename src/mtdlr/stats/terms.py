@@ -199,6 +199,14 @@ def harrell_knots(values: ArrayLike, n_knots: int) -> tuple[float, ...]:
 def spline_basis(values: ArrayLike, knots: Sequence[float]) -> Matrix:
     """The restricted cubic spline columns (n, k - 1) of n values; the first is the value itself.
 
+    Args:
+        values: (n,) numbers.
+        knots: (k,) ascending, k >= 3.
+
+    References:
+        Harrell, Regression Modeling Strategies (2015), section 2.4.5; columns after the first are divided by (last -
+        first knot)^2.
+
     >>> spline_basis([0.0, 1.0, 2.0, 3.0], (0.0, 1.0, 2.0)).round(4).tolist()
     [[0.0, 0.0], [1.0, 0.25], [2.0, 1.5], [3.0, 3.0]]
     """

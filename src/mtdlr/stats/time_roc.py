@@ -87,8 +87,16 @@ def compare_auc_at(
 ) -> Comparison:
     """AUC(month) of the first risk minus that of the second on the same patients, by their influence functions.
 
+    Args:
+        risk_a: (n,), higher is worse.
+        risk_b: (n,), higher is worse.
+        surv: follow-up of the same n patients.
+        month: horizon > 0; where nothing is known at it the difference is nan, with W-HORIZON.
+        level: coverage of the interval.
+
     Raises:
         TableError: E-LENGTH, E-MISSING.
+        FitError: E-HORIZON, E-OPTION.
 
     References:
         Blanche et al. Stat Med 2013.
@@ -112,6 +120,12 @@ def known_status_roc(risk: ArrayLike, surv: Survival, month: float, *, level: fl
     """ROC of the status at a month among the patients in whom it is known; those censored earlier are left out.
 
     Biased unless censoring has nothing to do with risk and time: `auc_at` is the one to report.
+
+    Args:
+        risk: (n,), higher is worse.
+        surv: follow-up of the same n patients.
+        month: horizon > 0.
+        level: coverage of the interval.
 
     Raises:
         TableError: E-LENGTH, E-MISSING.

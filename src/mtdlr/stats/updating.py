@@ -158,7 +158,19 @@ def closed_test(fit: CoxFit, x: ArrayLike, surv: Survival, month: float, *, alph
 
 
 def performance(fit: CoxFit, x: ArrayLike, surv: Survival, month: float) -> Performance:
-    """How a model does in some patients; nan where the data do not reach the month."""
+    """C-index, calibration slope, observed over expected and scaled Brier score of a model in some patients.
+
+    Where the data do not reach the month, what depends on it is nan.
+
+    Args:
+        fit: the model.
+        x: (n, p) design matrix of the patients.
+        surv: their follow-up.
+        month: horizon > 0 of observed over expected and of the Brier score.
+
+    Raises:
+        FitError: as `fit_cox`, for the calibration slope.
+    """
     rows = np.asarray(x, dtype=np.float64)
     survival, relative = fit.survival(rows, [month])[:, 0], _relative(fit, rows)
     slope = fit_cox(relative, surv, ties=fit.ties)
@@ -216,6 +228,14 @@ def effective_sample_size(fit: CoxFit, x: ArrayLike, month: float) -> Vector:
     """(n,) how many patients like each one would give an observed survival as certain as the model's prediction.
 
     S (1 - S) / Var(S) at the month; nan for a published model, whose uncertainty is unknown.
+
+    Args:
+        fit: the model, with its covariance.
+        x: (n, p) design matrix of the patients.
+        month: horizon > 0.
+
+    References:
+        Thomassen et al., Stat Med 2024.
     """
     rows = np.asarray(x, dtype=np.float64)
     survival = fit.survival(rows, [month])[:, 0]
