@@ -25,8 +25,9 @@ HOMES = {
     "nibabel": {"imaging"}, "torch": {"nets", "train", "infer", "explain"}, "safetensors": {"nets"},
     "matplotlib": {"report/figures"}, "typer": {"cli"}, "pywt": {"texture"},
     "jinja2": {"report", "nomogram", "validate"}, "rich": {"workers/progress"}, "distributed": {"workers/cluster"},
+    "weasyprint": {"report/pdf"},
 }
-MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/documents", "__init__"}
+MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/documents", "report/pdf", "__init__"}
 
 
 def _modules() -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -357,8 +357,9 @@ def report(store: Store, recipe: Recipe, results: Results) -> Path:
     return store.make(recipe, lambda folder: write_report(results, folder))
 
 
-def bundle(store: Store, recipe: Recipe, model: FrozenModel) -> Path:
-    """The folder of the frozen model."""
+def bundle(store: Store, recipe: Recipe, model: FrozenModel, c: Mapping[str, Sequence[float | None]]) -> Path:
+    """The folder of the frozen model; `c` is the main model's C by cohort, for the reader of a prediction."""
     from mtdlr.bundle import save_bundle
 
-    return store.make(recipe, lambda folder: save_bundle(model, folder))
+    known = replace(model, facts={**model.facts, "c": c})
+    return store.make(recipe, lambda folder: save_bundle(known, folder))

@@ -24,7 +24,7 @@ from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.covariates import clinical_values
 from mtdlr.nomogram.fit import fit_nomogram
 from mtdlr.prepared import PLAIN
-from mtdlr.shift import Reference, load_description
+from mtdlr.shift import Reference, TrainingRisks, load_description
 from mtdlr.shift.aggregates import Aggregates, margins, salted, training_bound
 from mtdlr.signature import Signature
 from mtdlr.stats.roc import roc, youden
@@ -79,7 +79,8 @@ class FrozenModel:
         cutoffs: risk-group cut-off of each model, a log-hazard; a model that separates nobody has none.
         imputed: what a missing clinical value takes, by column, from the training cohort.
         mean_image: folder of the training cohort's mean image.
-        facts: who trained it: numbers of patients and events, versions, the parent model of an update.
+        facts: who trained it: numbers of patients and events, versions, the parent model of an update, and where they
+            are known `c`: the C-index of the main model by cohort as [value, low, high].
         problems: warnings of the fits.
         aggregates: of the training patients: how their scans look, and what a lower bound rests on.
     """
@@ -237,7 +238,7 @@ def with_aggregates(model: FrozenModel, rows: pd.DataFrame, prepared: Mapping[st
     images = sorted({salted(salt, image) for one in found for image in one.images})
     return replace(model, aggregates=Aggregates(
         Reference.fit(numbers, names={"scores": REFERENCE_SCORES}), training_bound(model.nomograms[MAIN], filled),
-        margins(rows, model.study.cohort), salt, tuple(images)))
+        margins(rows, model.study.cohort), salt, tuple(images), TrainingRisks.fit(model.risks(filled)[MAIN])))
 
 
 def lower_bounds(model: FrozenModel, rows: pd.DataFrame) -> pd.Series:

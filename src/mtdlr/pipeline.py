@@ -25,7 +25,7 @@ from mtdlr.report.results import Results
 from mtdlr.signature import Signature
 from mtdlr.stats.lasso import stratified_folds
 from mtdlr.store import Recipe, Store, digest, open_store, publish, write_atomic
-from mtdlr.study import Study
+from mtdlr.study import MAIN, Study
 from mtdlr.workers import Workers, planning, values_of
 
 REPORTED, SOURCES = ("cohort", "nomogram", "evaluate", "report"), ("auto", "manual")
@@ -372,8 +372,7 @@ class Run:
         recipe = Recipe("report", settings, {
             "scored": digest(self.scored.keys), "prepared": digest(self.prepared.keys),
             "features": digest({s: stored.keys for s, stored in self.features.items()}),
-            "model": self.model.digest,
-            "risks": digest([self.findings.risks.to_csv(), self.score_table.to_csv()]),
+            "model": self.model.digest, "risks": digest([self.findings.risks.to_csv(), self.score_table.to_csv()]),
             "pictures": digest([sorted(self.pictures), sorted(self.explained)]),
             "problems": digest([str(p) for p in self.problems])})
         return self._publish(recipe, lambda: jobs.report(self.store, recipe, self.results), self.output)
@@ -382,10 +381,11 @@ class Run:
     def bundle(self) -> Path:
         """The frozen model: what predict and validate need, and no patient's row."""
         settings = planning.without_paths(self.study.model_dump(mode="json", exclude={"run", "report", "evaluate"}))
+        c = self.findings.concordance_of(MAIN)
         recipe = Recipe("bundle", settings, {
-            "model": self.model.digest, "mean": self._mean_recipe.key,
+            "model": self.model.digest, "mean": self._mean_recipe.key, "c": digest(c),
             "networks": digest([f.name for fs in self.networks.values() for f in fs])})
-        return self._publish(recipe, lambda: jobs.bundle(self.store, recipe, self.model), self.output / "bundle")
+        return self._publish(recipe, lambda: jobs.bundle(self.store, recipe, self.model, c), self.output / "bundle")
 
     def _publish(self, recipe: Recipe, make: Callable[[], Path], target: Path) -> Path:
         """The stored result as plain files where the user looks for them."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from html import escape
 from math import isfinite, isnan, nan
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,11 @@ from mtdlr.nets.device import Name
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.prepared import load_mean_image
-from mtdlr.radiomics.extract import patient_features
-from mtdlr.report.figures import attribution_figure, nomogram_figure, save, scan_figure
+from mtdlr.radiomics.extract import patient_features, patient_pet_parameters
+from mtdlr.report.figures import attribution_figure, nomogram_figure, percent, save, scan_figure
+from mtdlr.report.model_card import ModelCard, model_card
+from mtdlr.report.patient_page import patient_page
+from mtdlr.report.pdf import can_write_pdf, write_pdf
 from mtdlr.shift import Shift, patient_numbers, physical_values
 from mtdlr.study import MAIN
 from mtdlr.versions import package_version
@@ -53,6 +57,8 @@ class Prediction:
         shift: how far the scan lies from the training scans; None where the model keeps no reference.
         lower_bound_months: free of the event until then, for 90 % of patients; nan where the model keeps no bound.
         model: digest of the frozen model; two models with one digest predict the same.
+        card: who trained the model and how well it does; None where that is not known.
+        uptake: SUV, MTV and TLG of the predicted tumour, as `radiomics.extract.pet_parameters`.
     """
 
     risk: float
@@ -69,21 +75,49 @@ class Prediction:
     shift: Shift | None = None
     lower_bound_months: float = nan
     model: str = ""
+    card: ModelCard | None = None
+    uptake: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def version(self) -> str:
+        """Of mtdlr."""
+        return package_version()
+
+    @property
+    def mask_ml(self) -> float:
+        """Volume of the predicted tumour, ml."""
+        return float(self.mask.array.sum() * self.mask.voxel_ml)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; no images."""
         return {
-            "model": self.model, "version": package_version(), "endpoint": self.nomogram.endpoint,
+            "model": self.model, "version": self.version, "endpoint": self.nomogram.endpoint,
             "risk": self.risk, "group": self.group, "points": dict(self.points),
             "scores": {name: _finite(value) for name, value in self.scores.items()},
             "survival": {f"{month:g}": {name: _finite(getattr(e, name)) for name in ("value", "low", "high")}
                          for month, e in self.survival.items()},
-            "clinical": dict(self.clinical), "mask_ml": float(self.mask.array.sum() * self.mask.voxel_ml),
+            "clinical": dict(self.clinical), "mask_ml": self.mask_ml,
+            "uptake": {name: _finite(value) for name, value in self.uptake.items()},
+            **({} if self.card is None else {"training": self.card.as_dict(self.risk)}),
             **({} if self.attribution is None else {"attribution": self.attribution.as_dict()}),
             **({} if self.shift is None else {"shift": self.shift.as_dict()}),
             "lower_bound_months": None if isnan(self.lower_bound_months) else self.lower_bound_months,
             "scan": self.prepared.audit, "problems": [p.as_dict() for p in self.problems], "note": RESEARCH,
         }
+
+    def __repr__(self) -> str:
+        survival = ", ".join(f"{month:g} months {percent(e.value)}" for month, e in self.survival.items())
+        return f"Prediction({self.nomogram.endpoint}: {survival}; group {self.group or 'none'}; " \
+               f"{len(self.problems)} warnings)"
+
+    def _repr_html_(self) -> str:
+        """A small table for a notebook; `report.patient_page` is the whole page."""
+        rows = [(f"{self.nomogram.endpoint} at {month:g} months", f"{percent(e.value)} ({percent(e.low)} to "
+                 f"{percent(e.high)})" if isfinite(e.low) else percent(e.value)) for month, e in self.survival.items()]
+        rows += [("risk group", self.group or "none"), ("points", f"{self.points['total']:.0f}"),
+                 *((problem.code, problem.what) for problem in self.problems), ("", RESEARCH)]
+        cells = "".join(f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows)
+        return f"<table>{cells}</table>"
 
     def __str__(self) -> str:
         lines = [f"{self.nomogram.endpoint} at {month:g} months: {100 * e.value:.1f} % "
@@ -159,7 +193,8 @@ class Bundle:
         prediction = replace(
             self._read_off(row, prepared, scored.mask, clinical,
                            (*noticed, *prepared.problems, *scored.problems, *found)),
-            shift=shift, lower_bound_months=float(lower_bounds(self.frozen, row).iloc[0]), model=self.frozen.digest)
+            shift=shift, lower_bound_months=float(lower_bounds(self.frozen, row).iloc[0]), model=self.frozen.digest,
+            card=model_card(self.frozen), uptake=patient_pet_parameters(prepared, scored.mask))
         return prediction if not explain else replace(prediction, attribution=explain_patient(
             prepared.image, scored.mask, self.networks["deepmts"], self.frozen.scales["deepmts"],
             load_mean_image(self.frozen.mean_image)))
@@ -205,7 +240,8 @@ class Bundle:
 
 
 def write_prediction(prediction: Prediction, folder: Path) -> None:
-    """Write prediction.json, mask.nii.gz, nomogram.svg and overview.png; attribution.png where there is one.
+    """Write report.html, prediction.json, mask.nii.gz, nomogram.svg and overview.png; report.pdf where WeasyPrint is
+    installed, attribution.png where the prediction is explained.
 
     mask.nii.gz lies on the CT's own grid, within the region; mask_network.nii.gz is the network's own.
 
@@ -214,6 +250,10 @@ def write_prediction(prediction: Prediction, folder: Path) -> None:
     """
     claim_folder(folder)
     (folder / "prediction.json").write_text(json.dumps(prediction.as_dict(), indent=1, allow_nan=False, default=str))
+    page = patient_page(prediction)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+    if can_write_pdf():
+        write_pdf(page, folder / "report.pdf")
     nifti.write(folder / "mask.nii.gz", mask_onto(prediction.mask, prediction.prepared.ct_hu))
     nifti.write(folder / "mask_network.nii.gz", prediction.mask)
     row = dict(prediction.clinical) | dict(prediction.scores)
@@ -268,11 +308,27 @@ def _scores_of(nomogram: Nomogram, row: pd.DataFrame) -> list[str]:
     return [name for name in nomogram.design.variables if name in row]
 
 
+def require_one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path | None) -> None:
+    """Refuse what does not name one PET and one CT.
+
+    Raises:
+        ScanError: E-NOSCAN where one is missing; E-OPTION where a folder is given beside them.
+    """
+    given = [name for name, value in (("pet", pet), ("ct", ct)) if value is not None]
+    if patient is not None and given:
+        raise ScanError(Problem("E-OPTION", "the scan is given twice", found=f"a folder and {' and '.join(given)}",
+                                remedy="Give either the folder, or both pet and ct"))
+    if patient is None and len(given) != 2:
+        raise ScanError(Problem("E-NOSCAN", "no scan given" if not given else "one of two images is missing",
+                                found=f"{given[0]} alone" if given else "",
+                                remedy="Give a folder or zip, or both pet and ct"))
+
+
 def _one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path | None) -> ScanSet:
+    require_one_scan(patient, pet, ct)
     if pet is not None and ct is not None:
         return given_files("patient", Path(pet), Path(ct))
-    if patient is None:
-        raise ScanError(Problem("E-NOSCAN", "no scan given", remedy="Give a folder, or both pet and ct"))
+    assert patient is not None
     found = discover(Path(patient))
     if len(found) != 1:
         raise ScanError(Problem("E-NOSCAN" if not found else "E-MANYPATIENTS",

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
+from mtdlr.cli.predict import predict
 from mtdlr.cli.samplesize import sizes
 from mtdlr.cli.validate import check_for, validate
 from mtdlr.cli.words import Device, Json, Overrides, StudyFile, load_study, print_result, progress, usage
@@ -212,33 +213,7 @@ def cluster(
            f"wrote {target}: read it, then `bash {target}`")
 
 
-@app.command()
-def predict(
-    bundle: Annotated[Path, typer.Argument(help="A model folder made by `mtdlr run`.", show_default=False)],
-    patient: Annotated[Path, typer.Argument(help="DICOM folder, zip, or a folder with NIfTI PET and CT.",
-                                            show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the result.")] = Path("prediction"),
-    clinical: Annotated[list[str] | None, typer.Option("--clinical", metavar="NAME=VALUE",
-                                                       help="A clinical value, e.g. tnm_stage=IVa.")] = None,
-    series: Annotated[list[str] | None, typer.Option(help="DICOM series to take instead: UID, key or pattern of the "
-                                                          "description; repeatable.")] = None,
-    uptake_min: Annotated[float | None, typer.Option(help="Minutes from injection to scan, where the headers lack "
-                                                          "them.", min=1)] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Also show where in the images the risk came from: seconds "
-                                                            "on the quick grid, minutes on the full one.")] = False,
-    accept: Annotated[bool, typer.Option("--accept-out-of-distribution", help="Predict a scan unlike the training "
-                                         "scans too; the output records it.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Predict one patient with a frozen model: mask, risk, survival at the horizons, nomogram points."""
-    from mtdlr.predict import Bundle, require_empty, write_prediction
-
-    require_empty(output)  # before minutes of work
-    prediction = Bundle.load(bundle).predict(patient, clinical=_pairs(clinical or []),
-                                                series=series or (), uptake_min=uptake_min, explain=explain,
-                                                accept_shift=accept)
-    write_prediction(prediction, output)
-    print_result(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}")
+app.command()(predict)
 
 
 @app.command()
@@ -349,14 +324,6 @@ def _shares(patients: int) -> tuple[int, int, int]:
     """Training, internal and external patients; more external ones than in the paper, for they cost no training."""
     external, internal = round(patients * 0.35), round(patients * 0.15)
     return patients - external - internal, internal, external
-
-
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    pairs = [text.partition("=") for text in texts]
-    for text, (name, equals, value) in zip(texts, pairs, strict=True):
-        if not (name and equals and value):
-            raise usage("E-CLINICAL", "a clinical value reads NAME=VALUE", text, "e.g. --clinical tnm_stage=IVa")
-    return {name: value for name, _, value in pairs}
 
 
 def _write(path: Path, text: str, *, encoding: str = "utf-8") -> None:

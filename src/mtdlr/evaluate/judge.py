@@ -93,6 +93,12 @@ class Findings:
     calibrations: Mapping[str, Mapping[tuple[str, float], Calibration]]
     problems: tuple[Problem, ...]
 
+    def concordance_of(self, model: str) -> dict[str, list[float | None]]:
+        """C of one model with its interval, by cohort, as plain values for JSON; cohorts without a C are left out."""
+        found = {split: e.c for (name, split), e in self.evaluations.items() if name == model}
+        return {split: [c.value, *(end if np.isfinite(end) else None for end in (c.low, c.high))]
+                for split, c in found.items() if np.isfinite(c.value)}
+
 
 def judge(
     model: FrozenModel, table: pd.DataFrame, scores: pd.DataFrame, settings: EvaluateSettings,

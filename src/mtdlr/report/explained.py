@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,11 @@ def patient_shares(results: Results, patient: str) -> list[tuple[str, ...]]:
     if patient not in results.explained:
         return []
     found = _found(results, patient)
-    share, adds = found["share"], found["adds"]
+    return share_rows(found["share"], found["adds"])
+
+
+def share_rows(share: Mapping[str, float], adds: Mapping[str, float]) -> list[tuple[str, ...]]:
+    """(place, share in PET, share in CT, what PET adds, what CT adds) of an `Attribution`."""
     return [(label, *(f"{share[f'{channel} {place}']:.1%}" for channel in CHANNELS),
              *(f"{adds[f'{channel} {place}']:+.2f}" for channel in CHANNELS)) for place, label in PLACES.items()]
 

@@ -12,28 +12,13 @@ import pandas as pd
 from jinja2 import Template
 
 from mtdlr.errors import Problem
+from mtdlr.report.audit import Rows, choice_of, suv_candidates, suv_stated, suv_used
 from mtdlr.report.explained import patient_shares
 from mtdlr.report.masks import patient_rows
 from mtdlr.report.pictures import page_name
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS
 from mtdlr.study import MAIN
-
-Rows = list[tuple[str, str]]
-_STATED = (
-    ("units", "Units (0054,1001)"), ("suv_type", "SUVType (0054,1006)"),
-    ("decay_correction", "DecayCorrection (0054,1102)"), ("corrected_image", "CorrectedImage (0028,0051)"),
-    ("weight_as_stated", "PatientWeight (0010,1030)"), ("size_as_stated", "PatientSize (0010,1020)"),
-    ("sex", "PatientSex (0010,0040)"), ("dose_as_stated", "RadionuclideTotalDose (0018,1074)"),
-    ("half_life_as_stated_s", "RadionuclideHalfLife (0018,1075)"), ("nuclide", "RadionuclideCodeSequence (0054,0300)"),
-    ("sidecar_units", "Units in the BIDS sidecar"),
-)  # fmt: skip
-_USED = (
-    ("units_used", "units", "{}"), ("method", "method", "{}"), ("weight_kg", "weight", "{:g} kg"),
-    ("dose_mbq", "injected activity", "{:.4g} MBq"), ("half_life_min", "half-life", "{:.2f} min"),
-    ("injection_from", "injection time from", "{}"), ("reference_from", "decay reference time from", "{}"),
-    ("uptake_min", "uptake time", "{:.1f} min"), ("factor", "SUV of one stored unit after rescaling", "{:.6g}"),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,7 +82,7 @@ def _page(results: Results, masks: pd.DataFrame, patient: str) -> Page:
         outcome=f"{'event' if row['event'] else 'event free'} at {row['time_months']:.0f} months",
         dice="no manual mask" if dice is None else f"{dice:.2f}", risk=f"{results.findings.risks[MAIN][patient]:.2f}",
         problems=tuple(_short(Problem(**p), patient) for p in header["problems"] + score["problems"]),
-        choice=_choice(audit), suv=_stated(suv), used=_used(suv), candidates=_candidates(suv),
+        choice=choice_of(audit), suv=suv_stated(suv), used=suv_used(suv), candidates=suv_candidates(suv),
         geometry=geometry_of(facts), masks=patient_rows(masks, patient), shares=patient_shares(results, patient),
         brief=_brief(suv, facts))
 
@@ -106,39 +91,6 @@ def _short(problem: Problem, patient: str) -> Problem:
     """The problem without the patient's name in front: the page is about nobody else."""
     place = problem.of_patient(patient).place
     return Problem(problem.code, problem.what, place, problem.found, problem.expected, problem.remedy)
-
-
-def _choice(audit: Mapping[str, Any]) -> tuple[str, ...]:
-    if audit.get("choice"):
-        return tuple(str(audit["choice"]).split("; "))
-    return (f"layout {audit['layout']}: the files it names were read",) if audit.get("layout") else ()
-
-
-def _stated(suv: Mapping[str, Any]) -> Rows:
-    """What the header says, silent tags included, where there was a header."""
-    if "decay_correction" not in suv:
-        return []
-    return [(tag, _plain(suv[key])) for key, tag in _STATED if key in suv]
-
-
-def _plain(value: Any) -> str:
-    if value is None:
-        return "absent"
-    if isinstance(value, float):
-        return f"{value:.10g}"
-    return "\\".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def _used(suv: Mapping[str, Any]) -> Rows:
-    known = dict(suv)
-    if "dose_bq" in suv:
-        known |= {"dose_mbq": suv["dose_bq"] / 1e6, "half_life_min": suv["half_life_s"] / 60.0}
-    return [(label, form.format(known[key])) for key, label, form in _USED if known.get(key) is not None]
-
-
-def _candidates(suv: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    return [(c["source"], f"{c['seconds']:+.0f} s", f"{c['suv_change_percent']:+.2f} %")
-            for c in suv.get("reference_candidates", ())]
 
 
 def geometry_of(facts: Mapping[str, Any]) -> list[tuple[str, Rows]]:

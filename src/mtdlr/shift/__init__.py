@@ -1,4 +1,6 @@
-"""What a frozen model keeps of its training patients (`aggregates`); how far a new one lies from them (`distance`)."""
+"""What a frozen model keeps of its training patients (`aggregates`); how far a new one lies from them (`distance`), and
+where its risk stands among theirs (`standing`).
+"""
 
 from mtdlr.shift.distance import (
     BEHIND_A_NUMBER,
@@ -13,6 +15,7 @@ from mtdlr.shift.distance import (
     patient_numbers,
     physical_values,
 )
+from mtdlr.shift.standing import TrainingRisks
 
-__all__ = ["BEHIND_A_NUMBER", "DESCRIPTION", "LEAST_PATIENTS", "Description", "Group", "Reference", "Shift", "describe",
-           "load_description", "patient_numbers", "physical_values"]
+__all__ = ["BEHIND_A_NUMBER", "DESCRIPTION", "LEAST_PATIENTS", "Description", "Group", "Reference", "Shift",
+           "TrainingRisks", "describe", "load_description", "patient_numbers", "physical_values"]

@@ -1,7 +1,8 @@
 """What a frozen model keeps of its training patients beside its coefficients: aggregates and salted hashes, no row.
 
-Reference distributions (`shift`), the conformal lower bound, the margins of Table 1, and a salted hash of each training
-image, by which a patient who was in training is recognised. Every number stands on at least five patients.
+Reference distributions (`shift`), the conformal lower bound, the margins of Table 1, the risks in groups, and a salted
+hash of each training image, by which a patient who was in training is recognised. Every number stands on at least five
+patients.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import pandas as pd
 from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import BundleError, FitError, Problem
 from mtdlr.nomogram import Nomogram
-from mtdlr.shift import BEHIND_A_NUMBER, LEAST_PATIENTS, Reference
+from mtdlr.shift import BEHIND_A_NUMBER, LEAST_PATIENTS, Reference, TrainingRisks
 from mtdlr.stats.conformal import LowerBound, fit_lower_bound
 from mtdlr.study import CohortSettings
 from mtdlr.survival import Survival
@@ -38,6 +39,7 @@ class Aggregates:
         margins: rows of Table 1: `label`, `level` and `n`, or `quartiles` (25, 50, 75 %) of a number.
         salt: what the images' hashes are salted with.
         images: salted hashes of the training images, sorted.
+        risks: the training patients' cross-fitted risks in groups; None where a model keeps none.
     """
 
     reference: Reference
@@ -45,6 +47,7 @@ class Aggregates:
     margins: tuple[Row, ...]
     salt: str
     images: tuple[str, ...]
+    risks: TrainingRisks | None = None
 
     def holds(self, images: Iterable[str]) -> bool:
         """Whether one of these content hashes belongs to a training patient."""
@@ -54,7 +57,8 @@ class Aggregates:
         """Write aggregates.json, reference.json and reference.npz."""
         self.reference.save(folder)
         values = {"bound": None if self.bound is None else self.bound.as_dict(), "margins": list(self.margins),
-                  "salt": self.salt, "images": list(self.images)}
+                  "salt": self.salt, "images": list(self.images),
+                  "risks": None if self.risks is None else self.risks.as_dict()}
         (folder / FILE).write_text(json.dumps(values, indent=1), encoding="utf-8")
 
     @classmethod
@@ -67,8 +71,9 @@ class Aggregates:
         try:
             values = json.loads((folder / FILE).read_text(encoding="utf-8"))
             bound = None if values["bound"] is None else LowerBound.from_dict(values["bound"])
+            risks = values.get("risks")  # models made before they were kept have none
             return cls(Reference.load(folder), bound, tuple(values["margins"]), str(values["salt"]),
-                       tuple(map(str, values["images"])))
+                       tuple(map(str, values["images"])), None if risks is None else TrainingRisks.from_dict(risks))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(Problem("E-REFERENCE", "the aggregates of the model cannot be read",
                                       found=type(error).__name__,

@@ -62,9 +62,11 @@ def updated_model(found: CohortValidation) -> Any:
     """The model with its updated nomogram, and in its facts the parent's hash, the method, patients and events."""
     assert found.update is not None
     update = found.update.update
-    facts = dict(found.model.facts) | {"parent": found.model.digest, "update": update.method,
-                                       "update_n": update.n, "update_events": update.n_events}
-    return replace(found.model, nomograms={**found.model.nomograms, MAIN: found.update.nomogram}, facts=facts)
+    facts = {name: value for name, value in found.model.facts.items() if name != "c"} | {
+        "parent": found.model.digest, "update": update.method, "update_n": update.n, "update_events": update.n_events}
+    kept = found.model.aggregates  # the risks of its training patients are the parent's
+    return replace(found.model, nomograms={**found.model.nomograms, MAIN: found.update.nomogram}, facts=facts,
+                   aggregates=None if kept is None else replace(kept, risks=None))
 
 
 def evaluation(found: CohortValidation) -> dict[str, Any]:

@@ -5,8 +5,10 @@ Everything is laid out in millimetres. No pyplot, no global state: a figure is a
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, wraps
+from io import BytesIO
 from math import isfinite
 from pathlib import Path
 from threading import RLock
@@ -134,6 +136,15 @@ def number(value: float, digits: int = 6) -> str:
     return f"{value + 0.0:.{digits}g}".replace("-", "\N{MINUS SIGN}")
 
 
+def percent(share: float) -> str:
+    """A probability in whole percents, never 0 or 100 for what is not certain.
+
+    >>> percent(0.7124), percent(0.003), percent(0.998)
+    ('71 %', '<1 %', '>99 %')
+    """
+    return "<1 %" if share < 0.005 else ">99 %" if share > 0.995 else f"{100 * share:.0f} %"
+
+
 def interval_text(estimate: Estimate, digits: int) -> str:
     """A value with its interval for print.
 
@@ -197,6 +208,15 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 300) -> Path:
         else:
             figure.savefig(target, metadata=metadata, dpi=dpi)
     return target
+
+
+def embedded(figure: Figure, kind: Literal["svg", "png"] = "svg", *, dpi: int = 200) -> str:
+    """A figure as a `data:` address for a page that loads nothing; the same figure gives the same text."""
+    out = BytesIO()
+    with _DRAWING, mpl.rc_context(_style()):
+        figure.savefig(out, format=kind, metadata=_METADATA[f".{kind}"], dpi=dpi)
+    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
+    return f"data:{mime};base64,{b64encode(out.getvalue()).decode()}"
 
 
 def _pieces(word: str, width_mm: float, size: float, bold: bool) -> list[str]:

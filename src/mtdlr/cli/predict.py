@@ -1,0 +1,56 @@
+"""The verb `predict`: one new patient through a frozen model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtdlr.cli.words import Json, print_result, usage
+
+
+def predict(
+    bundle: Annotated[Path, typer.Argument(help="A model folder made by `mtdlr run`.", show_default=False)],
+    patient: Annotated[Path | None, typer.Argument(help="DICOM folder, zip, or a folder with NIfTI PET and CT; or "
+                                                        "give --pet and --ct.", show_default=False)] = None,
+    pet: Annotated[Path | None, typer.Option(help="The PET: a NIfTI file, or a DICOM folder or zip.",
+                                             show_default=False)] = None,
+    ct: Annotated[Path | None, typer.Option(help="The CT, as --pet.", show_default=False)] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for the result.")] = Path("prediction"),
+    clinical: Annotated[list[str] | None, typer.Option("--clinical", metavar="NAME=VALUE",
+                                                       help="A clinical value, e.g. tnm_stage=IVa.")] = None,
+    series: Annotated[list[str] | None, typer.Option(help="DICOM series to take instead: UID, key or pattern of the "
+                                                          "description; repeatable.")] = None,
+    uptake_min: Annotated[float | None, typer.Option(help="Minutes from injection to scan, where the headers lack "
+                                                          "them.", min=1)] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Also show where in the images the risk came from: seconds "
+                                                            "on the quick grid, minutes on the full one.")] = False,
+    accept: Annotated[bool, typer.Option("--accept-out-of-distribution", help="Predict a scan unlike the training "
+                                         "scans too; the output records it.")] = False,
+    pdf: Annotated[bool, typer.Option("--pdf", help="Insist on report.pdf, which is otherwise written only where the "
+                                                    "extra `docs-out` is installed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Predict one patient with a frozen model: mask, risk, survival at the horizons, nomogram points, report.html."""
+    from mtdlr.predict import Bundle, require_empty, require_one_scan, write_prediction
+    from mtdlr.report.pdf import require_pdf
+
+    require_one_scan(patient, pet, ct)
+    require_empty(output)  # before minutes of work
+    if pdf:
+        require_pdf()
+    prediction = Bundle.load(bundle).predict(
+        patient, pet=pet, ct=ct, clinical=_pairs(clinical or []), series=series or (), uptake_min=uptake_min,
+        explain=explain, accept_shift=accept)
+    write_prediction(prediction, output)
+    print_result(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}: open report.html")
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for text, (name, equals, value) in zip(texts, pairs, strict=True):
+        if not (name and equals and value):
+            raise usage("E-CLINICAL", "a clinical value reads NAME=VALUE", text, "e.g. --clinical tnm_stage=IVa")
+    return {name: value for name, _, value in pairs}

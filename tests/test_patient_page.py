@@ -1,0 +1,179 @@
+"""The page of one patient: its numbers are those of prediction.json, warnings come first, nothing is loaded."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from io import BytesIO
+from math import nan
+from pathlib import Path
+
+import pytest
+from one_prediction import card, outside, prediction
+
+from mtdlr.errors import Problem, StudyError
+from mtdlr.explain import attribution
+from mtdlr.predict import write_prediction
+from mtdlr.report import pdf
+from mtdlr.report.patient_page import patient_page
+
+RESEARCH = "For research only; not a medical device."
+
+
+class _Read(HTMLParser):
+    """Tags with their attributes, and the text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.parts: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.parts).split())
+
+    def all(self, name: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+def test_the_numbers_are_those_of_the_json(tmp_path: Path) -> None:
+    """Each survival, the points, the total and the risk of the page are the numbers of prediction.json."""
+    made = prediction()
+    write_prediction(made, tmp_path / "out")
+    stored = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    page = _Read((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    shown = [float(str(one["value"])) for one in page.all("data")]
+    points = [stored["points"][name] for name in ("tnm_stage", "auto_radio", "deepmts", "total")]
+    assert shown == [*(one["value"] for one in stored["survival"].values()), *points, stored["risk"]]
+    for month, one in stored["survival"].items():
+        assert f"PFS at {month} months {100 * one['value']:.0f} % 95 % interval {100 * one['low']:.0f}" in page.text
+    assert f"{stored['mask_ml']:.1f} ml" in page.text and f"{stored['uptake']['suv_max']:.1f} / " in page.text
+    assert f"{stored['training']['n']} patients with {stored['training']['events']} events" in page.text
+    assert f"About {100 * stored['training']['share_below']:.0f} of 100 training patients" in page.text
+    assert f"at {stored['lower_bound_months']:g} months (conformal lower bound)" in page.text
+
+
+def test_nothing_is_loaded_and_every_picture_has_words() -> None:
+    """No script, no handler, no style attribute, no address but `data:`; each picture has an alternative text."""
+    page = patient_page(prediction())
+    read = _Read(page)
+    assert not read.all("script") and not read.all("link") and not read.all("iframe")
+    for _, attributes in read.tags:
+        assert not any(name.startswith("on") or name == "style" for name in attributes)
+        for name in ("src", "href"):
+            assert (attributes.get(name) or "data:").startswith("data:")
+    assert "url(" not in page and "@import" not in page and "default-src 'none'" in page
+    pictures = read.all("img")
+    assert len(pictures) == 4 and all(len(str(one["alt"])) > 20 for one in pictures)
+
+
+def test_a_page_without_warnings_says_so() -> None:
+    """Where nothing was noticed the page says it, and how like the training scans the scan is."""
+    text = _Read(patient_page(prediction())).text
+    assert "No warnings. 72 % of the training scans lie closer to their middle than this one." in text
+    assert "Before you use" not in text and RESEARCH in text
+
+
+def test_a_scan_outside_comes_first() -> None:
+    """An accepted refusal is the first thing on the page, in words, before any number; other warnings follow it."""
+    page = patient_page(outside())
+    text = _Read(page).text
+    assert text.index("Do not rely on these numbers") < text.index("W-SHIFT") < text.index("W-UPTAKE") < \
+        text.index("PFS at 36 months")
+    assert "made on request" in text and "this does not hold" in text and 'class="answer doubtful"' in page
+    assert "patient patient" not in text
+
+
+def test_warnings_come_before_the_answer() -> None:
+    """Warnings are counted and stand before the numbers, with what to do."""
+    problem = Problem("W-RANGE", "a value lies outside the range the model was built on", where="row 0, column age",
+                      remedy="Read the prediction as an extrapolation")
+    text = _Read(patient_page(prediction(problems=(problem,)))).text
+    places = [text.index(words) for words in ("Before you use the numbers: 1 thing", "Read the prediction as an "
+                                              "extrapolation.", "PFS at 36 months")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(("endpoint", "title", "state"), [
+    ("OS", "Overall survival predicted from PET/CT", "to be alive."),
+    ("overall survival", "Overall survival predicted from PET/CT", "to be alive."),
+    ("LRRFS", "LRRFS predicted from PET/CT", "to be free of the event."),
+])
+def test_words_follow_the_endpoint(endpoint: str, title: str, state: str) -> None:
+    """The page speaks of the study's own endpoint, and never of progression where it is another."""
+    text = _Read(patient_page(prediction(endpoint))).text
+    assert title in text and state in text and f"{endpoint} at 36 months" in text
+    assert "progression" not in text.lower() and "PFS" not in text
+
+
+def test_a_group_near_the_cut_off_says_little() -> None:
+    """A patient within a twentieth of the training patients of the cut-off is told that the group says little."""
+    near = replace(card(), cutoff=prediction().risk + 0.01)
+    assert "the group alone says little" in _Read(patient_page(prediction(card=near))).text
+    assert "the group alone says little" not in _Read(patient_page(prediction())).text
+
+
+def test_what_a_model_lacks_is_said() -> None:
+    """Without a cut-off, a bound, risks, C or a description of the scans the page claims none of them."""
+    bare = replace(card(), cutoff=nan, c={}, risks=None)
+    page = patient_page(prediction(card=bare, group="", lower_bound_months=nan, shift=None))
+    text = _Read(page).text
+    assert "no risk group" in text and "conformal" not in text and "not recorded in this model" in text
+    assert "nobody checked whether this scan is like them" in text and len(_Read(page).all("img")) == 3
+
+
+def test_an_explained_prediction_shows_where_the_risk_comes_from() -> None:
+    """With an attribution the page has its maps and its shares."""
+    made = prediction()
+    maps = made.prepared.image * 0.01
+    found = attribution(maps, made.mask.array, spacing_mm=made.mask.spacing_mm)
+    read = _Read(patient_page(replace(made, attribution=found)))
+    assert "Where the risk comes from" in read.text and f"{found.share['pet tumour']:.1%}" in read.text
+    assert len(read.all("img")) == 5
+
+
+def test_the_same_prediction_gives_the_same_bytes() -> None:
+    """Page and PDF hold no time and no name of this machine: made twice they are equal."""
+    page = patient_page(prediction())
+    assert page == patient_page(prediction())
+    pytest.importorskip("weasyprint")
+    assert pdf.pdf_bytes(page) == pdf.pdf_bytes(page)
+
+
+def test_the_pdf_has_text_and_research_only_on_every_page() -> None:
+    """The PDF is text that can be searched, and no page of it can be taken for a clinical document."""
+    pytest.importorskip("weasyprint")
+    from pypdf import PdfReader
+
+    pages = PdfReader(BytesIO(pdf.pdf_bytes(patient_page(outside())))).pages
+    texts = [" ".join(page.extract_text().split()) for page in pages]
+    assert len(texts) >= 2 and all(RESEARCH in text for text in texts)
+    assert "Do not rely on these numbers" in texts[0] and "PFS at 36 months" in texts[0]
+    assert f"page 1 of {len(texts)}" in texts[0]
+
+
+def test_without_weasyprint_a_pdf_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where WeasyPrint is absent `--pdf` names the extra, and a prediction is written without the PDF."""
+    monkeypatch.setitem(__import__("sys").modules, "weasyprint", None)
+    with pytest.raises(StudyError, match=r"^E-PDF .*mtdlr\[docs-out\].*$"):
+        pdf.require_pdf()
+    write_prediction(prediction(), tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert "report.html" in names and "report.pdf" not in names
+
+
+def test_a_prediction_is_short_in_a_notebook() -> None:
+    """Its repr is one line and its HTML a small table: survival, group and warnings, escaped."""
+    made = outside()
+    assert len(repr(made)) < 120 and "36 months" in repr(made) and "2 warnings" in repr(made)
+    assert len(made._repr_html_()) < 1500 and RESEARCH in made._repr_html_()
+    assert not re.search("<script", prediction(problems=(Problem("W-X", "<script>"),))._repr_html_())
