@@ -117,7 +117,7 @@ def _losses(model: Network, piece: Piece, risk_set: RiskSet | None, risks: Tenso
             assert isinstance(model, DeepMTS)
             probability: Tensor | None = model.segment(piece.image)
         else:
-            risk, logits, probability = model(piece.image)
+            risk, logits, probability = model(piece.image)[:3]
     if probability is not None and piece.mask_share:
         dice = dice_loss(probability.float(), piece.mask, piece.known)
     if risk is None or risk_set is None:
@@ -152,12 +152,24 @@ def _risks_beforehand(model: nn.Module, pieces: Sequence[Piece], n: int, precisi
 
 
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
-    """Convolutions and matrix products in `precision`; nothing changes in single precision."""
+    """A context in which convolutions and matrix products are computed in `precision`.
+
+    Args:
+        device: where they run.
+        precision: torch.float32 changes nothing; torch.bfloat16 halves their width.
+    """
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 def adamw(model: Network, rate: float, *, head_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """The optimiser; the risk head learns `head_rate` times as fast, by the `factor` of its group."""
+    """AdamW for a network, with a learning-rate multiplier for the risk head.
+
+    Args:
+        model: the network.
+        rate: learning rate, > 0.
+        head_rate: learning-rate multiplier of the risk head, kept as `factor` of its parameter group.
+        weight_decay: of AdamW, >= 0.
+    """
     head = {id(parameter) for parameter in model.head.parameters()}
     groups = [{"params": [p for p in model.parameters() if id(p) not in head], "factor": 1.0},
               {"params": [p for p in model.parameters() if id(p) in head], "factor": head_rate}]
