@@ -37,7 +37,12 @@ Trained on {n} patients with {events} events; horizons {months} months. Of their
 
 
 def save_bundle(model: FrozenModel, folder: Path) -> None:
-    """Write a frozen model into an empty folder."""
+    """Write a frozen model into an empty folder.
+
+    Args:
+        model: the frozen model.
+        folder: an empty folder that exists.
+    """
     for network, checkpoints in model.networks.items():
         for k, checkpoint in enumerate(checkpoints):
             for name in ("weights.safetensors", "model.json"):

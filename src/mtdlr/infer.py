@@ -48,6 +48,10 @@ class Score:
 def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> Score:
     """The risk and the tumour probability of one prepared image (2, z, y, x).
 
+    Args:
+        checkpoint: one trained network, on its device.
+        image: (2, z, y, x), PET and CT in [0, 1].
+
     Raises:
         ScanError: E-IMAGE for another shape, an axis under 32, or values that are not finite.
     """
@@ -107,9 +111,17 @@ class MaskAgreement:
 
 def mask_agreement(mask: NDArray[np.bool_], reference: NDArray[np.bool_],
                    spacing_mm: tuple[float, float, float]) -> MaskAgreement:
-    """Dice, 95 % Hausdorff distance and volumes of a mask (z, y, x) against a reference; spacing in (z, y, x) mm.
+    """Dice, 95 % Hausdorff distance and volumes of a mask against a reference.
 
     The distance is the larger of the two directed 95th percentiles between the surfaces.
+
+    Args:
+        mask: (z, y, x).
+        reference: (z, y, x), on the same grid.
+        spacing_mm: (z, y, x) voxel size in mm.
+
+    Returns:
+        Dice is nan where both are empty, the distance (mm) where one is; volumes are in ml.
 
     >>> a = np.zeros((4, 4, 4), bool); a[1, 1, 1] = True
     >>> mask_agreement(a, np.roll(a, 2, axis=2), (1.0, 1.0, 3.0)).hausdorff95_mm

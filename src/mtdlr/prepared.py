@@ -102,7 +102,12 @@ class Prepared:
 
 
 def save_mean_image(patients: Sequence[Path], folder: Path) -> None:
-    """Write the mean of the patients' images, float32 (2, z, y, x), as mean_image.npy."""
+    """Write the mean of the patients' images, float32 (2, z, y, x), as mean_image.npy.
+
+    Args:
+        patients: folders of prepared patients, at least one.
+        folder: where mean_image.npy goes; it must exist.
+    """
     images = (np.load(patient / "image.npy", allow_pickle=False) for patient in patients)
     total = sum(images, start=np.zeros(()))  # in double precision
     np.save(folder / MEAN_IMAGE, (total / len(patients)).astype(np.float32))

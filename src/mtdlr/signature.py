@@ -82,6 +82,13 @@ def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSet
     Rows without features (an empty mask) take no part. The penalty is the median over repeated cross-validations.
     With `perturbed` tables of the same patients, features that these change too much (`settings.min_icc`) take no part.
 
+    Args:
+        features: (n, p), one row a patient.
+        surv: follow-up of the n patients.
+        settings: of the study (`signature`).
+        perturbed: tables like `features` of the same patients, from perturbed images; none skips the test of
+            robustness.
+
     Raises:
         FitError: E-NOEVENTS when none of the patients has an event, E-NOFEATURES when no usable feature is left.
     """
@@ -133,7 +140,14 @@ def cross_fit_signature(
 
 def fit_or_empty(features: pd.DataFrame, surv: Survival, settings: SignatureSettings,
                   perturbed: Sequence[pd.DataFrame]) -> Signature:
-    """The signature; one without features (every score 0) and a warning where the features cannot give one."""
+    """`fit_signature`; where it cannot fit one, a signature without features (every score 0) with W-NOSIGNATURE.
+
+    Args:
+        features: (n, p), one row a patient.
+        surv: follow-up of the n patients.
+        settings: of the study (`signature`).
+        perturbed: as in `fit_signature`.
+    """
     try:
         return fit_signature(features, surv, settings, perturbed)
     except FitError as error:

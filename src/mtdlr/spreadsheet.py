@@ -82,6 +82,10 @@ def read_sheet(path: Path) -> Sheet:
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A CSV; a cell that a spreadsheet would run as a formula gets an apostrophe in front.
 
+    Args:
+        header: names of the columns.
+        rows: one value a column; None is an empty cell.
+
     >>> csv_text(["id", "value"], [["=cmd", -1.5]])
     "id,value\\n'=cmd,-1.5\\n"
     """

@@ -49,8 +49,7 @@ if TYPE_CHECKING:
 __all__ = ["Case", "Checkpoint", "Progress", "folds", "train"]
 
 STATE, LOG, BOARD = "resume.safetensors", "log.csv", "tensorboard"
-SAVE_EVERY_S = 60.0
-SMOOTHING = 0.3
+SAVE_EVERY_S, SMOOTHING = 60.0, 0.3
 PAPER_RATES = ((50, 1.0), (100, 0.5), (200, 0.1), (math.inf, 0.01))
 NetworkName = Literal["deepmts", "no-mask", "csn-only", "densenet121-3d"]
 
@@ -166,7 +165,14 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
 
 
 def learning_rate(settings: Settings, *, epoch: int, step: int, steps: int) -> float:
-    """The rate of a step: a tenth of all steps up, then down a cosine to 1 %; or the paper's steps."""
+    """The rate of a step: a tenth of all steps up, then down a cosine to 1 %; or the paper's steps.
+
+    Args:
+        settings: of the training.
+        epoch: number of the epoch, from 0.
+        step: number of the step in it, from 0.
+        steps: steps of an epoch.
+    """
     if settings.schedule == "paper":
         return settings.learning_rate * next(factor for until, factor in PAPER_RATES if epoch < until)
     done = (epoch * steps + step + 1) / (settings.epochs * steps)
@@ -224,15 +230,15 @@ def _piece(plan: _Plan, rows: Rows, places: NDArray[np.int64], seed: int, then: 
         image, mask = move(image, mask, torch.Generator().manual_seed(seed))
     cases = plan.cases
     share = sum(cases[i].mask is not None for i in rows[places]) / max(1, sum(cases[i].mask is not None for i in rows))
-    return Piece(torch.from_numpy(places).to(image.device, non_blocking=True), channels_last(image), mask, known, share,
-                 seed)
+    here = torch.from_numpy(places).to(image.device, non_blocking=True)
+    return Piece(here, channels_last(image), mask, known, share, seed)
 
 
 def _risk_set(plan: _Plan, rows: Rows, memory: Sequence[int], remembered: Tensor) -> RiskSet:
-    """The batch's patients and the remembered ones."""
+    """The batch's patients and those of the memory bank."""
     time_months, event = follow_up([plan.cases[i] for i in [*rows.tolist(), *memory]])
-    return RiskSet(len(rows), time_months, event, remembered, plan.settings.survival_loss,
-                   plan.cuts_months).on(plan.device.place)
+    whole = RiskSet(len(rows), time_months, event, remembered, plan.settings.survival_loss, plan.cuts_months)
+    return whole.on(plan.device.place)
 
 
 def _validate(run: _Run, plan: _Plan) -> dict[str, float]:
@@ -277,13 +283,10 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     shared: dict[str, Any] = {
         "width": settings.width, "intervals": settings.intervals if discrete else 0, "dropout": settings.dropout,
         "head_dropout": settings.head_dropout, "norm_momentum": settings.norm_momentum, "pooling": settings.pooling}
-    config: Config
-    if network == "deepmts":
-        deep = cast("DeepmtsSettings", settings)
-        config = DeepmtsConfig(**shared, detach_probability=deep.detach_probability, near_voxels=deep.near_voxels)
-    else:
-        single = cast("SingletaskSettings", settings)
-        config = SingletaskConfig(network=network, near_voxels=single.near_voxels, **shared)
+    shared["near_voxels"] = settings.near_voxels
+    config: Config = (
+        DeepmtsConfig(**shared, detach_probability=cast("DeepmtsSettings", settings).detach_probability)
+        if network == "deepmts" else SingletaskConfig(network=network, **shared))
     times = [cases[i].time_months for i in fit if cases[i].event]
     cuts = np.quantile(times, np.linspace(0, 1, settings.intervals + 1)[1:]) if discrete else np.zeros(0)
     recipe = {"network": network, "seed": seed, "cases": digest_of(cases), **settings.model_dump(mode="json")}

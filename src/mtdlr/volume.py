@@ -47,7 +47,13 @@ class Volume:
     def on_grid(
         cls, array: ArrayLike, spacing_mm: Sequence[float] = (1.0, 1.0, 1.0), origin_mm: Sequence[float] = (0, 0, 0)
     ) -> Volume:
-        """A volume whose array axes run along the patient's z, y, x; spacing in (z, y, x), origin in (x, y, z)."""
+        """A volume whose array axes run along the patient's z, y and x.
+
+        Args:
+            array: (z, y, x).
+            spacing_mm: (z, y, x) voxel size in mm.
+            origin_mm: (x, y, z) of the first voxel's centre, LPS mm.
+        """
         affine = np.zeros((4, 4))
         affine[[2, 1, 0], [0, 1, 2]] = spacing_mm
         affine[:3, 3] = origin_mm
@@ -92,7 +98,12 @@ class Volume:
         return Volume(array, self.affine)
 
     def same_grid(self, other: Volume, tolerance_mm: float = 1e-3) -> bool:
-        """Whether every corner voxel of both grids coincides within `tolerance_mm`."""
+        """Whether every corner voxel of both grids coincides within `tolerance_mm`.
+
+        Args:
+            other: any volume; its voxels do not count.
+            tolerance_mm: largest distance in mm.
+        """
         if self.shape != other.shape:
             return False
         corners = np.array([[k, j, i] for k in (0, 1) for j in (0, 1) for i in (0, 1)]) * (np.array(self.shape) - 1)

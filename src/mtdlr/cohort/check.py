@@ -99,7 +99,13 @@ def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Wor
 
 
 def blind_cohorts(cohort: Cohort, study: Study) -> list[Problem]:
-    """Warnings for validation cohorts of which the report can say little: of one patient, without events, or masks."""
+    """Warnings for validation cohorts that can judge little: of one patient, without events or of events only, or
+    without manual masks.
+
+    Args:
+        cohort: the patients with their splits.
+        study: its settings.
+    """
     problems = []
     for split in (split for split in cohort.splits if split != "training"):
         part = cohort.of(split)

@@ -85,7 +85,12 @@ def _range(numbers: Sequence[str]) -> str:
 
 
 def as_text(checked: Checked, *, width: int = 120) -> str:
-    """The table for a terminal, and who can be used."""
+    """The table for a terminal, and who can be used.
+
+    Args:
+        checked: what the check found.
+        width: characters of a line; at least 80 are taken.
+    """
     if not checked.problems:
         assert checked.usable, "somebody left out without a word"
         return f"nothing is wrong; {_count(len(checked.usable), 'patient')} can be used"
@@ -114,7 +119,12 @@ def as_csv(checked: Checked) -> str:
 
 
 def scans_text(checked: Checked, *, width: int = 120) -> str:
-    """For each patient which series were taken and why, and what the SUV rests on."""
+    """For each patient which series were taken and why, and what the SUV rests on.
+
+    Args:
+        checked: what the check found.
+        width: characters of a line; at least 80 are taken.
+    """
     lines = []
     for patient, audit in checked.audits.items():
         told = [str(audit.get("choice") or f"{audit.get('layout', 'unreadable')} files, taken as given")]

@@ -21,6 +21,10 @@ def propose_ids(table: Iterable[str], scans: Iterable[str]) -> dict[str, str]:
 
     A pair is proposed where, so spelled, each of the two is the only one of its side.
 
+    Args:
+        table: ids of the clinical table.
+        scans: ids of the scans.
+
     >>> propose_ids(["A-001", "A-002", "7"], ["a001", "A002", "sub-07", "sub-08"])
     {'A-001': 'a001', 'A-002': 'A002', '7': 'sub-07'}
     """
@@ -38,7 +42,13 @@ def propose_ids(table: Iterable[str], scans: Iterable[str]) -> dict[str, str]:
 
 
 def complain_of_ids(table: Sequence[str], scans: Sequence[str], proposed: dict[str, str]) -> list[Problem]:
-    """E-IDS where ids of the table occur among the scans in another spelling, or none occurs at all."""
+    """E-IDS where ids of the table occur among the scans in another spelling, or none occurs at all.
+
+    Args:
+        table: ids of the clinical table.
+        scans: ids of the scans.
+        proposed: of `propose_ids`.
+    """
     none_in_common = bool(table and scans) and not set(table) & set(scans)
     if not proposed and not none_in_common:
         return []

@@ -161,7 +161,12 @@ def find_scans(settings: CohortSettings) -> tuple[dict[str, ScanSet], list[Probl
 def split_patients(table: pd.DataFrame, settings: CohortSettings) -> pd.DataFrame:
     """The table with a `split` column: training, internal or external.
 
-    External centres are kept apart; the rest is split at random within strata of event, or as the given column says.
+    External centres are kept apart. The rest is split at random within strata of event, or by the column that the
+    settings name.
+
+    Args:
+        table: one row a patient, with `center` and `event`.
+        settings: how to split (`cohort`).
     """
     table = table.assign(event=table["event"].astype(bool))
     external = table["center"].isin(settings.external_centers).to_numpy()
@@ -238,13 +243,23 @@ def require_events(cohort: Cohort) -> None:
 
 
 def imputation(training: pd.DataFrame, variables: Sequence[str]) -> dict[str, float | str]:
-    """What a missing value of each variable takes: the training cohort's mode, or its median for a number."""
+    """The value that replaces a missing one of each variable: the training cohort's mode, or its median for a number.
+
+    Args:
+        training: rows of the training cohort.
+        variables: names of columns; one without any known value is left out.
+    """
     return {name: training[name].median() if pd.api.types.is_numeric_dtype(training[name])
             else training[name].mode().iloc[0] for name in variables if training[name].notna().any()}
 
 
 def impute(table: pd.DataFrame, values: Mapping[str, float | str]) -> tuple[pd.DataFrame, list[Problem]]:
-    """The table with `values` of `imputation` where one is missing, and a warning for each column that needs one."""
+    """The table with its missing values imputed, and W-IMPUTED for each column that needs it.
+
+    Args:
+        table: one row a patient.
+        values: of `imputation`.
+    """
     filled, problems = table.copy(), []
     for name, value in values.items():
         missing = filled[name].isna()

@@ -191,7 +191,15 @@ def develop(
 
 
 def differences(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, dict[str, Estimate]]:
-    """Standardised difference of each column, training against each other cohort (0.1 is often called small)."""
+    """Standardised difference of each column, training against each other cohort (0.1 is often called small).
+
+    Args:
+        table: one row a patient, with `split`.
+        columns: names of columns; one that the table lacks is left out.
+
+    Returns:
+        By cohort and column.
+    """
     found: dict[str, dict[str, Estimate]] = {}
     training = table[table["split"] == "training"]
     for split in (s for s in dict.fromkeys(map(str, table["split"])) if s != "training" and len(training)):

@@ -178,7 +178,14 @@ def evaluate(
 
 
 def risk_groups(risk: NDArray[np.float64], cutoff: float, surv: Survival, hr_method: HrMethod) -> Groups | None:
-    """High (risk at or above the cut-off) against low; None where one of them is empty."""
+    """High (risk at or above the cut-off) against low; None where one of them is empty.
+
+    Args:
+        risk: (n,), higher is worse.
+        cutoff: in the units of the risk; nan gives None.
+        surv: follow-up of the same n patients, in months.
+        hr_method: how the hazard ratio of the two groups is estimated.
+    """
     high = risk >= cutoff
     if not np.isfinite(cutoff) or high.all() or not high.any():
         return None
@@ -260,7 +267,16 @@ def optimism(scores: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, E
 
 
 def c_of(risk: pd.Series, table: pd.DataFrame, split: str) -> Estimate:
-    """Harrell's C of a risk in one cohort; nan where no patient with a risk has an event."""
+    """Harrell's C of a risk in one cohort; nan where no patient with a risk has an event.
+
+    Args:
+        risk: (n,), higher is worse; nan leaves a patient out.
+        table: the same n patients, with `split`, `time_months` and `event`.
+        split: name of the cohort.
+
+    Raises:
+        FitError: E-NOPAIRS where no two patients can be ordered by their follow-up.
+    """
     rows = ((table["split"] == split) & risk.notna()).to_numpy()
     surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
     return concordance(risk.to_numpy(float)[rows], surv).c if surv.n_events else Estimate(float("nan"))

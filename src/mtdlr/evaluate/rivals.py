@@ -124,20 +124,44 @@ def cross_fitted(x: pd.DataFrame, table: pd.DataFrame, folds: pd.Series, fit: Fi
 
 
 def fit_ridge(x: Matrix, surv: Survival) -> Model:
-    """A ridge Cox model of standardised columns, the penalty by inner cross-validation."""
+    """A ridge Cox model of standardised columns, the penalty by inner cross-validation.
+
+    Args:
+        x: (n, p), complete.
+        surv: follow-up of the n patients.
+
+    Returns:
+        The model: (m, p) -> (m,) log-hazards.
+    """
     center, scale = _standard(x)
     found = cross_validate_ridge((x - center) / scale, surv, n_folds=INNER_FOLDS, seed=SEED)
     return _linear(center, scale, found.coef[found.best])
 
 
 def fit_free(x: Matrix, surv: Survival) -> Model:
-    """A Cox model with hardly any penalty."""
+    """A Cox model of standardised columns with hardly any penalty.
+
+    Args:
+        x: (n, p), complete.
+        surv: follow-up of the n patients.
+
+    Returns:
+        The model: (m, p) -> (m,) log-hazards.
+    """
     center, scale = _standard(x)
     return _linear(center, scale, ridge_path((x - center) / scale, surv, np.array([1.0, NEARLY_FREE]))[-1])
 
 
 def fit_components(x: Matrix, surv: Survival) -> Model:
-    """A ridge Cox model of the leading principal components of the columns as they are."""
+    """A ridge Cox model of the 40 leading principal components of the columns, which are not standardised.
+
+    Args:
+        x: (n, p), complete.
+        surv: follow-up of the n patients.
+
+    Returns:
+        The model: (m, p) -> (m,) log-hazards.
+    """
     center = x.mean(axis=0)
     _, _, basis = np.linalg.svd(x - center, full_matrices=False)
     basis = basis[:COMPONENTS]
@@ -148,7 +172,20 @@ def fit_components(x: Matrix, surv: Survival) -> Model:
 
 
 def fit_equal_weights(x: Matrix, surv: Survival) -> Model:
-    """The mean of standardised columns that repeat no earlier one, each with the sign of its own association."""
+    """The mean of standardised columns that repeat no earlier one, each with the sign of its own association.
+
+    A column repeats an earlier one when Spearman's correlation of the two is beyond +-0.8.
+
+    Args:
+        x: (n, p), complete.
+        surv: follow-up of the n patients.
+
+    Returns:
+        The model: (m, p) -> (m,) log-hazards.
+
+    Raises:
+        FitError: E-NOFEATURES when no column varies.
+    """
     varying = np.flatnonzero(x.std(axis=0) > 1e-9 * np.maximum(1.0, np.abs(x).max(axis=0)))
     if not varying.size:
         raise FitError(Problem("E-NOFEATURES", "no feature is complete and varies between patients"))
@@ -170,7 +207,15 @@ def fit_equal_weights(x: Matrix, surv: Survival) -> Model:
 
 def clinical_matrix(table: pd.DataFrame, factors: Mapping[str, Sequence[str]],
                     continuous: Sequence[str]) -> pd.DataFrame:
-    """(patients, columns): an indicator for each level but the first, and the continuous columns."""
+    """An indicator for each level but the first, and the continuous columns, (patients, columns).
+
+    A missing value takes the mean of the training cohort.
+
+    Args:
+        table: one row a patient, with `split`.
+        factors: the levels of each factor; the first is the reference.
+        continuous: names of columns of numbers.
+    """
     columns: dict[str, pd.Series] = {}
     for name, levels in factors.items():
         known = table[name].isin(levels)
@@ -186,6 +231,10 @@ def clinical_matrix(table: pd.DataFrame, factors: Mapping[str, Sequence[str]],
 def coarse_pet(image: NDArray[np.float32], cells: int = 8) -> NDArray[np.float64]:
     """(cells^3,) mean PET of a prepared image (2, z, y, x) in each cell of a coarse grid.
 
+    Args:
+        image: (2, z, y, x), PET first.
+        cells: cells along each axis, at most its voxels.
+
     >>> coarse_pet(np.ones((2, 32, 32, 32), np.float32), 2).tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
@@ -200,9 +249,18 @@ def coarse_pet(image: NDArray[np.float32], cells: int = 8) -> NDArray[np.float64
 def read_embedding(path: Path, ids: Sequence[str]) -> pd.DataFrame:
     """The vectors of the given patients from a CSV: patient_id, then numbers.
 
+    Patients without a row, and rows with a value missing, are NaN: they get no such score.
+
+    Args:
+        path: the CSV.
+        ids: patients of the study.
+
+    Returns:
+        One row for each id, in the order given.
+
     Raises:
         TableError: E-EMBEDDING without patient_id, with columns that are no numbers, a patient twice, or nobody of the
-            study. Patients without a row, and rows with a value missing, are NaN: they get no such score.
+            study.
     """
     table = pd.read_csv(path, dtype={"patient_id": str})
     if "patient_id" not in table or table["patient_id"].duplicated().any():

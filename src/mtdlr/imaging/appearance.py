@@ -82,7 +82,13 @@ def appearance(pet: Volume, ct: Volume, region: Volume) -> dict[str, Vector]:
 
 
 def appearance_uptake(pet: Volume, ct: Volume, region: Volume) -> Vector:
-    """The group `uptake` alone: log of (SUV + 0.05) at the quantiles 50, 90 and 99 % of the body."""
+    """The group `uptake` of `appearance` alone: log of (SUV + 0.05) at the quantiles 50, 90 and 99 % of the body.
+
+    Args:
+        pet: SUV, g/ml, around the region on its own grid.
+        ct: HU, likewise.
+        region: the network grid.
+    """
     return _uptake(*_sampled(pet, ct, region))
 
 

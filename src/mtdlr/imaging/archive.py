@@ -213,7 +213,12 @@ def digest(paths: Iterable[Path]) -> str:
 
 
 def same_content(one: Path, other: Path) -> bool:
-    """Whether two files hold the same bytes; one that cannot be read is like no other."""
+    """Whether two files hold the same bytes; a file that cannot be read equals no other.
+
+    Args:
+        one: a file, or a member of a zip.
+        other: likewise.
+    """
     try:
         return digest([one]) == digest([other])
     except ScanError:

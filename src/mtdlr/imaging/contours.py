@@ -75,8 +75,15 @@ def choose_rois(rois: Sequence[Roi], pattern: str) -> tuple[tuple[Roi, ...], tup
 
     A structure that is called exactly so is taken alone, also where its name holds signs of a pattern: `GTV [PET]`.
 
+    Args:
+        rois: the structures of one file.
+        pattern: a name or shell pattern, case ignored; "*" with several structures takes the only one that is a GTV.
+
+    Returns:
+        (structures, warnings).
+
     Raises:
-        ScanError: E-ROINAME.
+        ScanError: E-ROINAME when no structure matches, or "*" leaves more than one.
     """
     exact = tuple(r for r in rois if pattern.casefold() in _spellings(r.name))
     hits = exact or tuple(r for r in rois if any(fnmatchcase(n, pattern.casefold()) for n in _spellings(r.name)))

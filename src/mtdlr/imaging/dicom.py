@@ -187,7 +187,15 @@ def _is_image(ds: Dataset) -> bool:
 
 
 def counted(bad: Iterable[tuple[Path, Problem]], files: Iterable[Path]) -> tuple[Problem, ...]:
-    """Equal problems of single files once, with how many files they concern and which of `files` the first one is."""
+    """Equal problems of single files once, with how many files they concern and which of `files` the first one is.
+
+    Args:
+        bad: a file and what is wrong with it, for each such file.
+        files: all files, whose order gives the place of the first.
+
+    Returns:
+        One problem for each kind, in the order met.
+    """
     first: dict[Problem, Path] = {}
     counts: Counter[Problem] = Counter()
     for path, problem in bad:
@@ -249,7 +257,12 @@ def _instance(path: Path, uid: str, ds: Dataset) -> Instance:
 
 
 def named_by(series: Series, name: str) -> bool:
-    """Whether a folder's name holds a word that names the patient in the headers."""
+    """Whether a folder's name holds a word that names the patient in the headers.
+
+    Args:
+        series: whose headers name the patient.
+        name: name of a folder.
+    """
     return is_named(name, series.named)
 
 

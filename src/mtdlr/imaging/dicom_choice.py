@@ -63,7 +63,12 @@ def _identity(series: Sequence[Series], taken: Sequence[Series]) -> list[Problem
 
 
 def answers_to(series: Series, name: str) -> bool:
-    """Whether a SeriesInstanceUID, a key or a pattern of SeriesDescription means this series."""
+    """Whether a SeriesInstanceUID, a key or a pattern of SeriesDescription means this series.
+
+    Args:
+        series: one series of a patient.
+        name: SeriesInstanceUID, eight-letter key, or shell pattern of SeriesDescription, case ignored.
+    """
     return series.key in (name, secret(name)) or fnmatchcase(series.description.upper(), name.upper())
 
 

@@ -44,8 +44,12 @@ def quiet() -> Iterator[None]:
 def parse(stream: BinaryIO, *, pixels: bool) -> Dataset | None:
     """The dataset in a stream, None where it is no DICOM object at all.
 
+    Args:
+        stream: the file, at its first byte.
+        pixels: whether the pixel data are read too; otherwise as little of the file as the header needs.
+
     Raises:
-        ScanError: E-DICOM for a DICOM file that cannot be parsed.
+        ScanError: E-DICOM for a DICOM file that cannot be parsed, E-COMPRESSED for one deflated as a whole.
     """
     head = stream.read(-1 if pixels else _HEAD_BYTES)
     marked = head[128:132] == b"DICM"
@@ -77,13 +81,25 @@ def _parsed(data: bytes, *, marked: bool, pixels: bool) -> tuple[Dataset | None,
 
 
 def text(ds: Dataset, keyword: str) -> str | None:
-    """A tag's text, stripped; None where it is absent or empty."""
+    """A tag's text, stripped; None where it is absent or empty.
+
+    Args:
+        ds: dataset, or item of a sequence.
+        keyword: DICOM keyword: "PatientSex".
+
+    Raises:
+        ScanError: E-TAG, as `texts`.
+    """
     parts = texts(ds, keyword)
     return parts[0] if parts and parts[0] else None
 
 
 def texts(ds: Dataset, keyword: str) -> tuple[str, ...] | None:
     """All values of a tag as text; None where the tag is absent.
+
+    Args:
+        ds: dataset, or item of a sequence.
+        keyword: DICOM keyword: "ImageType".
 
     Raises:
         ScanError: E-TAG where the bytes cannot be what the tag's type says.
@@ -128,6 +144,13 @@ def decoded(ds: Dataset, keyword: str) -> str:
     """A text in the characters that the file declares; "" where it is absent.
 
     Files that declare none are taken as UTF-8, else as GB18030 where all letters beyond ASCII come in pairs of bytes.
+
+    Args:
+        ds: dataset, or item of a sequence.
+        keyword: DICOM keyword of a text: "SeriesDescription".
+
+    Raises:
+        ScanError: E-TAG, as `texts`.
     """
     try:
         element = ds.get_item(_tag(keyword)[0])
@@ -158,13 +181,25 @@ def _guessed(data: bytes) -> str:
 
 
 def code(ds: Dataset, keyword: str) -> str | None:
-    """A coded tag's value (capitals, digits, space, underscore); anything else becomes "unknown", never shown."""
+    """A coded tag's value (capitals, digits, space, underscore); anything else becomes "unknown", never shown.
+
+    Args:
+        ds: dataset, or item of a sequence.
+        keyword: DICOM keyword of a coded value: "Units".
+
+    Raises:
+        ScanError: E-TAG, as `texts`.
+    """
     stated = text(ds, keyword)
     return stated if stated is None or CODE.fullmatch(stated) else "unknown"
 
 
 def number(ds: Dataset, keyword: str) -> float | None:
     """A tag's number; None where it is absent or empty.
+
+    Args:
+        ds: dataset, or item of a sequence.
+        keyword: DICOM keyword of a number, in the tag's own unit: "PatientWeight".
 
     Raises:
         ScanError: E-TAG where it is there but is not a finite number of believable size.
@@ -175,6 +210,11 @@ def number(ds: Dataset, keyword: str) -> float | None:
 
 def numbers(ds: Dataset, keyword: str, count: int) -> tuple[float, ...]:
     """A tag's `count` numbers.
+
+    Args:
+        ds: dataset, or item of a sequence.
+        keyword: DICOM keyword of several numbers: "PixelSpacing".
+        count: how many there must be.
 
     Raises:
         ScanError: E-TAG where there are not that many finite numbers.
@@ -215,7 +255,15 @@ def uid_name(uid: str) -> str:
 
 
 def first_item(ds: Dataset, keyword: str) -> Dataset | None:
-    """The first item of a sequence, None where there is none."""
+    """The first item of a sequence, None where there is none.
+
+    Args:
+        ds: dataset, or item of a sequence.
+        keyword: DICOM keyword of the sequence.
+
+    Raises:
+        ScanError: E-TAG where the sequence cannot be parsed.
+    """
     try:
         items = ds.get(keyword)
         return items[0] if isinstance(items, pydicom.Sequence) and len(items) else None
@@ -225,6 +273,10 @@ def first_item(ds: Dataset, keyword: str) -> Dataset | None:
 
 def items(ds: Dataset, keyword: str) -> list[Dataset]:
     """The items of a sequence; none where it is absent.
+
+    Args:
+        ds: dataset, or item of a sequence.
+        keyword: DICOM keyword of the sequence.
 
     Raises:
         ScanError: E-TAG where it cannot be parsed.
@@ -242,6 +294,10 @@ def secret(value: str | None) -> str:
 
 def clock_time(stated: str | None, keyword: str) -> time | None:
     """A DICOM TM: HH[MM[SS[.F]]], colons allowed as in old files.
+
+    Args:
+        stated: the tag's text; None or "" gives None.
+        keyword: DICOM keyword, for the message.
 
     Raises:
         ScanError: E-TIMETAG for an impossible time.
@@ -267,6 +323,10 @@ def clock_time(stated: str | None, keyword: str) -> time | None:
 def calendar_date(stated: str | None, keyword: str) -> date | None:
     """A DICOM DA: YYYYMMDD, or YYYY.MM.DD as in old files.
 
+    Args:
+        stated: the tag's text; None or "" gives None.
+        keyword: DICOM keyword, for the message.
+
     Raises:
         ScanError: E-TIMETAG for an impossible date.
     """
@@ -283,7 +343,19 @@ def calendar_date(stated: str | None, keyword: str) -> date | None:
 
 
 def date_time(stated: str | None, keyword: str, zone_min: float | None = None) -> datetime | None:
-    """A DICOM DT on the clock of the file's own times: an offset is moved to `zone_min`, or dropped without one."""
+    """A DICOM DT on the clock of the file's own times: an offset is moved to `zone_min`, or dropped without one.
+
+    Args:
+        stated: the tag's text, YYYYMMDDHHMMSS.F with an offset from UTC, +ZZZZ, if any; None or "" gives None.
+        keyword: DICOM keyword, for the message.
+        zone_min: offset from UTC of the file's own times, in minutes; None where the file does not state it.
+
+    Returns:
+        The moment without a zone; None where the day or the time is missing.
+
+    Raises:
+        ScanError: E-TIMETAG for an impossible date or time, E-TAG where the offset leads out of the calendar.
+    """
     if not stated:
         return None
     plain, offset_min = stated, None
@@ -310,6 +382,13 @@ def date_and_time(ds: Dataset, stem: str) -> datetime | None:
     """A date tag and a time tag together, such as SeriesDate and SeriesTime; None without a time.
 
     Where the date was removed, that of the series or study stands for it, else one day for the whole examination.
+
+    Args:
+        ds: dataset of one file.
+        stem: keyword without its ending: "Series", "Acquisition".
+
+    Raises:
+        ScanError: E-TIMETAG for an impossible date or time.
     """
     at = clock_time(text(ds, f"{stem}Time"), f"{stem}Time")
     if at is None:

@@ -27,12 +27,22 @@ _SPLINE_REACH = 16  # voxels after which the cubic prefilter's memory (0.27^n) i
 
 
 def grid(shape: Sequence[int], affine: ArrayLike) -> Volume:
-    """An empty volume that stands for its grid alone and holds one byte of voxels."""
+    """An empty volume that stands for its grid alone and holds one byte of voxels.
+
+    Args:
+        shape: (z, y, x) voxel counts.
+        affine: (4, 4), array index (k, j, i) -> LPS mm.
+    """
     return Volume(np.broadcast_to(np.zeros((), dtype=np.uint8), tuple(shape)), np.asarray(affine, dtype=np.float64))
 
 
 def cube(center_mm: Sequence[float], *, size: int, spacing_mm: float) -> Volume:
     """The axis-aligned LPS grid of `size`^3 isotropic voxels whose middle lies at `center_mm` (x, y, z).
+
+    Args:
+        center_mm: (x, y, z) of the middle, LPS mm.
+        size: voxels along each axis.
+        spacing_mm: voxel size, > 0.
 
     >>> cube((10.0, 0.0, -5.0), size=4, spacing_mm=2.0).center_mm
     (10.0, 0.0, -5.0)
@@ -44,6 +54,10 @@ def cube(center_mm: Sequence[float], *, size: int, spacing_mm: float) -> Volume:
 
 def isotropic_grid(around: Volume, spacing_mm: float) -> Volume:
     """The isotropic grid with the axes, the middle and (rounded up) the extent of `around`.
+
+    Args:
+        around: volume whose place is taken.
+        spacing_mm: voxel size, > 0.
 
     References:
         Zwanenburg et al., IBSI reference manual, section 2.4: grids are aligned at their centres.
@@ -75,7 +89,12 @@ def canonical(volume: Volume) -> Volume:
 
 
 def moved(volume: Volume, transform: ArrayLike) -> Volume:
-    """The same voxels, untouched, at the place where the (4, 4) LPS millimetre transform takes them."""
+    """The same voxels, untouched, at the place where the (4, 4) LPS millimetre transform takes them.
+
+    Args:
+        volume: any volume; its array is shared, not copied.
+        transform: (4, 4), LPS mm -> LPS mm.
+    """
     return Volume(volume.array, np.asarray(transform, dtype=np.float64) @ volume.affine)
 
 
@@ -87,6 +106,11 @@ def corners_mm(volume: Volume) -> NDArray[np.float64]:
 
 def crop(volume: Volume, points_mm: ArrayLike, *, margin_mm: float = 0.0) -> Volume | None:
     """A copy of the smallest block of voxels that covers the points (n, 3) and a margin; None when they lie outside.
+
+    Args:
+        volume: any volume.
+        points_mm: (n, 3) points (x, y, z), LPS mm.
+        margin_mm: added on every side, >= 0.
 
     >>> v = Volume.on_grid(np.arange(60).reshape(3, 4, 5))
     >>> crop(v, [[1.0, 1.0, 1.0], [3.0, 2.0, 1.0]]).shape
@@ -102,7 +126,12 @@ def crop(volume: Volume, points_mm: ArrayLike, *, margin_mm: float = 0.0) -> Vol
 
 
 def coverage(region: Volume, volume: Volume) -> float:
-    """The share (0-1) of the region's voxels whose centre lies inside the volume's extent."""
+    """The share (0-1) of the region's voxels whose centre lies inside the volume's extent.
+
+    Args:
+        region: a grid; only its shape and affine count.
+        volume: likewise.
+    """
     return float(inside(region, volume).mean())
 
 
@@ -136,6 +165,13 @@ def resample(
 
 def mask_onto(mask: Volume, onto: Volume) -> Volume:
     """The mask on another grid: voxels at least half filled by it, which keeps its volume.
+
+    Args:
+        mask: voxels above 0 belong to it.
+        onto: the grid; only its shape and affine count.
+
+    Returns:
+        A bool mask on that grid.
 
     References:
         IBSI reference manual, section 2.4: ROI masks are interpolated linearly and re-binarised at 0.5.
@@ -197,7 +233,12 @@ def _axis_positions(shape: Sequence[int], step: NDArray[np.float64], axis: int) 
 
 
 def inside(region: Volume, volume: Volume) -> NDArray[np.bool_]:
-    """Which voxel centres of the region lie within the volume's voxels."""
+    """Which voxel centres of the region lie within the volume's voxels, bool (z, y, x) of the region's shape.
+
+    Args:
+        region: a grid; only its shape and affine count.
+        volume: likewise.
+    """
     return _inside_steps(region.shape, np.linalg.inv(volume.affine) @ region.affine, volume.shape)
 
 

@@ -54,7 +54,16 @@ def read_pet(
 
 
 def stacked_pet(stack: Stack, *, pet_units: str, uptake_min: float | None) -> Image:
-    """The PET in SUVbw of a DICOM series that was read with its numbers; arguments as `read_pet`."""
+    """The PET in SUVbw, g/ml, of a DICOM series that was read with its numbers.
+
+    Args:
+        stack: the series, read with its pixel data.
+        pet_units: as `read_scan`.
+        uptake_min: as `read_scan`.
+
+    Raises:
+        ScanError: the errors of `suv_scale`.
+    """
     scale = suv_scale(_header(stack), [p.acquisition for p in stack.planes], units=pet_units, uptake_min=uptake_min)
     volume, _ = assemble(stack, scale.factors)
     high = float(volume.array.max())

@@ -24,6 +24,10 @@ def scale_ct(ct_hu: NDArray, window_hu: tuple[float, float]) -> NDArray[np.float
 def clip_pet(pet_suv: NDArray, top_suv: float) -> NDArray[np.float32]:
     """PET clipped to [0, top_suv] and divided by top_suv: keeps absolute uptake, 0 is no uptake, 1 is `top_suv`.
 
+    Args:
+        pet_suv: SUV, g/ml, of any shape.
+        top_suv: the SUV that becomes 1, > 0.
+
     >>> clip_pet(np.array([-0.1, 5.0, 40.0]), 25.0).tolist()
     [0.0, 0.20000000298023224, 1.0]
     """

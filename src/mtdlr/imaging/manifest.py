@@ -22,10 +22,18 @@ def find_manifest(root: Path) -> Path | None:
 
 
 def read_manifest(path: Path, mask_pattern: str) -> tuple[ScanSet, ...]:
-    """One row a patient: patient_id, pet, ct, mask; paths lie relative to the file. CSV of any dialect, or .xlsx.
+    """The patients of a manifest: one row a patient with patient_id, pet, ct and mask, CSV of any dialect or .xlsx.
+
+    Args:
+        path: the table; paths in it are relative to its folder.
+        mask_pattern: name or shell pattern of the structure that is the tumour.
+
+    Returns:
+        The patients, sorted by id. What is wrong with a single row stands among its problems.
 
     Raises:
-        ScanError: E-MANIFEST, E-EXTRA.
+        ScanError: E-MANIFEST for a file that is no such table, E-EXTRA where .xlsx needs a package that is not
+            installed.
     """
     try:
         sheet = read_sheet(path)

@@ -21,6 +21,11 @@ _MAX_LABEL = 255
 def inspect_mask(path: Path, pattern: str, *, assume_geometry: bool = False) -> tuple[Problem, ...]:
     """Doubts about a mask's header, or about the names of its structures.
 
+    Args:
+        path: NIfTI, RTSTRUCT or DICOM SEG file.
+        pattern: name or shell pattern of the structure that is the tumour; not used for NIfTI.
+        assume_geometry: as `nifti.read`.
+
     Raises:
         ScanError: E-ROINAME, and the errors of `nifti.read_header` and `structure_names`.
     """

@@ -72,6 +72,10 @@ def read(path: str | Path, *, assume_geometry: bool = False) -> tuple[Volume, tu
 def read_header(path: str | Path, *, assume_geometry: bool = False) -> Header:
     """The checked header of a file; voxels are not read, so damage behind the header goes unseen.
 
+    Args:
+        path: file; compression is recognised by content.
+        assume_geometry: as `read`.
+
     Raises:
         ScanError: as `read`, save E-NONFINITE and, in compressed files, E-TRUNCATED and E-GZIP.
     """

@@ -16,7 +16,13 @@ AIR_MOSTLY = 0.5
 
 
 def seen_by_both(region: Volume, pet: Volume, ct: Volume) -> np.ndarray:
-    """Voxels (z, y, x) of a grid whose centres lie inside both scans: nowhere else is a tumour predicted."""
+    """Voxels of a grid whose centres lie inside both scans, bool (z, y, x): nowhere else is a tumour predicted.
+
+    Args:
+        region: the grid; only its shape and affine count.
+        pet: any volume on the PET's grid.
+        ct: any volume on the CT's grid.
+    """
     return grid.inside(region, pet) & grid.inside(region, ct)
 
 

@@ -71,12 +71,22 @@ def given_files(
 
 
 def with_series(scan: ScanSet, wanted: Sequence[str]) -> ScanSet:
-    """The same patient with the DICOM series that were asked for (UID, key or description pattern) chosen."""
+    """The same patient with the requested DICOM series chosen.
+
+    Args:
+        scan: one patient's files; without DICOM candidates it is returned as it is.
+        wanted: UIDs, keys or description patterns; none leaves the scan as it is.
+    """
     return chosen(scan, wanted) if scan.candidates and wanted else scan
 
 
 def take_series(found: Sequence[ScanSet], wanted: Sequence[str]) -> tuple[tuple[ScanSet, ...], tuple[Problem, ...]]:
-    """The patients, each with those of the wanted series that it has, and E-NOSERIES for names that nobody has."""
+    """The patients, each with the requested series that it has, and E-NOSERIES for names that match nobody's series.
+
+    Args:
+        found: the patients of a cohort.
+        wanted: UIDs, keys or description patterns (`cohort.series`).
+    """
     taken = tuple(with_series(scan, [w for w in wanted if any(answers_to(s, w) for s in scan.candidates)])
                   for scan in found)
     unknown = [w for w in wanted if not any(answers_to(s, w) for scan in found for s in scan.candidates)]
@@ -119,14 +129,24 @@ def unique(found: Iterable[ScanSet]) -> tuple[ScanSet, ...]:
 
 
 def missing(pet: Files | None, ct: Files | None) -> tuple[Problem, ...]:
-    """E-NOPET and E-NOCT."""
+    """E-NOPET and E-NOCT for the images that a patient lacks.
+
+    Args:
+        pet: the PET's files; None where there is none.
+        ct: the CT's files; None where there is none.
+    """
     gone = [("E-NOPET", "PET", pet), ("E-NOCT", "CT", ct)]
     return tuple(Problem(code, f"there is no {name}", remedy="Add it, or remove the patient")
                  for code, name, files in gone if files is None)
 
 
 def chosen(scan: ScanSet, wanted: Sequence[str]) -> ScanSet:
-    """The scan with its series chosen; problems of the choice before are dropped."""
+    """The scan with its series chosen anew; problems of the previous choice are dropped.
+
+    Args:
+        scan: one patient's files with the series found.
+        wanted: UIDs, keys or description patterns that replace the automatic choice.
+    """
     before = choose(scan.candidates).problems if wanted else ()
     choice = choose(scan.candidates, wanted)
     kept = tuple(p for p in scan.problems if p not in before)

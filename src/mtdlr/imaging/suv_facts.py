@@ -91,7 +91,15 @@ def _exchanged(weight: float, size: float) -> bool:
 
 
 def patient_size_cm(header: PetHeader, weight_kg: float) -> tuple[float, tuple[Problem, ...]]:
-    """Height in cm, with W-SIZECM where the header holds centimetres."""
+    """Height in cm, with W-SIZECM where the header gives centimetres instead of metres.
+
+    Args:
+        header: of the PET.
+        weight_kg: the patient's weight, which the height must go with (body mass index 7 to 150 kg/m2).
+
+    Raises:
+        ScanError: E-SIZE where the height is absent or impossible.
+    """
     size = header.size
     if not size:
         raise ScanError(Problem("E-SIZE", "this SUV type needs the patient's size", where=_SIZE, expected="metres",

@@ -72,7 +72,15 @@ def first_start(acquisitions: Sequence[Acquisition]) -> datetime | None:
 
 
 def mean_decay_s(decay_per_s: float, duration_s: float) -> float:
-    """Seconds from the start of a frame to the moment its activity equals its mean (DICOM PS3.3 C.8.9.4.1.5)."""
+    """Seconds from the start of a frame to the moment at which its activity equals its mean.
+
+    Args:
+        decay_per_s: decay constant of the nuclide, 1/s.
+        duration_s: length of the frame, s.
+
+    References:
+        DICOM PS3.3 C.8.9.4.1.5: T = ln(x / (1 - exp(-x))) / decay with x = decay * duration.
+    """
     x = decay_per_s * duration_s
     return math.log(x / -math.expm1(-x)) / decay_per_s if x > 1e-9 else duration_s / 2.0
 
@@ -155,7 +163,12 @@ def _date_shift(which: str) -> Problem:
 
 
 def nearest_day(moment: datetime, anchor: datetime) -> datetime:
-    """The moment's time of day on the day that brings it nearest to the anchor."""
+    """The moment's time of day on the day that brings it nearest to the anchor.
+
+    Args:
+        moment: only its time of day counts.
+        anchor: the moment to come near to.
+    """
     same_day = datetime.combine(anchor.date(), moment.time())
     return min((same_day + d * _DAY for d in (-1, 0, 1)), key=lambda m: abs(m - anchor))
 
@@ -188,7 +201,13 @@ def _doubts(
 
 
 def suv_change_percent(used: datetime, instead: datetime, decay_per_s: float) -> float:
-    """By how many per cent SUV would change with another reference time: later means higher."""
+    """By how many per cent SUV would change with another reference time: a later one raises it.
+
+    Args:
+        used: the reference time that was used.
+        instead: the other one.
+        decay_per_s: decay constant of the nuclide, 1/s.
+    """
     return 100.0 * math.expm1(decay_per_s * (instead - used).total_seconds())
 
 

@@ -37,8 +37,19 @@ def augment(image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Te
 
 
 def augment_paper(image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """The published augmentation with its flaws: every axis shifted by exactly 10 of 128 voxels one way or the other,
-    zeros from outside whatever they mean, three interpolations in a row, and masks that grow by a threshold of 0.2."""
+    """The published augmentation with its flaws.
+
+    Every axis is shifted by exactly 10 of 128 voxels one way or the other; zeros come in from outside, whatever they
+    mean; three interpolations follow each other; masks grow by a threshold of 0.2.
+
+    Args:
+        image: (b, c, z, y, x).
+        mask: (b, z, y, x), 0 or 1.
+        generator: the source of randomness, the processor's.
+
+    Returns:
+        (image, mask), moved together, of the same shapes.
+    """
     b, size = image.shape[0], image.shape[2:]
     angles = _uniform(b, 3, generator) * math.radians(MAX_DEGREES)
     signs = (torch.rand(b, 3, generator=generator) < 0.5).float() * 2.0 - 1.0

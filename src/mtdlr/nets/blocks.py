@@ -21,7 +21,12 @@ DOUBLED_TAPS = ((0.0, 0.0, 1.0), (0.0, 1.0, 1.0), (1.0, 1.0, 0.0), (1.0, 0.0, 0.
 
 
 def scaled(channels: int, width: float) -> int:
-    """A channel count times the width factor, at least 2."""
+    """A channel count times the width factor, at least 2.
+
+    Args:
+        channels: channels of the published network.
+        width: factor on all channel counts, > 0; 1 is the published network.
+    """
     return max(2, round(channels * width))
 
 
@@ -31,7 +36,15 @@ def channels_last(x: Tensor) -> Tensor:
 
 
 def conv3d(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, bias: bool = True) -> nn.Conv3d:
-    """A same-padded He-uniform 3D convolution with zero bias."""
+    """A same-padded He-uniform 3D convolution with zero bias.
+
+    Args:
+        in_channels: channels of its input.
+        out_channels: channels of its output.
+        kernel: voxels along each axis, odd.
+        stride: voxels from one place to the next.
+        bias: whether it adds a bias.
+    """
     kind = Pointwise if kernel == 1 else Conv3d
     conv = kind(in_channels, out_channels, kernel, stride=stride, padding=kernel // 2, bias=bias)
     nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
@@ -41,7 +54,15 @@ def conv3d(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1,
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
-    """conv3d through oneDNN also for one patient, where torch itself would take a path five times slower."""
+    """conv3d through oneDNN also for one patient, where torch itself takes a path five times slower.
+
+    Args:
+        x: (b, i, z, y, x).
+        weight: (o, i, k, k, k).
+        bias: (o,); None for none.
+        stride: voxels from one place to the next, along each axis.
+        padding: zeros added on each side of each axis.
+    """
     if x.shape[0] == 1 and x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
         return torch.ops.aten.mkldnn_convolution(x, weight, bias, [padding] * 3, [stride] * 3, [1] * 3, 1)
     return F.conv3d(x, weight, bias, stride, padding)
@@ -77,8 +98,16 @@ def _doubled_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 def max_pool(x: Tensor, size: int, stride: int, padding: int = 0) -> Tensor:
-    """max_pool3d of maps without negative values; where bits must repeat on a GPU, in a form whose gradient is added up
-    in one order."""
+    """max_pool3d of maps without negative values.
+
+    Where bits must repeat on a GPU, a form is used whose gradient is added up in one order.
+
+    Args:
+        x: (b, c, z, y, x), >= 0.
+        size: voxels along each axis of the window.
+        stride: voxels from one window to the next.
+        padding: zeros added on each side of each axis.
+    """
     if not _must_repeat(x):
         return F.max_pool3d(x, size, stride, padding)
     x = F.pad(x, (padding,) * 6)
@@ -101,7 +130,16 @@ def _must_repeat(x: Tensor) -> bool:
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """conv3d(x, 1x1x1 `weight`, bias) as one matrix product over the voxels of a channels-last batch."""
+    """conv3d(x, 1x1x1 `weight`, bias) as one matrix product over the voxels of a channels-last batch.
+
+    Args:
+        x: (b, i, z, y, x).
+        weight: (o, i, 1, 1, 1).
+        bias: (o,); None for none.
+
+    Returns:
+        (b, o, z, y, x), channels-last.
+    """
     return F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
 
 
@@ -125,7 +163,13 @@ class ConvNormRelu(nn.Module):
                 doubled: int | None = None) -> Tensor:
         """The unit on `x`, or on the concatenation of doubled `low` and `x` when `low` is given; then `added` more.
 
-        With `doubled`, `x` and what comes back are cells, and the first `doubled` channels of x are a map to double.
+        With `doubled`, `x` and the result are cells, and the first `doubled` channels of x are a map to double.
+
+        Args:
+            x: (b, c, z, y, x), or cells of such a map.
+            low: (b, c', z/2, y/2, x/2), a map of half the grid.
+            added: of the shape of the result.
+            doubled: number of channels to double; None for maps that are no cells.
         """
         return self.norm(self._convolved(x, low) if doubled is None else self._on_cells(x, doubled), added)
 
@@ -158,7 +202,16 @@ class ResidualStage(nn.Module):
         self.rest = nn.ModuleList(ConvNormRelu(channels, channels, 3, momentum=momentum) for _ in range(units - 1))
 
     def forward(self, x: Tensor, low: Tensor | None = None, *, cells: bool = False) -> Tensor:
-        """(b, channels, z, y, x); a decoder stage also takes the map `low` of half the grid. Or from cells to cells."""
+        """The stage on maps, or from cells to cells.
+
+        Args:
+            x: (b, c, z, y, x), or cells of such a map.
+            low: for a decoder stage, the map (b, c', z/2, y/2, x/2) of half the grid.
+            cells: whether x and the result are cells.
+
+        Returns:
+            (b, channels, z, y, x), or its cells.
+        """
         if not cells:
             h = self.first(x, low, added=self.shortcut(x, low))
         else:
@@ -281,7 +334,13 @@ class RiskHead(nn.Module):
         nn.init.zeros_(self.last.bias)
 
     def forward(self, features: list[Tensor], clinical: Tensor | None = None, direct: Tensor | None = None) -> Tensor:
-        """(b, outputs) of vectors (b, n); clinical and direct ones where the head was built for them."""
+        """The head's numbers, (b, outputs).
+
+        Args:
+            features: one (b, n) vector for each branch.
+            clinical: (b, m) covariates, for a head that was built for them.
+            direct: (b, k) vectors of a standardised head that was built for them.
+        """
         if self.norms:
             features = [norm(v) / v.shape[1] ** 0.5 for norm, v in zip(self.norms, features, strict=False)]
         hidden = [F.relu(branch(self.dropout(v))) for branch, v in zip(self.branches, features, strict=True)]

@@ -41,6 +41,10 @@ class Case:
 def check_cases(cases: Sequence[Case], needs_masks: bool) -> None:
     """Refuse patients no network can learn from.
 
+    Args:
+        cases: the training patients.
+        needs_masks: whether the network learns from masks.
+
     Raises:
         FitError: E-NOEVENT with fewer than two events or two censored patients, E-NOMASK when masks are needed and
             nobody has one.
@@ -77,6 +81,16 @@ def folds(ids: Sequence[str], events: ArrayLike, strata: Sequence[str], n_folds:
 
     Who shares a fold depends on who is in the list, not on the list's order.
 
+    Args:
+        ids: (n,) patient of each row.
+        events: (n,), whether the patient had the event.
+        strata: (n,) labels to balance over; equal labels for none.
+        n_folds: number of folds, >= 2.
+        seed: of the shuffle.
+
+    Returns:
+        (n,) int64.
+
     >>> sorted(folds(["a", "b", "c", "d"], [1, 1, 0, 0], [""] * 4, 2, seed=0)[:2].tolist())
     [0, 1]
     """
@@ -95,7 +109,13 @@ def folds(ids: Sequence[str], events: ArrayLike, strata: Sequence[str], n_folds:
 
 
 def inner_split(cases: Sequence[Case], fraction: float, seed: int) -> tuple[Rows, Rows]:
-    """(rows to learn from, rows that choose the epoch), stratified like folds."""
+    """(rows to learn from, rows that choose the epoch), stratified like folds.
+
+    Args:
+        cases: the training patients.
+        fraction: share that chooses the epoch, within (0, 0.5]; one half at the most is taken.
+        seed: of the split.
+    """
     part = folds([c.id for c in cases], [c.event for c in cases], [c.stratum for c in cases],
                  max(2, round(1.0 / fraction)), seed)
     return np.flatnonzero(part != 0), np.flatnonzero(part == 0)

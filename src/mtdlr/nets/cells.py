@@ -41,12 +41,22 @@ def halved(x: Tensor) -> Tensor:
 
 
 def voxels(x: Tensor, channels: int) -> Tensor:
-    """Cells (b, 8c, z, y, x) as a list of voxels (1, c, 1, 1, n), channels-last, without a copy."""
+    """Cells (b, 8c, z, y, x) as a list of voxels (1, c, 1, 1, n), channels-last, without a copy.
+
+    Args:
+        x: cells (b, 8c, z, y, x).
+        channels: c.
+    """
     return x.permute(0, 2, 3, 4, 1).reshape(1, 1, 1, -1, channels).permute(0, 4, 1, 2, 3)
 
 
 def cells_like(flat: Tensor, x: Tensor) -> Tensor:
-    """A list of voxels as cells again, in the shape of `x`."""
+    """A list of voxels as cells again, in the shape of `x`.
+
+    Args:
+        flat: (1, c, 1, 1, n) voxels of cells.
+        x: cells (b, 8c, z, y, x) whose shape is taken.
+    """
     b, _, z, y, w = x.shape
     return flat.permute(0, 2, 3, 4, 1).reshape(b, z, y, w, -1).permute(0, 4, 1, 2, 3)
 
@@ -111,5 +121,14 @@ def _voxels_first(x: Tensor) -> Tensor:
 
 
 def strided_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """conv3d(x, 3x3x3 `weight`, bias, stride 2, no padding) of maps with even axes, on cells."""
+    """conv3d(x, 3x3x3 `weight`, bias, stride 2, no padding) of maps with even axes, on cells.
+
+    Args:
+        x: (b, i, z, y, x), axes even.
+        weight: (o, i, 3, 3, 3).
+        bias: (o,); None for none.
+
+    Returns:
+        (b, o, z/2 - 1, y/2 - 1, x/2 - 1).
+    """
     return F.conv3d(to_cells(x), strided_weight(weight), bias)

@@ -79,7 +79,13 @@ class Output(NamedTuple):
 
 
 def output_of(head: Tensor, intervals: int, probability: Tensor | None) -> Output:
-    """The head's numbers as a risk: the log-hazard itself, or the log cumulative hazard of all intervals."""
+    """The head's numbers as a risk: the log-hazard itself, or the log cumulative hazard of all intervals.
+
+    Args:
+        head: (b, 1) log-hazards, or (b, k) logits of the k intervals.
+        intervals: k; 0 for a log-hazard.
+        probability: (b, z, y, x) tumour probability to hand on; None for a network without masks.
+    """
     if not intervals:
         return Output(head[:, 0], None, probability)
     return Output(F.softplus(head).sum(1).log(), head, probability)
@@ -217,7 +223,15 @@ class DeepMTS(nn.Module):
         return spatial_embedding(image, probability, self.config.near_voxels), probability
 
     def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
-        """Risk and probability of images (b, 2, z, y, x), every axis >= 32."""
+        """Risk and probability of images (b, 2, z, y, x), every axis >= 32.
+
+        Args:
+            image: (b, 2, z, y, x), PET and CT in [0, 1] as networks see them.
+            clinical: (b, m) covariates, for a network that was built for them.
+
+        Returns:
+            Risk (b,), higher is worse, and tumour probability (b, z, y, x).
+        """
         image = channels_last(image)
         if self.survival is None:
             assert isinstance(self.head, LinearHead)
@@ -237,7 +251,12 @@ class DeepMTS(nn.Module):
 
 
 def on_cells(model: nn.Module, levels: int = 1) -> None:
-    """Let the first levels of the backbone, and the survival network's stem, be computed on cells; 0: none."""
+    """Let the first levels of the backbone, and the survival network's stem, be computed on cells.
+
+    Args:
+        model: a network, changed in place; its weights stay as they are.
+        levels: number of levels; 0 computes nothing on cells.
+    """
     for module in model.modules():
         if isinstance(module, Backbone):
             module.cell_levels = levels
@@ -246,7 +265,12 @@ def on_cells(model: nn.Module, levels: int = 1) -> None:
 
 
 def padded_to_multiple(image: Tensor, step: int) -> Tensor:
-    """The image with its last planes repeated until every axis is a multiple of `step`."""
+    """The image with its last planes repeated until every axis is a multiple of `step`.
+
+    Args:
+        image: (b, c, z, y, x).
+        step: voxels.
+    """
     missing = [-n % step for n in image.shape[2:]]
     if not any(missing):
         return image

@@ -156,6 +156,10 @@ def kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
     """A card's random state and choice of kernels for a training alone; the caller's come back.
 
     The card takes the fastest of the kernels it tries or, on request, those that give the same bits every time.
+
+    Args:
+        device: where the training runs; nothing happens unless it is a cuda device.
+        deterministic: whether a second run must give the same bits, at a cost in speed.
     """
     if device.type != "cuda":
         yield
@@ -175,7 +179,12 @@ def kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
 
 
 def prepared_for(model: Network, device: torch.device) -> Network:
-    """The model on the device, its large grids on cells where that is a card."""
+    """The model on the device; on an NVIDIA card its large grids are computed on cells.
+
+    Args:
+        model: a network, changed in place.
+        device: where it shall run.
+    """
     if device.type == "cuda":
         on_cells(model)
     return model.to(device)

@@ -61,7 +61,12 @@ class Feed:
         return self._resident is not None
 
     def batch(self, rows: Rows, then: Rows | None = None) -> Batch:
-        """The patients of some rows; those of `then` are fetched meanwhile."""
+        """The patients of some rows; those of `then` are fetched meanwhile.
+
+        Args:
+            rows: (k,) positions among the cases.
+            then: positions of the batch that follows; None where none does.
+        """
         if self._resident is not None:
             index = torch.from_numpy(rows).to(self._device, non_blocking=True)
             return _unpacked(Batch(*(part.index_select(0, index) for part in self._resident)))

@@ -79,7 +79,15 @@ def risk_sets(time_months: Tensor, event: Tensor, ties: Literal["breslow", "efro
 
 
 def cox_loss_of_sets(risk: Tensor, log_weights: Tensor, who: Tensor) -> Tensor:
-    """`cox_loss` of risks (n,) with the sets of `risk_sets`: the same value, without a sort.
+    """`cox_loss` with the risk sets of `risk_sets`: the same value, without a sort.
+
+    Args:
+        risk: (n,) log-hazards.
+        log_weights: (k, n) log-weights of the patients in each event's risk set.
+        who: (k,) positions of the patients with the event.
+
+    Returns:
+        Mean negative log partial likelihood per event; 0 without an event.
 
     >>> sets = risk_sets(torch.tensor([1.0, 2.0]), torch.tensor([True, True]), "breslow")
     >>> cox_loss_of_sets(torch.zeros(2), *sets).item() == 0.5 * torch.tensor(2.0).log().item()

@@ -40,7 +40,12 @@ class NormRelu(nn.BatchNorm3d):
     fused: bool = True  # whether the GPU's kernels may be used, so that they can be measured against torch's
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """Of the shape of x."""
+        """Of the shape of x.
+
+        Args:
+            x: (b, c, z, y, x), or cells (b, 8c, z, y, x) of such a map.
+            added: of the shape of x.
+        """
         if x.shape[1] != self.num_features:
             more = None if added is None else voxels(added, self.num_features)
             return cells_like(self.forward(voxels(x, self.num_features), more), x)
@@ -66,7 +71,12 @@ class Relu(nn.Module):
     """ReLU of maps, plus `added` where it is given: what is left once a norm is folded into its convolution."""
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
-        """(b, c, z, y, x)."""
+        """ReLU of x, which is changed in place, plus `added`; (b, c, z, y, x).
+
+        Args:
+            x: (b, c, z, y, x).
+            added: of the shape of x; None for nothing.
+        """
         y = F.relu(x, inplace=True)
         return y if added is None else y + added
 

@@ -24,6 +24,19 @@ class NormRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor,
                 momentum: float, eps: float, added: Tensor | None) -> Tensor:
+        """y = relu(weight * (x - mean) / SD + bias) + added, with the batch's own mean and SD.
+
+        Args:
+            ctx: autograd's context.
+            x: (b, c, z, y, x) on the card.
+            weight: (c,).
+            bias: (c,).
+            running_mean: (c,), updated in place.
+            running_var: (c,), updated in place.
+            momentum: share of the batch in the running statistics.
+            eps: added to the variance.
+            added: of the shape of x; None for nothing.
+        """
         x = _rows_of(x)
         channels, rows = len(weight), x.numel() // LANES
         programs = min(PROGRAMS, triton.cdiv(rows, ROWS))
@@ -41,6 +54,12 @@ class NormRelu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x, weight, bias and added; None for the other arguments.
+
+        Args:
+            ctx: autograd's context.
+            *grads: the gradient of y, of the shape of x.
+        """
         x, facts, weight = ctx.saved_tensors
         grad = _rows_of(grads[0].to(x.dtype))
         channels, rows = len(weight), x.numel() // LANES
@@ -55,7 +74,12 @@ class NormRelu(torch.autograd.Function):
 
 
 def fits(x: Tensor, channels: int) -> bool:
-    """Whether a batch is whole rows of whole voxels."""
+    """Whether a batch is whole rows of whole voxels.
+
+    Args:
+        x: the batch.
+        channels: its channels, or those of the map whose cells it holds.
+    """
     return LANES % channels == 0 and x.numel() % LANES == 0
 
 

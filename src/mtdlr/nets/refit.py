@@ -110,7 +110,13 @@ def solve_linear(
 
 
 def embedded(model: Network, cases: Sequence[Case], batch_size: int) -> Tensor:
-    """(n, m) float64: the embedding of each patient."""
+    """The embedding of each patient, (n, m) float64, on the processor.
+
+    Args:
+        model: a network whose risk is a linear head on an embedding.
+        cases: the n patients.
+        batch_size: patients computed at a time.
+    """
     assert isinstance(model, DeepMTS | NoMask)
     device = next(model.parameters()).device
     with torch.no_grad():

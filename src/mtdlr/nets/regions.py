@@ -57,7 +57,12 @@ def surroundings(tumour: Tensor, inside: Tensor, near_voxels: int) -> tuple[Tens
 
 
 def dilated(x: Tensor, voxels: int) -> Tensor:
-    """The greatest value within a cube of `voxels` each way, one axis after the other."""
+    """The greatest value within a cube of `voxels` each way, of the shape of x.
+
+    Args:
+        x: (b, c, z, y, x).
+        voxels: reach of the cube from its middle, >= 0.
+    """
     for axis in range(3):
         reach = [voxels if axis == k else 0 for k in range(3)]
         x = F.max_pool3d(x, [2 * r + 1 for r in reach], 1, reach)

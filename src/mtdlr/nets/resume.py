@@ -20,7 +20,15 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 def save_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, best: Mapping[str, Tensor],
                facts: Mapping[str, Any]) -> None:
-    """Write weights, AdamW moments, the best weights so far, and plain JSON facts."""
+    """Write the weights, AdamW's moments, the best weights so far and plain JSON facts to one file.
+
+    Args:
+        path: the file; it is replaced whole.
+        model: the network in training.
+        optimiser: its AdamW.
+        best: the weights of the best epoch so far, by name.
+        facts: what else is needed to go on, as JSON values.
+    """
     tensors = {f"model/{name}": value for name, value in weights_of(model).items()}
     tensors |= {f"best/{name}": value for name, value in best.items()}
     for name, parameter in model.named_parameters():
@@ -32,7 +40,15 @@ def save_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer, b
 
 def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> tuple[dict[str, Tensor],
                                                                                       dict[str, Any]]:
-    """Put a saved state into model and optimiser; the best weights and the facts come back.
+    """Put a saved state into model and optimiser.
+
+    Args:
+        path: file of `save_state`.
+        model: a network of the same configuration, changed in place.
+        optimiser: its AdamW, changed in place.
+
+    Returns:
+        (best weights by name, on the model's device; facts).
 
     Raises:
         BundleError: E-WEIGHTS when the file cannot be read or is not as it was written; the model is untouched then.

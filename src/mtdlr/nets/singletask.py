@@ -71,7 +71,12 @@ class NoMask(nn.Module):
         return spatial_embedding(image, central_uptake(image, reach), reach), None
 
     def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
-        """Risk of images (b, 2, z, y, x); it takes no clinical vector."""
+        """Risk of images, (b,), higher is worse.
+
+        Args:
+            image: (b, 2, z, y, x), PET and CT in [0, 1].
+            clinical: not used.
+        """
         return Output(self.head(self.embed(image)[0]), None, None)
 
     def l2(self) -> Tensor:
@@ -96,7 +101,12 @@ class CsnOnly(nn.Module):
                              standardised=config.pooling != "average")
 
     def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
-        """Risk of images (b, 2, z, y, x), every axis >= 32."""
+        """Risk of images, (b,), higher is worse.
+
+        Args:
+            image: (b, 2, z, y, x), every axis >= 32, PET and CT in [0, 1].
+            clinical: (b, m) covariates, for a network that was built for them.
+        """
         features = self.survival.features(channels_last(image))
         return output_of(self.head([features], clinical), self.config.intervals, None)
 
@@ -131,7 +141,12 @@ class DenseNet121(nn.Module):
         self.head = nn.Linear(channels, max(1, config.intervals))
 
     def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
-        """Risk of images (b, 2, z, y, x), every axis >= 32; it takes no clinical vector."""
+        """Risk of images, (b,), higher is worse.
+
+        Args:
+            image: (b, 2, z, y, x), every axis >= 32, PET and CT in [0, 1].
+            clinical: not used.
+        """
         x = self.stem_norm(self.stem(channels_last(image)))
         x = max_pool(x, 3, 2, 1)
         for i, (block, norm) in enumerate(zip(self.blocks, self.norms, strict=True)):

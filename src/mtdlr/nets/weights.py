@@ -94,7 +94,14 @@ def weights_of(model: nn.Module) -> dict[str, Tensor]:
 
 
 def save_network(weights: Mapping[str, Tensor], config: Config, folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write weights.safetensors and then model.json, each whole or not at all."""
+    """Write weights.safetensors and then model.json, each whole or not at all.
+
+    Args:
+        weights: parameters and running statistics, by name.
+        config: configuration of the network.
+        folder: where the two files go; it must exist.
+        facts: what model.json shall say besides, as JSON values.
+    """
     data = save(dict(weights))
     model = {
         "format": FORMAT, "network": network_name(config), "config": dataclasses.asdict(config),
@@ -105,7 +112,12 @@ def save_network(weights: Mapping[str, Tensor], config: Config, folder: Path, fa
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path` so that a reader, or a crash, finds the old file or the new one and nothing between."""
+    """Put `data` at `path` so that a reader, or a crash, finds the old file or the new one and nothing between.
+
+    Args:
+        path: the file; its folder must exist.
+        data: its bytes.
+    """
     scratch = path.with_name(f".{path.name}.part")
     with scratch.open("wb") as file:
         file.write(data)

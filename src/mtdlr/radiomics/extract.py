@@ -66,6 +66,14 @@ def patient_features(
     """The radiomics features inside a mask, and warnings about those that are not defined; none without a mask.
 
     A mask that is mostly air is W-MASKAIR: its features are kept, and the warning stands beside the patient.
+
+    Args:
+        patient: PET in SUV (g/ml) and CT in HU.
+        mask: the tumour; None gives no features and W-NOMASK.
+        settings: of the study (`radiomics`).
+
+    Returns:
+        (features by name, warnings); an undefined feature is nan.
     """
     if mask is None:
         return {}, (Problem("W-NOMASK", "no mask: no features"),)
@@ -79,12 +87,21 @@ def patient_features(
 
 
 def patient_pet_parameters(patient: Prepared, mask: Volume | None) -> dict[str, float]:
-    """SUVmax, MTV and the like inside a mask; none without one."""
+    """SUVmax, MTV and the like inside a mask; none without one.
+
+    Args:
+        patient: PET in SUV (g/ml).
+        mask: the tumour; None gives nothing.
+    """
     return {} if mask is None else pet_parameters(patient.pet_suv, mask)
 
 
 def profile(settings: RadiomicsSettings, modality: str) -> texture.Profile:
     """The profile of one modality: PET, CT, or any other image, binned like CT and never re-segmented.
+
+    Args:
+        settings: of the study (`radiomics`).
+        modality: "PET", "CT" or another word.
 
     Raises:
         StudyError: E-PROFILE for an unknown name, E-NOPARAMETERS and E-PARAMETERS for a parameter file.
@@ -116,7 +133,13 @@ def image_features(image: Volume, mask: Volume, profile: texture.Profile) -> dic
 
 
 def gridded(image: Volume, mask: Volume, profile: texture.Profile) -> tuple[Volume, Volume]:
-    """(image, region) as features see them: normalised, on the profile's grid; arguments as `image_features`."""
+    """(image, region) as features see them: normalised, on the profile's grid.
+
+    Args:
+        image: intensities.
+        mask: a mask, or a label map of which the profile's label is taken; on any grid.
+        profile: how features are made.
+    """
     region = labelled(mask, profile.label)
     if profile.normalise:
         image = image.with_array(
@@ -134,7 +157,12 @@ def gridded(image: Volume, mask: Volume, profile: texture.Profile) -> tuple[Volu
 
 
 def labelled(mask: Volume, label: int) -> Volume:
-    """The region of a mask, or of one label of a label map."""
+    """The region of a mask, or of one label of a label map.
+
+    Args:
+        mask: bool voxels, or a label map.
+        label: the region's label in a label map.
+    """
     return mask if mask.array.dtype == bool else mask.with_array(mask.array == label)
 
 

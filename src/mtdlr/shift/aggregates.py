@@ -81,7 +81,12 @@ class Aggregates:
 
 
 def salted(salt: str, image: str) -> str:
-    """Sixteen hex digits of an image's content hash with the model's salt."""
+    """Sixteen hex digits of an image's content hash with the model's salt.
+
+    Args:
+        salt: the model's salt, a random text.
+        image: content hash of the image.
+    """
     return hashlib.sha256(f"{salt} {image}".encode()).hexdigest()[:16]
 
 
@@ -134,7 +139,15 @@ def _count(name: str, level: object, n: int) -> Row:
 
 
 def margins_text(rows: Sequence[Row], total: int) -> dict[tuple[str, str], str]:
-    """Each row of `margins` as printed, by (label, level)."""
+    """The printed form of each row of `margins`: median (quartiles), or n (per cent).
+
+    Args:
+        rows: of `margins`; a count of None is below five and stays hidden.
+        total: number of patients, for the per cent.
+
+    Returns:
+        By (label, level).
+    """
     text = {}
     for row in rows:
         if "quartiles" in row:

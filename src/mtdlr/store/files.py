@@ -73,6 +73,10 @@ def require_writable(path: Path) -> None:
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file whole or not at all.
 
+    Args:
+        path: the file; its folder must exist.
+        text: its content, written as UTF-8.
+
     Raises:
         StoreError: E-DISKFULL, E-READONLY.
     """

@@ -39,7 +39,12 @@ class Lines:
     _handle: TextIO | None
 
     def put(self, name: str, value: Any) -> None:
-        """Remember a value."""
+        """Remember a value: one line more in this process's file, unless it is known already.
+
+        Args:
+            name: what the value belongs to.
+            value: any JSON value.
+        """
         if self.values.get(name) == value:
             return
         self.values[name] = value
@@ -60,14 +65,26 @@ class Index:
         self._lines = Lines(folder, join=join)
 
     def knows(self, name: str, folder: Path) -> bool:
-        """Whether the result was whole when its files had the size and time of change that they have now."""
+        """Whether the result was whole when its files had the size and time of change that they have now.
+
+        Args:
+            name: name of the result's recipe.
+            folder: folder of the result.
+        """
         entry = self._lines.values.get(name)
         if not isinstance(entry, dict):
             return False
         return stamp_of(folder, [row[0] for row in entry["stamp"]]) == entry["stamp"]
 
     def add(self, name: str, folder: Path, files: Sequence[str], source: str) -> None:
-        """Remember a whole result: its files as they are now, and the hash of the code that made it."""
+        """Remember a whole result: its files as they are now, and the hash of the code that made it.
+
+        Args:
+            name: name of the result's recipe.
+            folder: folder of the result.
+            files: names of its files in the folder; the manifest is added.
+            source: hash of the code that made it.
+        """
         stamp = stamp_of(folder, sorted({*files, MANIFEST}))
         if stamp is not None:
             self._lines.put(name, {"stamp": stamp, "source": source})
@@ -83,7 +100,15 @@ class Index:
 
 
 def stamp_of(folder: Path, names: Sequence[str]) -> Stamp | None:
-    """Size and time of change of some files of a folder; None when one is missing."""
+    """Size, time of change and time of status change (ns) of some files of a folder; None when one is missing.
+
+    Args:
+        folder: the folder.
+        names: names of its files.
+
+    Returns:
+        One row [name, size, mtime, ctime] for each file, in the order given.
+    """
     found: Stamp = []
     try:
         for name in names:

@@ -75,7 +75,11 @@ class Store:
             self.index.add(recipe.name, folder, list(_files(folder)), str(_made(folder).get("source", "")))
 
     def make(self, recipe: Recipe, build: Callable[[Path], None]) -> Path:
-        """The folder of the recipe's result, built by `build(scratch folder)` if it is not there whole.
+        """The folder of the recipe's result, built first if it is not there whole.
+
+        Args:
+            recipe: what the result is made of.
+            build: writes the files of the result into the scratch folder it is given.
 
         Raises:
             StoreError: E-DISKFULL when the disk has no room, E-READONLY; whatever `build` raises.

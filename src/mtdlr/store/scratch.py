@@ -38,7 +38,12 @@ def this_host() -> str:
 
 
 def scratch_folder(scratch: Path, recipe: Recipe) -> Path:
-    """A folder to build in; of a resumable recipe, an abandoned one with what it holds, the latest first."""
+    """A folder to build in; for a resumable recipe, the latest abandoned one with its content.
+
+    Args:
+        scratch: the store's scratch folder; it is made if need be.
+        recipe: what is to be built.
+    """
     scratch.mkdir(parents=True, exist_ok=True)
     mine = scratch / f"{recipe.stage}-{recipe.key}@{owner()}"
     if recipe.resumable:
@@ -59,14 +64,24 @@ def give_back(folder: Path) -> None:
 
 
 def release(root: Path, pids: set[int]) -> None:
-    """Give back every training of some processes of this machine, which are about to end."""
+    """Give back every training of some processes of this machine, which are about to end.
+
+    Args:
+        root: folder of the store.
+        pids: the processes.
+    """
     for folder in (root / "scratch").glob(f"{RESUMABLE}*@{this_host()}.*"):
         if _pid_of(folder) in pids:
             give_back(folder)
 
 
 def drop_others(scratch: Path, recipe: Recipe) -> None:
-    """Remove what other interrupted builds of a finished recipe left."""
+    """Remove the abandoned folders that interrupted builds of a finished recipe left.
+
+    Args:
+        scratch: the store's scratch folder.
+        recipe: what was built.
+    """
     now = clock(scratch)
     for folder in scratch.glob(f"{recipe.stage}-{recipe.key}*"):
         if is_abandoned(folder, now):
@@ -83,7 +98,12 @@ def clear(scratch: Path) -> None:
 
 
 def is_abandoned(path: Path, now: float) -> bool:
-    """Whether nobody works in a folder (or behind a file) that is named after its owner."""
+    """Whether nobody works in a folder (or behind a file) that is named after its owner.
+
+    Args:
+        path: a folder or file named `...@host.pid.random`.
+        now: seconds, by the clock of its file system.
+    """
     parts = path.name.partition("@")[2].rsplit(".", 2)
     if len(parts) != 3 or parts[0] + "." + parts[1] == FREE:
         return True

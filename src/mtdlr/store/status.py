@@ -21,7 +21,17 @@ TRAINING = "progress.json"
 
 
 def write_plan(root: Path, stage: str, recipes: Sequence[Recipe], done: int) -> None:
-    """Note what a stage consists of, and how much of it was there when it began."""
+    """Note which results a stage consists of, and how many of them were there when it began.
+
+    Args:
+        root: the run folder.
+        stage: name of the stage.
+        recipes: one for each result.
+        done: how many of them were there.
+
+    Raises:
+        StoreError: E-DISKFULL, E-READONLY.
+    """
     path = root / PLAN / f"{stage}.json"
     keys = sorted({recipe.name for recipe in recipes})
     if done == len(recipes) and _read(path).get("keys") == keys:

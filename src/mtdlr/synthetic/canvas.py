@@ -72,7 +72,13 @@ class Grid:
 
     @classmethod
     def around(cls, center_mm: NDArray[np.float64], size_mm: Point, spacing_mm: Point) -> Grid:
-        """The grid of the given size (z, y, x) in mm about a centre (x, y, z)."""
+        """The grid of a given size about a centre.
+
+        Args:
+            center_mm: (x, y, z), LPS mm.
+            size_mm: (z, y, x) in mm.
+            spacing_mm: (z, y, x) voxel size in mm.
+        """
         shape = tuple(max(1, round(size / step)) for size, step in zip(size_mm, spacing_mm, strict=True))
         half = [(n - 1) * step / 2 for n, step in zip(shape, spacing_mm, strict=True)][::-1]
         x, y, z = (center_mm - half).tolist()
@@ -98,7 +104,12 @@ class Grid:
         return float(np.prod(self.spacing_mm)) / 1000.0
 
     def window(self, low_mm: NDArray[np.float64], high_mm: NDArray[np.float64]) -> Window:
-        """The voxels inside a box given by its corners (x, y, z)."""
+        """The voxels inside a box, as slices (z, y, x); empty ones where the box lies outside the grid.
+
+        Args:
+            low_mm: (x, y, z) of its lowest corner, LPS mm.
+            high_mm: (x, y, z) of its highest corner, LPS mm.
+        """
         origin, step = np.array(self.origin_mm[::-1]), np.array(self.spacing_mm)
         first = np.maximum(np.floor((low_mm[::-1] - origin) / step).astype(int), 0)
         last = np.minimum(np.ceil((high_mm[::-1] - origin) / step).astype(int) + 1, self.shape)
@@ -106,7 +117,12 @@ class Grid:
         return z, y, x
 
     def offsets(self, window: Window, point_mm: NDArray[np.float64]) -> tuple[NDArray, NDArray, NDArray]:
-        """Open mesh (dx, dy, dz) in mm from a point to the voxels of a window, broadcasting to (z, y, x)."""
+        """Open mesh (dx, dy, dz) in mm from a point to the voxels of a window, broadcasting to (z, y, x).
+
+        Args:
+            window: slices (z, y, x) of the grid.
+            point_mm: (x, y, z), LPS mm.
+        """
         z, y, x = (
             (self.origin_mm[2 - axis] + self.spacing_mm[axis] * np.arange(part.start, part.stop, dtype=np.float32)
              - np.float32(point_mm[2 - axis])).astype(np.float32)
@@ -129,20 +145,42 @@ class Canvas:
         return cls(grid, np.full(grid.shape, -1000.0, np.float32), np.zeros(grid.shape, np.float32))
 
     def paint(self, shapes: Iterable[Shape], pose: Pose) -> None:
-        """Lay the shapes over what is there, with edges as soft as a voxel."""
+        """Paint shapes over what is there, with edges one voxel soft.
+
+        Args:
+            shapes: in order; a later one covers an earlier one.
+            pose: where the body lies in the scanner.
+        """
         softness = np.float32(np.mean(self.grid.spacing_mm))
         for shape in shapes:
             window, distance = depth(shape, pose, self.grid)
             self.blend(window, np.clip(0.5 + distance / softness, 0, 1), shape.tissue.hu, shape.tissue.suv)
 
     def blend(self, window: Window, share: NDArray, hu: float | NDArray, suv: float | NDArray) -> None:
-        """Replace the given share (0-1) of every voxel of a window by a tissue."""
+        """Replace a share of every voxel of a window by a tissue.
+
+        Args:
+            window: slices (z, y, x) of the grid.
+            share: 0 to 1, of the window's shape.
+            hu: CT number, for all voxels or each.
+            suv: uptake in g/ml, for all voxels or each.
+        """
         for layer, value in ((self.hu, hu), (self.suv, suv)):
             layer[window] += share * (np.asarray(value, np.float32) - layer[window])
 
 
 def depth(shape: Shape, pose: Pose, grid: Grid) -> tuple[Window, NDArray[np.float32]]:
-    """(window, mm inside the surface there): positive inside, to first order near the surface."""
+    """How deep the voxels about a shape lie inside its surface.
+
+    Args:
+        shape: an ellipsoid or a capsule.
+        pose: where the body lies in the scanner.
+        grid: the voxels.
+
+    Returns:
+        (window, depth): slices (z, y, x) about the shape, and mm there: positive inside, correct to first order near
+        the surface.
+    """
     return _ellipsoid_depth(shape, pose, grid) if isinstance(shape, Ellipsoid) else _capsule_depth(shape, pose, grid)
 
 
@@ -160,7 +198,18 @@ def _ellipsoid_depth(shape: Ellipsoid, pose: Pose, grid: Grid) -> tuple[Window, 
 def scaled_radius(
     grid: Grid, window: Window, center_mm: NDArray[np.float64], inverse_frame: NDArray, *, power: int = 2
 ) -> NDArray[np.float32]:
-    """The p-norm (2 or 4) of inverse_frame @ (p - center) over a window: 1 on the surface of the ellipsoid."""
+    """The p-norm of inverse_frame @ (point - center) over a window: 1 on the surface of the ellipsoid.
+
+    Args:
+        grid: the voxels.
+        window: slices (z, y, x) of the grid.
+        center_mm: (x, y, z), LPS mm.
+        inverse_frame: (3, 3), 1/mm; takes the ellipsoid to the unit ball.
+        power: p, 2 or 4; 4 gives a box with rounded edges.
+
+    Returns:
+        (z, y, x) of the window's shape.
+    """
     dx, dy, dz = grid.offsets(window, center_mm)
     total = np.float32(0)
     for a, b, c in inverse_frame.astype(np.float32):
@@ -186,7 +235,14 @@ def _capsule_depth(shape: Capsule, pose: Pose, grid: Grid) -> tuple[Window, NDAr
 def smooth_noise(
     shape: tuple[int, int, int], spacing_mm: Point, fwhm_mm: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Gaussian noise of mean 0 and variance 1 whose autocorrelation comes from a Gaussian of the given FWHM."""
+    """Gaussian noise of mean 0 and variance 1, smoothed by a Gaussian.
+
+    Args:
+        shape: (z, y, x) voxels.
+        spacing_mm: (z, y, x) voxel size in mm.
+        fwhm_mm: full width at half maximum of the Gaussian that smooths white noise, >= 0.
+        rng: source of randomness.
+    """
     from_fwhm = [fwhm_mm / 2.3548 / step for step in spacing_mm]
     field = rng.standard_normal(shape, dtype=np.float32)
     blurred = blur(field, from_fwhm)
@@ -195,7 +251,12 @@ def smooth_noise(
 
 
 def blur(array: NDArray[np.float32], sigma_voxels: Iterable[float]) -> NDArray[np.float32]:
-    """The array convolved with a Gaussian along each axis."""
+    """The array convolved with a Gaussian along each axis; beyond its border the edge's value continues.
+
+    Args:
+        array: (z, y, x).
+        sigma_voxels: one SD for each axis, in voxels; up to 0.2 the axis is left as it is.
+    """
     for axis, sigma in enumerate(sigma_voxels):
         if sigma > 0.2:
             array = convolve1d(array, _kernel(sigma), axis=axis, mode="nearest")

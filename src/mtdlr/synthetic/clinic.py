@@ -83,6 +83,10 @@ def clinical_table(split: str, n: int, rng: np.random.Generator) -> pd.DataFrame
 def apportion(weights: Sequence[float], n: int) -> NDArray[np.int_]:
     """Whole counts that sum to `n` in the proportions of `weights` (largest remainders).
 
+    Args:
+        weights: (k,) numbers >= 0, not all 0.
+        n: the sum wanted.
+
     >>> apportion([402, 120], 10).tolist()
     [8, 2]
     """

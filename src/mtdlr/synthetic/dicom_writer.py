@@ -58,7 +58,12 @@ class Examination:
 
 
 def examination_of(patient: SyntheticPatient, seed: int) -> Examination:
-    """A plausible examination: 4.5 MBq/kg, about an hour of uptake, weight from the table's BMI."""
+    """A plausible examination: 4.5 MBq/kg, about an hour of uptake, weight from the table's BMI.
+
+    Args:
+        patient: whose row of the clinical table gives sex, age and BMI.
+        seed: of everything that the row does not say.
+    """
     rng = np.random.default_rng([seed, 77])
     sex = "F" if patient.row.get("gender") == "Female" else "M"
     height_m = round(float(np.clip(rng.normal(1.60 if sex == "F" else 1.71, 0.06), 1.45, 1.95)), 2)

@@ -74,7 +74,12 @@ HEIGHT_MM = 5.0
 
 
 def draw_layouts(n: int, rng: np.random.Generator) -> pd.DataFrame:
-    """The layouts of `n` patients, a column a field."""
+    """The layouts of patients, one row each, one column for each field.
+
+    Args:
+        n: number of patients.
+        rng: source of randomness.
+    """
     drawn: dict[str, Any] = {
         "side": rng.choice((-1, 1), n), "height_mm": HEIGHT_MM * np.clip(rng.standard_normal(n), -2, 2),
         "breakout": rng.integers(len(BREAKOUTS), size=n), "breakout_side": rng.choice((-1, 1), n),
@@ -93,13 +98,26 @@ def layout_of(row: Mapping[str, Any]) -> Layout | None:
 
 
 def nodes_of(n_stage: str, pattern: int) -> tuple[tuple[str, int, float], ...]:
-    """(level, 1 for the primary's side or -1, share of the nodal volume) of each node."""
+    """The nodes of a patient: for each its level, side (1 the primary's, -1 the other) and share of the nodal volume.
+
+    Args:
+        n_stage: N stage of the clinical table.
+        pattern: number of the pattern; it is taken modulo the patterns of the stage.
+    """
     patterns = SPREAD[n_stage]
     return patterns[pattern % len(patterns)]
 
 
 def raw_parts(layouts: pd.DataFrame, n_stage: pd.Series) -> pd.DataFrame:
-    """What the hazard may depend on, in its own units: each part of the truths `places`, `shapes` and `uptake`."""
+    """What the hazard may depend on, in its own units: each part of the truths `places`, `shapes` and `uptake`.
+
+    Args:
+        layouts: of `draw_layouts`, n rows.
+        n_stage: (n,) N stages of the same patients.
+
+    Returns:
+        n rows, one column for each part.
+    """
     nodes = [nodes_of(stage, pattern) for stage, pattern in zip(n_stage, layouts["pattern"], strict=True)]
     parts = layouts[[*COLUMNS[5:]]].copy()
     parts["side"] = layouts["side"].astype(float)

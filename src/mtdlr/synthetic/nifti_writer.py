@@ -9,7 +9,12 @@ from mtdlr.synthetic.patient import SyntheticPatient
 
 
 def write_nifti_patient(folder: Path, patient: SyntheticPatient) -> None:
-    """Leave images/<ID>__CT.nii.gz, images/<ID>__PT.nii.gz (SUV) and labels/<ID>.nii.gz in `folder`."""
+    """Write images/<ID>__CT.nii.gz (HU), images/<ID>__PT.nii.gz (SUV, g/ml) and labels/<ID>.nii.gz.
+
+    Args:
+        folder: where `images` and `labels` are made.
+        patient: the patient.
+    """
     images, labels = folder / "images", folder / "labels"
     images.mkdir(parents=True, exist_ok=True)
     labels.mkdir(parents=True, exist_ok=True)

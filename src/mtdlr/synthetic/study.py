@@ -67,7 +67,13 @@ def simulate_study(
 
 
 def patient_of(row: Mapping[str, Any], truth: Mapping[str, Any], *, voxel_scale: float = 1.0) -> SyntheticPatient:
-    """The scans of one row of a simulated study's two tables."""
+    """The scans of one patient of a simulated study.
+
+    Args:
+        row: the patient's row of the clinical table.
+        truth: the patient's row of the truth table.
+        voxel_scale: factor on the voxel sizes; 1 is a hospital's, 2 has an eighth of the voxels.
+    """
     patient = make_patient(disease_of(truth), patient_id=row["patient_id"], center=row["center"],
                            voxel_scale=voxel_scale, seed=truth["image_seed"])
     return replace(patient, row=row, truth=truth)

@@ -96,6 +96,12 @@ def simulate_cohort(
     `TRUTHS[truth]`), and their sum `log_hazard`. All truths but `burden` give the same patients another follow-up.
     Hazards are proportional (Weibull, shape 1.2, from month 2 on); their scale is set so that exactly the paper's share
     of the cohort has the event before its administrative censoring.
+
+    Args:
+        split: name of the cohort in `TABLE_1`, whose margins it has.
+        n: number of patients.
+        rng: source of randomness.
+        truth: name of a truth in `TRUTHS`.
     """
     clinical = clinical_table(split, n, rng)
     hidden = _draw_disease(clinical, rng)

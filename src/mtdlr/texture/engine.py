@@ -103,7 +103,19 @@ def _grown(box: Box, margin: int, extent: tuple[int, ...]) -> Box:
 
 
 def normalise(image: NDArray, *, scale: float = 1.0, outliers: float | None = None) -> NDArray:
-    """The image z-scored over all its voxels (sample SD), clipped at `outliers` SDs, times `scale`."""
+    """The image z-scored over all its voxels (sample SD), clipped and scaled.
+
+    Args:
+        image: of any shape, with more than one value in it.
+        scale: factor after the z-score.
+        outliers: SDs at which it is clipped; None clips nothing.
+
+    Returns:
+        float64 for a float64 image, else float32.
+
+    References:
+        PyRadiomics: normalize, normalizeScale, removeOutliers.
+    """
     single = image.dtype != np.float64
     x = image.astype(np.float64)
     z = ((x - x.mean()) / x.std(ddof=1)).astype(np.float32 if single else np.float64)
@@ -113,7 +125,17 @@ def normalise(image: NDArray, *, scale: float = 1.0, outliers: float | None = No
 
 
 def resegmented(image: NDArray, mask: NDArray[np.bool_], profile: Profile) -> NDArray[np.bool_]:
-    """The region without voxels outside the profile's intensity limits."""
+    """The region without voxels outside the profile's intensity limits.
+
+    Args:
+        image: (z, y, x), in its own unit.
+        mask: (z, y, x), the region.
+        profile: its `resegment` (low, high) counts in the image's unit, in shares of the region's maximum ("relative")
+            or in SDs about its mean ("sigma").
+
+    Returns:
+        (z, y, x).
+    """
     if profile.resegment is None or not mask.any():
         return mask
     low, high = profile.resegment
@@ -200,7 +222,17 @@ def texture(found: Discretised, inside: NDArray[np.bool_], spacing_mm: Spacing, 
 
 def directional(levels: LevelMap, around: list[Step], spacing_mm: Spacing, *,
                 grey: GreyLevels) -> dict[str, dict[str, float]]:
-    """GLCM and GLRLM features: the mean over directions, or those of the weighted sum of the matrices."""
+    """GLCM and GLRLM features: the mean over directions, or those of the weighted sum of the matrices.
+
+    Args:
+        levels: the region in grey levels.
+        around: steps of the GLCM, one of each opposite pair; runs go along the nearest neighbours alone.
+        spacing_mm: (z, y, x) voxel size in mm, for the weights.
+        grey: grey-level settings: symmetric pairs, weighting by distance.
+
+    Returns:
+        Values by group ("glcm", "glrlm") and feature name; a group that cannot be counted is absent.
+    """
     near = half_steps(levels.extent, (1,), planar=levels.planar)
     steps = list(dict.fromkeys(near + around))
     gray, longest = levels.gray[1:], max(levels.extent)

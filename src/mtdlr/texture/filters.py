@@ -90,6 +90,11 @@ def wavelet_bands(image: NDArray, box: Box, spec: Filter) -> Iterator[tuple[str,
     """(name, band inside the box) of an undecimated wavelet transform, periodic at the image's border.
 
     H is high-pass, L low-pass, letters in the order x, y, z... of PyRadiomics: LLH first, LLL last.
+
+    Args:
+        image: the whole image, (z, y, x).
+        box: slices of the part that is wanted.
+        spec: wavelet, levels, first level, and whether the filters are dilated from level to level.
     """
     axes = tuple(axis for axis in (2, 1, 0) if axis != spec.grey_levels.plane_axis)
     wavelet = pywt.Wavelet(spec.wavelet)

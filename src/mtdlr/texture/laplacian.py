@@ -39,7 +39,16 @@ def recursive_laplacian(image: NDArray, sigma_mm: float, spacing_mm: tuple[float
 
 
 def sampled_laplacian(image: NDArray, sigma_mm: float, spacing_mm: tuple[float, ...], cutoff: float) -> NDArray:
-    """The Laplacian of the image smoothed with a Gaussian cut off at `cutoff` sigma; mirrored at the border.
+    """The Laplacian of the image smoothed with a Gaussian, mirrored at the border.
+
+    Args:
+        image: (z, y, x).
+        sigma_mm: SD of the Gaussian, > 0.
+        spacing_mm: voxel size along each axis in mm.
+        cutoff: where the kernel ends, in SDs.
+
+    Returns:
+        (z, y, x) float64.
 
     References:
         IBSI 2 reference manual (arXiv 2006.05470), section 3.2; derivatives per voxel, not scale-normalised.

@@ -72,6 +72,11 @@ def level_map(found: Discretised, inside: NDArray[np.bool_], reach: int, plane_a
 def half_steps(extent: tuple[int, ...], distances: tuple[int, ...], *, planar: bool = False) -> list[Step]:
     """One of each pair of opposite steps to a neighbour at the given Chebyshev distances, within an extent.
 
+    Args:
+        extent: (z, y, x) voxels of the region's box; steps as long as it are left out.
+        distances: Chebyshev distances, >= 1.
+        planar: leave out steps along the first axis.
+
     >>> len(half_steps((9, 9, 9), (1,))), len(half_steps((9, 9, 9), (1,), planar=True))
     (13, 4)
     """
@@ -81,9 +86,17 @@ def half_steps(extent: tuple[int, ...], distances: tuple[int, ...], *, planar: b
 
 
 def pairs_and_runs(levels: LevelMap, steps: list[Step]) -> tuple[Index, Index]:
-    """(pairs (steps, K, K), runs (steps, K, longest)): GLCM and GLRLM counts of each direction.
+    """GLCM and GLRLM counts of each direction.
 
-    pairs[s, g, h] counts voxels of level g whose neighbour at step s has level h; runs[s, g, n] runs of n + 1 voxels.
+    pairs[s, g, h] counts voxels of level g whose neighbour at step s has level h; runs[s, g, n] counts runs of n + 1
+    voxels.
+
+    Args:
+        levels: the region in K grey levels.
+        steps: the directions.
+
+    Returns:
+        (pairs (steps, K, K), runs (steps, K, longest)).
     """
     k = levels.gray.size
     pairs = np.zeros((len(steps), k, k), np.int64)
@@ -107,7 +120,13 @@ def zones(levels: LevelMap) -> tuple[Index, Index]:
 
 
 def dependences(levels: LevelMap, steps: list[Step], largest: int) -> Index:
-    """(K, n + 1): voxels of each level with 0..n neighbours at most `largest` grey levels away (GLDM)."""
+    """Voxels of each grey level by their number of dependent neighbours (GLDM), (K, n + 1).
+
+    Args:
+        levels: the region in K grey levels.
+        steps: one of each pair of opposite steps; n is twice their number.
+        largest: largest difference in grey level of a dependent neighbour.
+    """
     offsets, gray = levels.linear(steps), levels.gray
     counts = np.zeros((gray.size, 2 * offsets.size + 1), np.int64)
     low = np.searchsorted(gray[1:], gray - largest, "left") + 1
@@ -118,7 +137,12 @@ def dependences(levels: LevelMap, steps: list[Step], largest: int) -> Index:
 
 
 def differences(levels: LevelMap, steps: list[Step]) -> NDArray[np.float64]:
-    """(K,) sum over each level's voxels of the absolute difference from the mean of their neighbours (NGTDM)."""
+    """Sum over each grey level's voxels of the absolute difference from the mean of their neighbours (NGTDM), (K,).
+
+    Args:
+        levels: the region in K grey levels.
+        steps: one of each pair of opposite steps.
+    """
     offsets = levels.linear(steps)
     total = np.zeros(levels.gray.size)
     around = np.concatenate((offsets, -offsets))

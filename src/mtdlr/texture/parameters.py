@@ -64,6 +64,13 @@ def read_parameters(path: str | Path) -> Profile:
 def profile_of(values: Mapping[str, Any], *, where: str = "parameters") -> Profile:
     """The profile of a parameter file's content: mappings `setting`, `imageType`, `featureClass`.
 
+    Args:
+        values: the content of the file.
+        where: what the file is called in a message.
+
+    Raises:
+        StudyError: all that is unknown or out of range in the file, at once.
+
     >>> profile = profile_of({"setting": {"binWidth": 5}, "featureClass": {"glcm": ["Contrast"]}})
     >>> profile.features, profile.filters[0].grey_levels.bin_width
     ({'glcm': ('Contrast',)}, 5.0)

@@ -18,9 +18,15 @@ _SMOOTH_MM = 10.0  # contours err over stretches of about this length, not voxel
 
 
 def perturbed_mask(mask: NDArray[np.bool_], spacing_mm: Spacing, *, contour_mm: float, seed: int) -> NDArray[np.bool_]:
-    """The mask with its contour displaced by a smooth random field of the given standard deviation.
+    """The mask with its contour displaced by a smooth random field.
 
-    Never empty: where the displacement would leave nothing, the mask comes back as it was.
+    Never empty: where the displacement would leave nothing, the mask is returned unchanged.
+
+    Args:
+        mask: (z, y, x).
+        spacing_mm: (z, y, x) voxel size in mm.
+        contour_mm: SD of the displacement in mm.
+        seed: of the random field.
     """
     if not mask.any():
         return mask
@@ -32,7 +38,13 @@ def perturbed_mask(mask: NDArray[np.bool_], spacing_mm: Spacing, *, contour_mm: 
 
 
 def noisy(image: NDArray, box: Box, *, seed: int) -> NDArray[np.float32]:
-    """The image with Gaussian noise of the level found in the box added."""
+    """The image with Gaussian noise added, of the level found in a box.
+
+    Args:
+        image: (z, y, x).
+        box: slices of the part whose noise is measured.
+        seed: of the noise.
+    """
     level = noise_level(image[box].astype(np.float64))
     noise = np.random.default_rng(seed).normal(scale=level, size=image.shape) if level > 0 else 0.0
     return (image + noise).astype(np.float32)

@@ -49,7 +49,12 @@ class Plan:
 
 
 def job_script(plan: Plan, engine: str) -> str:
-    """The script of a whole run: `bash FILE` submits every job (slurm), or runs them here side by side (shell)."""
+    """The script of a whole run: `bash FILE` submits every job (slurm), or runs them here side by side (shell).
+
+    Args:
+        plan: run folder, study file, numbers of folds and shards, and what each job may use.
+        engine: "slurm" or "shell".
+    """
     return _BODY.format(run=plan.run, folds=plan.folds, last=plan.folds - 1, shards=plan.shards, gpu=plan.gpu,
                         cpu=plan.cpu, title=plan.study.stem) + (_SLURM if engine == SLURM else _SHELL)
 

@@ -86,7 +86,13 @@ class Desk:
     other_code: dict[str, int] = field(default_factory=dict)
 
     def outcomes(self, function: Any, work: Sequence[Any], label: str) -> list[Outcome[Path]]:
-        """The outcome of every job; one whose result is stored whole starts no process."""
+        """The outcome of every job, in order; a job whose result is stored whole starts no process.
+
+        Args:
+            function: module-level function that does one job.
+            work: the jobs; each has a `recipe`.
+            label: name of the stage.
+        """
         recipes = [job.recipe for job in work]
         found = [self.store.find(recipe) for recipe in recipes]
         self._note_code(recipes, found)
@@ -133,10 +139,14 @@ class Desk:
                       tuple(i for i in work if i in failed), tuple(absent))
 
     def hashes(self, scans: Mapping[str, ScanSet], function: Any) -> dict[str, tuple[str, str, str]]:
-        """The content hashes of each patient's scans, read by the workers where a file's size or time of change is not
-        that of an earlier reading. What is remembered holds no name of a file.
+        """The content hashes of each patient's PET, CT and mask.
 
-        A patient whose files cannot be read to the end is left out.
+        The workers read a file only where its size or time of change differs from the previous reading. What is
+        remembered holds no name of a file. A patient whose files cannot be read to the end is left out.
+
+        Args:
+            scans: files of each patient, by id.
+            function: module-level function that reads one scan.
 
         Raises:
             MtdlrError: where the machine failed, not the files.
@@ -208,7 +218,14 @@ def outcome_digest(table: pd.DataFrame) -> str:
 
 
 def signature_recipe(study: Study, features: Stored, rows: pd.DataFrame, folds: pd.Series) -> Recipe:
-    """What a signature of some training patients is made of."""
+    """The recipe of a radiomic signature of some training patients.
+
+    Args:
+        study: its settings.
+        features: the stored features of the cohort.
+        rows: follow-up of the training patients.
+        folds: their folds.
+    """
     return Recipe("signature", study.recipe("signature"), {
         "features": digest({i: features.keys.get(i) for i in rows.index}), "outcome": outcome_digest(rows),
         "folds": digest(folds.tolist())})
@@ -216,6 +233,11 @@ def signature_recipe(study: Study, features: Stored, rows: pd.DataFrame, folds: 
 
 def agree_on_settings(root: Path, values: Mapping[str, Any], shard: Shard | None) -> None:
     """Let shards of one store work on one study only; a whole run starts afresh.
+
+    Args:
+        root: the run folder.
+        values: the study's settings; paths in them do not count.
+        shard: which part this process does; None for a whole run.
 
     Raises:
         StudyError: E-OTHERSHARDS where shards with other settings are under way in the folder.
@@ -252,6 +274,10 @@ def _stamp(scan: ScanSet) -> str | None:
 def require_part(shard: Shard | None, stage: str) -> str:
     """The stage, if there is such a one and it can be done in these parts.
 
+    Args:
+        shard: which part is to be done; None for the whole stage.
+        stage: name of the stage.
+
     Raises:
         StudyError: E-STAGENAME, E-SHARD.
     """
@@ -279,6 +305,10 @@ def require_machine(stored: Stored) -> None:
 
 def of_fold(work: Sequence[Any], fold: int) -> list[Any]:
     """The trainings of one fold.
+
+    Args:
+        work: the trainings of all folds.
+        fold: number of the fold, from 0.
 
     Raises:
         StudyError: E-FOLD where there is none.
@@ -309,8 +339,16 @@ def failures(done: Mapping[str, Any]) -> dict[str, str]:
 
 
 def where_shown(folder: Path, study: Study, file: Study) -> Path:
-    """Where results are shown: the run folder, or, for settings other than the study file's, `tries/<digest>` in it,
-    so that a try with `--set` does not replace the report and model of the study."""
+    """The folder where results are shown.
+
+    It is the run folder, or `tries/<digest>` in it for settings other than the study file's, so that a try with `--set`
+    does not replace the report and model of the study.
+
+    Args:
+        folder: the run folder.
+        study: the settings in use.
+        file: the settings of the study file.
+    """
     mine, its = (digest(one.model_dump(mode="json", exclude={"run"})) for one in (study, file))
     return folder if mine == its else folder / "tries" / mine
 
@@ -318,8 +356,12 @@ def where_shown(folder: Path, study: Study, file: Study) -> Path:
 def require_all(missing: Sequence[str], stage: str) -> None:
     """Refuse to go on from a stage that other shards have not finished.
 
+    Args:
+        missing: ids of what is not there.
+        stage: the stage that makes it.
+
     Raises:
-        MtdlrError: E-NOTREADY.
+        MtdlrError: E-NOTREADY when something is missing.
     """
     if missing:
         whom = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -339,7 +381,12 @@ def without_paths(values: Any) -> Any:
 
 
 def left_with(folders: Mapping[str, Path], name: str | None) -> tuple[Problem, ...]:
-    """Warnings that a stage left with each patient's result."""
+    """Warnings that a stage left with each patient's result.
+
+    Args:
+        folders: folder of each patient's result, by id.
+        name: name of the JSON file that holds the warnings; None for a stage without one.
+    """
     if name is None:
         return ()
     return tuple(Problem(**problem).of_patient(i) for i, folder in folders.items()

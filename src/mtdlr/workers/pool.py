@@ -74,7 +74,17 @@ class Workers:
 def run_jobs(
     function: Callable[[Job], Result], jobs: Sequence[Job], workers: Workers, *, label: str
 ) -> list[Outcome[Result]]:
-    """The outcome of `function(job)` for every job, in the order of the jobs, however they ran."""
+    """The outcome of `function(job)` for every job, in the order of the jobs, wherever they ran.
+
+    Args:
+        function: module-level function of one argument.
+        jobs: its arguments, each sendable to another process.
+        workers: how many processes, or which executor.
+        label: name of the work in the progress bar.
+
+    Returns:
+        A value or problems for each job; nothing is raised for a job that fails.
+    """
     if not jobs:
         return []
     board = _Board(function, jobs, workers, label)

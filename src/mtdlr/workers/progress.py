@@ -89,6 +89,11 @@ class Teller:
 def seconds_left(seconds: float, done: float, left: float) -> float | None:
     """Seconds until the rest is done at the speed so far; None before anything is, never negative.
 
+    Args:
+        seconds: spent so far.
+        done: work done so far.
+        left: work that remains, in the same unit.
+
     >>> seconds_left(10.0, 2, 6), seconds_left(10.0, 0, 6), seconds_left(10.0, 3, -1)
     (30.0, None, 0.0)
     """
@@ -96,7 +101,12 @@ def seconds_left(seconds: float, done: float, left: float) -> float | None:
 
 
 def teller_of(as_json: bool, folder: Path | None = None) -> Teller:
-    """A bar on a terminal, lines elsewhere (and with --json), and a log file of this process in the run folder."""
+    """Progress as a bar on a terminal, as lines elsewhere and with --json, and in a log file.
+
+    Args:
+        as_json: whether the verb prints JSON.
+        folder: run folder in whose `logs` this process writes; None writes no log.
+    """
     log = None if folder is None else folder / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
     return Teller(sys.stderr.isatty() and not as_json, log)
 
