@@ -14,7 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 import pandas as pd
 
 from mtdlr.imaging.layout import ScanSet, content_hashes
@@ -34,8 +33,6 @@ from mtdlr.survival import Survival
 NetworkName = Literal["deepmts", "no-mask", "csn-only", "densenet121-3d"]
 Networks = tuple[tuple[str, tuple[Path, ...]], ...]
 """(name, checkpoint folder of each fold) of each network."""
-NAMES, VALUES = "names.txt", "values.npy"
-"""The features of features.json once more, in the form that is read fast."""
 TOLD = {"Dice loss": "dice_loss", "survival loss": "survival_loss", "C": "val_c_index", "Dice": "val_dice"}
 """The figures of the last finished epoch that a training tells of, and their columns in its log."""
 if TYPE_CHECKING:
@@ -190,6 +187,7 @@ def extract(job: Extract) -> Path:
     from mtdlr.prepared import Prepared, load_mask
     from mtdlr.radiomics.extract import patient_features, patient_pet_parameters
     from mtdlr.radiomics.robustness import perturbed_features
+    from mtdlr.radiomics.stored import save_features
 
     def build(folder: Path) -> None:
         for stored in filter(None, (job.prepared, job.scored)):
@@ -206,29 +204,13 @@ def extract(job: Extract) -> Path:
     return job.store.make(job.recipe, build)
 
 
-def save_features(folder: Path, features: Mapping[str, float], again: Sequence[Mapping[str, float]],
-                  pet_parameters: Mapping[str, float]) -> None:
-    """Keep one patient's features, those of its perturbed masks, and its PET parameters: read by `table_of`."""
-    (folder / "features.json").write_text(json.dumps({
-        "features": features, "perturbed": again, "pet_parameters": pet_parameters}))
-    (folder / NAMES).write_text("\n".join(features))
-    np.save(folder / VALUES, np.array(list(features.values()), dtype=np.float64))
-
-
-def table_of(stored: Stored, what: str, ids: list[str]) -> pd.DataFrame:
-    """(patients, values): `features` or `pet_parameters` of each patient; a row of NaN where extraction failed."""
-    if what == "features" and stored.folders:
-        names = {i: (folder / NAMES).read_text() for i, folder in stored.folders.items()}
-        if len(set(names.values())) == 1:  # parsing ten thousand patients' JSON takes a minute
-            values = np.stack([np.load(folder / VALUES, allow_pickle=False) for folder in stored.folders.values()])
-            columns = next(iter(names.values())).split("\n")
-            return pd.DataFrame(values, index=list(names), columns=columns).reindex(ids)
-    rows = {i: json.loads((folder / "features.json").read_text())[what] for i, folder in stored.folders.items()}
-    return pd.DataFrame.from_dict(rows, orient="index").reindex(ids)
-
-
 def perturbed(stored: Stored, table: pd.DataFrame) -> list[pd.DataFrame]:
-    """The features of a table's patients under each perturbation."""
+    """The features of a table's patients under each perturbation, one table each.
+
+    Args:
+        stored: the stored features of the cohort.
+        table: features of some patients; its rows and columns are taken.
+    """
     from mtdlr.radiomics.robustness import perturbed_tables
 
     rows = {str(i): json.loads((stored.folders[str(i)] / "features.json").read_text())["perturbed"]
@@ -284,7 +266,14 @@ class Draw:
 
 
 def drawing(store: Store, prepared: Stored, scored: Stored, patient: str) -> Draw:
-    """The job that draws one patient."""
+    """The job that draws one patient.
+
+    Args:
+        store: the run's store.
+        prepared: the prepared patients.
+        scored: the scored patients.
+        patient: the patient's id.
+    """
     recipe = Recipe("picture", {}, {"prepared": prepared.keys[patient], "mask": scored.keys[patient]})
     return Draw(store, recipe, prepared.folders[patient], scored.folders[patient])
 
@@ -297,7 +286,13 @@ def draw(job: Draw) -> Path:
 
 
 def average(store: Store, recipe: Recipe, patients: Sequence[Path]) -> Path:
-    """The folder of the mean image of some prepared patients."""
+    """The folder of the mean image of some prepared patients.
+
+    Args:
+        store: the run's store.
+        recipe: of the mean image.
+        patients: folders of the prepared patients.
+    """
     from mtdlr.prepared import save_mean_image
 
     return store.make(recipe, lambda folder: save_mean_image(patients, folder))
@@ -322,8 +317,17 @@ def explaining(
     store: Store, stored: tuple[Stored, Stored], patient: str, *, fold: int | None,
     deep: tuple[Networks, Sequence[Scale]], mean: tuple[str, Path], run: RunSettings
 ) -> Explain:
-    """The job that explains one patient, from what is stored of all as prepared and scored, and key and folder of the
-    mean image."""
+    """The job that explains one patient.
+
+    Args:
+        store: the run's store.
+        stored: the prepared and the scored patients.
+        patient: the patient's id.
+        fold: the patient's fold; None for a patient outside training.
+        deep: the networks, and the scale of each one's risk.
+        mean: key and folder of the mean image.
+        run: settings of the run.
+    """
     prepared, scored = stored
     recipe = Recipe("explain", {"scales": [asdict(scale) for scale in deep[1]]}, {
         "prepared": prepared.keys[patient], "mask": scored.keys[patient],  # that of its networks
@@ -351,14 +355,27 @@ def explain(job: Explain) -> Path:
 
 
 def report(store: Store, recipe: Recipe, results: Results) -> Path:
-    """The folder of the report, its tables and figures."""
+    """The folder of the report, its tables and figures.
+
+    Args:
+        store: the run's store.
+        recipe: of the report.
+        results: of the finished run.
+    """
     from mtdlr.report.write import write_report
 
     return store.make(recipe, lambda folder: write_report(results, folder))
 
 
 def bundle(store: Store, recipe: Recipe, model: FrozenModel, c: Mapping[str, Sequence[float | None]]) -> Path:
-    """The folder of the frozen model; `c` is the main model's C by cohort, for the reader of a prediction."""
+    """The folder of the frozen model; `c` is the main model's C by cohort, for the reader of a prediction.
+
+    Args:
+        store: the run's store.
+        recipe: of the bundle.
+        model: the frozen model.
+        c: of `save_bundle`.
+    """
     from mtdlr.bundle import save_bundle
 
     known = replace(model, facts={**model.facts, "c": c})

@@ -132,7 +132,15 @@ class FrozenModel:
         return {name: nomogram_predictions(nomogram, rows)[1] for name, nomogram in self.nomograms.items()}
 
     def clinical(self, given: Mapping[str, Any], model: str = MAIN) -> dict[str, Any]:
-        """The clinical values that a nomogram needs, spelled as it knows them; raises as `clinical_values`."""
+        """The clinical values that a nomogram needs, spelled as the nomogram knows them.
+
+        Args:
+            given: by column name, as the user wrote them.
+            model: name of the nomogram.
+
+        Raises:
+            TableError: as `clinical_values`.
+        """
         return clinical_values(self.nomograms[model], self.study.nomogram_covariates, given)
 
     def _stage(self, rows: pd.DataFrame) -> pd.Series:
@@ -200,7 +208,9 @@ def fit_model(
         scores: (patients, scores) of `study_scores`.
         deep: the scales of the networks and the folds.
         signatures: by mask source.
-        networks, mean_image: where the fitted networks and the mean image lie.
+        study: its settings.
+        networks: checkpoint folders of each network, one a fold.
+        mean_image: folder of the training cohort's mean image.
 
     Raises:
         FitError: E-NOMODEL when neither a covariate nor a score of a nomogram varies; what `Nomogram.fit` raises.
@@ -242,7 +252,13 @@ def with_aggregates(model: FrozenModel, rows: pd.DataFrame, prepared: Mapping[st
 
 
 def lower_bounds(model: FrozenModel, rows: pd.DataFrame) -> pd.Series:
-    """Months free of the event that hold for 90 % of patients; nan where the model keeps no bound for them."""
+    """Months free of the event that hold for 90 % of patients; nan where the model keeps no bound or a variable is
+    missing.
+
+    Args:
+        model: the frozen model.
+        rows: one row a patient, with the covariates and scores of the main nomogram.
+    """
     nomogram, bounds = model.nomograms[MAIN], pd.Series(np.nan, index=rows.index)
     bound = None if model.aggregates is None else model.aggregates.bound
     known = rows[list(nomogram.design.variables)].notna().all(axis=1).to_numpy()
@@ -281,7 +297,12 @@ def cross_fitted(
 
 
 def training_cutoff(risk: pd.Series, table: pd.DataFrame) -> float:
-    """The Youden cut-off of the event-status ROC in the training cohort; NaN where no score separates anybody."""
+    """The Youden cut-off of the event-status ROC in the training cohort; nan where no score separates anybody.
+
+    Args:
+        risk: (n,), higher is worse; nan leaves a patient out.
+        table: the same n patients, with `split` and `event`.
+    """
     rows = ((table["split"] == "training") & risk.notna()).to_numpy()
     values, status = risk.to_numpy(float)[rows], table["event"].to_numpy(bool)[rows]
     if np.unique(values).size < 2 or status.all() or not status.any():
@@ -303,7 +324,15 @@ def read_known_risk(path: Path) -> pd.Series:
 
 
 def nomogram_predictions(nomogram: Nomogram, rows: pd.DataFrame) -> tuple[pd.Series, pd.DataFrame]:
-    """(log-hazard, survival at the horizons) of each row; NaN where a variable is missing or a level is unknown."""
+    """(log-hazard, survival at the horizons) of each row; nan where a variable is missing or a level is unknown.
+
+    Args:
+        nomogram: of one model.
+        rows: one row a patient, with the nomogram's variables.
+
+    Returns:
+        (n,) log-hazards and (n, m) probabilities, one column a month.
+    """
     known = np.ones(len(rows), dtype=bool)
     for term in nomogram.design.terms:
         assert isinstance(term, Factor | Continuous | Spline)

@@ -21,6 +21,7 @@ from mtdlr.evaluate.rivals import Rivals
 from mtdlr.evaluate.simple import study_rivals
 from mtdlr.model import FrozenModel, Scores, combine_scores, fit_model, study_scores, with_aggregates
 from mtdlr.radiomics import PET_LABELS
+from mtdlr.radiomics.stored import table_of
 from mtdlr.report.results import Results
 from mtdlr.signature import Signature
 from mtdlr.stats.lasso import stratified_folds
@@ -194,8 +195,7 @@ class Run:
         recipe = Recipe("train", self.study.recipe(section) | {"network": network, "seed": seed}, inputs, True)
         cases = [(str(i), self.prepared.folders[str(i)], float(row["time_months"]), bool(row["event"]),
                   str(row["center"])) for i, row in seen.iterrows()]
-        return jobs.Train(self.store, recipe, network, cases, getattr(self.study, section), seed, self._run,
-                          int(fold))
+        return jobs.Train(self.store, recipe, network, cases, getattr(self.study, section), seed, self._run, int(fold))
 
     # ---- 4 score --------------------------------------------------------------------------------------------------
 
@@ -246,7 +246,7 @@ class Run:
     @cached_property
     def feature_tables(self) -> dict[str, pd.DataFrame]:
         """(patients, features) by source of the mask; a row of NaN where extraction failed."""
-        return {source: jobs.table_of(stored, "features", self.judged.ids) for source, stored in self.features.items()}
+        return {source: table_of(one.folders, "features", self.judged.ids) for source, one in self.features.items()}
 
     # ---- 6, 7, 8 signature, nomogram, evaluation ------------------------------------------------------------------
 
@@ -255,8 +255,8 @@ class Run:
         """Of each mask source: the signature of the training cohort, and its out-of-fold training scores."""
         rows, work = self.judged.of("training").table, []
         for source, table in self.feature_tables.items():
-            again = jobs.perturbed(self.features[source], table.loc[rows.index]) if self.study.radiomics.perturbations \
-                else []
+            again = ([] if not self.study.radiomics.perturbations
+                     else jobs.perturbed(self.features[source], table.loc[rows.index]))
             recipe = planning.signature_recipe(self.study, self.features[source], rows, self.folds[rows.index])
             work.append(jobs.FitSignature(self.store, recipe, table.loc[rows.index], rows, self.folds[rows.index],
                                           self.study.signature, again))
@@ -357,7 +357,7 @@ class Run:
         """Everything that tables, figures and report are made from, as numbers."""
         pictures, explained = self.pictures, self.explained
         write_atomic(self.output / "problems.json", json.dumps([p.as_dict() for p in self.problems], indent=1))
-        pet = {source: jobs.table_of(self.features[source], "pet_parameters", self.judged.ids) for source in SOURCES}
+        pet = {source: table_of(self.features[source].folders, "pet_parameters", self.judged.ids) for source in SOURCES}
         rows = impute(self.judged.table, self.model.imputed)[0].join(self.score_table).join(pet["manual"])
         return Results(
             self.study, self.judged, self.model, self.score_table, self.findings,

@@ -160,6 +160,8 @@ class Bundle:
 
         Args:
             patient: a DICOM folder or zip, or a folder with NIfTI files; or give `pet` and `ct`.
+            pet: a NIfTI file, or a folder or zip of DICOM files.
+            ct: likewise.
             clinical: every clinical covariate of the nomogram, under its column's name.
             series: DICOM series to take instead of those chosen (UID, key or pattern of the description).
             uptake_min: minutes from injection to scan, where the headers lack them.
@@ -180,7 +182,17 @@ class Bundle:
     def predict_prepared(
         self, prepared: Prepared, clinical: Mapping[str, Any], *, explain: bool = False, accept_shift: bool = False
     ) -> Prediction:
-        """The prediction for a patient that is prepared already; arguments and errors as `predict`."""
+        """The prediction for a patient that is prepared already.
+
+        Args:
+            prepared: the patient's images.
+            clinical: clinical values, by column name.
+            explain: as `predict`.
+            accept_shift: as `predict`.
+
+        Raises:
+            MtdlrError: as `predict`.
+        """
         shift = self._shift(prepared, accept_shift)
         study = self.frozen.study
         scored = score_patient(prepared, self.networks, None, study.score)
@@ -244,6 +256,10 @@ def write_prediction(prediction: Prediction, folder: Path) -> None:
     installed, attribution.png where the prediction is explained.
 
     mask.nii.gz lies on the CT's own grid, within the region; mask_network.nii.gz is the network's own.
+
+    Args:
+        prediction: of `predict`.
+        folder: a folder that is empty or does not exist.
 
     Raises:
         StoreError: as `claim_folder`.
@@ -310,6 +326,11 @@ def _scores_of(nomogram: Nomogram, row: pd.DataFrame) -> list[str]:
 
 def require_one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path | None) -> None:
     """Refuse what does not name one PET and one CT.
+
+    Args:
+        patient: folder or zip of the whole scan; None where the images are named one by one.
+        pet: the PET; None where a folder is given.
+        ct: the CT; None where a folder is given.
 
     Raises:
         ScanError: E-NOSCAN where one is missing; E-OPTION where a folder is given beside them.

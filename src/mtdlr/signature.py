@@ -123,7 +123,9 @@ def cross_fit_signature(
 
     Args:
         features: (n, p) of the training cohort.
+        surv: follow-up of the n patients.
         folds: (n,) fold of each patient, the same as the networks'.
+        settings: of the study (`signature`).
         perturbed: as in `fit_signature`.
     """
     scores, empty = pd.Series(np.nan, index=features.index), []

@@ -36,7 +36,10 @@ def read_pet(
     """The PET in SUVbw with its audit.
 
     Args:
-        files: one NIfTI file, or the files of one DICOM series; the others as `read_scan`.
+        files: one NIfTI file, or the files of one DICOM series.
+        pet_units: as `read_scan`.
+        uptake_min: as `read_scan`.
+        assume_geometry: as `read_scan`.
 
     Raises:
         ScanError: every error of `nifti.read`, `read_stack`, `suv_scale` and `bids_scale`; E-NOPET, E-PETUNITS.
@@ -76,7 +79,8 @@ def read_ct(files: Files | None, *, assume_geometry: bool = False) -> Image:
     """The CT in HU with its audit.
 
     Args:
-        files: one NIfTI file, or the files of one DICOM series; assume_geometry: as `read_scan`.
+        files: one NIfTI file, or the files of one DICOM series.
+        assume_geometry: as `read_scan`.
 
     Raises:
         ScanError: every error of `nifti.read` and `read_stack`; E-NOCT.
@@ -163,7 +167,10 @@ def read_headers(
 
     Args:
         files: one NIfTI file, or the files of one DICOM series.
-        role: "PET" or "CT"; the others as `read_scan`.
+        role: "PET" or "CT".
+        pet_units: as `read_scan`.
+        uptake_min: as `read_scan`.
+        assume_geometry: as `read_scan`.
     """
     audit: dict[str, object] = {}
     try:

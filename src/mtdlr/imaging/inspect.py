@@ -57,7 +57,10 @@ def inspect_scan(
 
     Args:
         scan: from `discover`; series that were not chosen are not read.
-        pet_units, uptake_min, mask_label, assume_geometry: as `reading.read_scan`.
+        pet_units: as `reading.read_scan`.
+        uptake_min: as `reading.read_scan`.
+        mask_label: as `reading.read_scan`.
+        assume_geometry: as `reading.read_scan`.
 
     Returns:
         Problems and hashes. Nothing is raised for a file that cannot be read: that is one of the problems.

@@ -41,8 +41,10 @@ def read_mask(
 
     Args:
         scan: names the file and the structure meant.
-        pet, ct: the images it belongs to.
+        pet: the PET it belongs to.
+        ct: the CT it belongs to.
         label: which label of a NIfTI mask is the tumour; None takes 1 where there are several.
+        assume_geometry: as `nifti.read`.
 
     Raises:
         ScanError: E-MASKVALUES, E-MASKLABEL, and the errors of `nifti.read`, `rtstruct_mask` and `seg_mask`.

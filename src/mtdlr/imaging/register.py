@@ -126,7 +126,8 @@ def slice_offset_mm(pet: Volume, ct: Volume) -> float:
     """How far the CT's slices lie above the PET's, where both have equally many of one thickness; else 0.
 
     Args:
-        pet, ct: the whole scans; parts cut at one place always start together.
+        pet: the whole scan; parts cut at one place always start together.
+        ct: likewise.
     """
     pet, ct = grid.canonical(pet), grid.canonical(ct)
     thickness = pet.spacing_mm[0]

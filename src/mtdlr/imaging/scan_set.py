@@ -51,8 +51,11 @@ def given_files(
 
     Args:
         patient_id: the name that joins the scan to the clinical table.
-        pet, ct, mask: a NIfTI file, a DICOM file, or a folder or zip of DICOM files from which the series is chosen.
+        pet: a NIfTI file, a DICOM file, or a folder or zip of DICOM files from which the series is chosen.
+        ct: likewise.
+        mask: likewise; None for a patient without one.
         mask_pattern: as `discover`.
+        kind: what names the files, for the audit: "files" or "manifest".
     """
     named = {"pet": Path(pet), "ct": Path(ct)} | ({"mask": Path(mask)} if mask is not None else {})
     problems = [Problem("E-NOFILE", "the file does not exist", where=role, remedy="Check the path")

@@ -185,7 +185,8 @@ def normalisation(kind: str, weight_kg: float, size_cm: float, sex: str | None) 
 
     Args:
         kind: LBM, LBMJAMES128, LBMJANMA, IBW (kg) or BSA (cm2).
-        weight_kg, size_cm: of the patient.
+        weight_kg: the patient's weight.
+        size_cm: the patient's height.
         sex: "M", "F"; "O" takes the mean of both, with W-SEX.
 
     Raises:

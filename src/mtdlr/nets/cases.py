@@ -133,7 +133,8 @@ def epoch_batches(events: ArrayLike, *, size: int, steps: int | None, sampling: 
         size: patients a step.
         steps: how many; by default one pass over the patients.
         sampling: see above.
-        seed, epoch: where the randomness comes from.
+        seed: of the training.
+        epoch: number of the epoch, which has random numbers of its own.
 
     >>> [len(rows) for rows in epoch_batches([1, 0, 0, 0, 0, 0, 0, 0], size=4, steps=None, sampling="balanced",
     ...                                      seed=0, epoch=0)]

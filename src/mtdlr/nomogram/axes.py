@@ -128,6 +128,11 @@ def pretty(low: float, high: float, n: int = N_INTERVALS) -> Vector:
 
     The step is 1, 2, 5 or 10 times a power of ten, leaning to the larger one (R's high.u.bias 1.5, u5.bias 2.75).
 
+    Args:
+        low: smallest value to cover.
+        high: largest value to cover, >= low.
+        n: number of intervals aimed at.
+
     >>> pretty(39, 82).tolist()
     [35.0, 40.0, 45.0, 50.0, 55.0, 60.0, 65.0, 70.0, 75.0, 80.0, 85.0]
     >>> pretty(0.0, 0.0).tolist()
@@ -162,7 +167,15 @@ def main_terms(design: Design) -> dict[str, Continuous | Factor | Spline]:
 
 
 def limits_of(term: Continuous | Factor | Spline, values: ArrayLike) -> Limits:
-    """The limits of a variable in the training table; values (n,), none missing."""
+    """The limits of a variable in the training table.
+
+    Args:
+        term: how the variable enters the model.
+        values: (n,), none missing.
+
+    Raises:
+        FitError: E-CONSTANT for a number that is the same in every row.
+    """
     if isinstance(term, Factor):
         text = [str(value) for value in np.asarray(values, dtype=object)]
         return factor_limits(term.levels, max(term.levels, key=text.count))
@@ -177,7 +190,12 @@ def limits_of(term: Continuous | Factor | Spline, values: ArrayLike) -> Limits:
 
 
 def factor_limits(levels: tuple[str, ...], typical: str) -> Limits:
-    """The limits of a factor."""
+    """The limits of a factor.
+
+    Args:
+        levels: all of them, in order.
+        typical: the level that an average patient has.
+    """
     return Limits(levels, nan, nan, typical, levels)
 
 
@@ -217,6 +235,13 @@ def tick_text(value: Value) -> str:
 def by_importance(values: Sequence[Value], points: Sequence[float]) -> list[int]:
     """The ticks in the order in which to label them where not all labels fit: the ends, where the axis turns back,
     then every fifth from 0, every second, and the others.
+
+    Args:
+        values: (n,) values of the ticks.
+        points: (n,) points of the ticks.
+
+    Returns:
+        Positions 0 to n - 1, the most important first.
 
     >>> by_importance([0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0, 4.0, 7.0, 9.0, 10.0, 10.5, 10.8])
     [0, 6, 5, 2, 4, 1, 3]

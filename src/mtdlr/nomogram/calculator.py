@@ -52,7 +52,16 @@ def write_calculator(
     nomogram: Nomogram, path: str | Path, *, title: str = "Nomogram", note: str = "", study: str = "",
     cutoff: float | None = None,
 ) -> Path:
-    """Write the page of `calculator_html`, which says what the arguments are; returns the path."""
+    """Write the page of `calculator_html`; returns the path.
+
+    Args:
+        nomogram: the fitted or published nomogram.
+        path: the file.
+        title: heading of the page.
+        note: as `calculator_html`.
+        study: as `calculator_html`.
+        cutoff: as `calculator_html`.
+    """
     target = Path(path)
     html = calculator_html(nomogram, title=title, note=note, study=study, cutoff=cutoff)
     target.write_text(html, encoding="utf-8")

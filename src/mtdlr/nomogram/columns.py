@@ -36,6 +36,10 @@ def term_of(name: str, values: ArrayLike) -> Continuous | Factor:
 
     Levels keep the order of a pandas categorical, those of no patient left out, and are sorted otherwise.
 
+    Args:
+        name: name of the column.
+        values: (n,) numbers or labels, missing ones allowed.
+
     >>> term_of("t_stage", ["T3", "T1", "T3"])
     Factor(name='t_stage', levels=('T1', 'T3'), reference='T1')
     """
@@ -50,6 +54,15 @@ def term_of(name: str, values: ArrayLike) -> Continuous | Factor:
 
 
 def column_of(table: Table, name: str) -> Any:
+    """A column of a table.
+
+    Args:
+        table: a data frame, or a mapping of columns.
+        name: name of the column.
+
+    Raises:
+        FitError: E-COLUMN when the table has no such column.
+    """
     if name not in table:
         raise FitError(Problem("E-COLUMN", "the model needs a column that is not in the table", where=f"column {name}",
                                found=", ".join(map(str, list(table)[:20]))))
@@ -57,5 +70,10 @@ def column_of(table: Table, name: str) -> Any:
 
 
 def columns_of(design: Design, table: Table) -> dict[str, NDArray]:
-    """The columns of the design that the table has; a single value is a column of one row."""
+    """The columns of the design that the table has; a single value is a column of one row.
+
+    Args:
+        design: whose variables are taken.
+        table: a data frame, or a mapping of columns or single values.
+    """
     return {name: np.atleast_1d(np.asarray(table[name], dtype=object)) for name in design.variables if name in table}

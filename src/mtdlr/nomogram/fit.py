@@ -26,6 +26,11 @@ def fit_nomogram(rows: pd.DataFrame, model: Model, study: Study) -> Nomogram:
 
     A column that is the same for everybody (an empty signature, a stage with one level) takes no part.
 
+    Args:
+        rows: one row a patient, with `split`, `time_months`, `event`, covariates and scores.
+        model: which covariates and scores.
+        study: its settings (`nomogram`, `cohort`).
+
     Raises:
         FitError: E-NOMODEL when nothing varies; what `Nomogram.fit` raises.
     """
@@ -54,6 +59,12 @@ def gaining_terms(
     """(covariates and the scores that add to them on patients left out, W-NOGAIN for each other score).
 
     Where no covariate varies the best score is taken whatever it adds: a nomogram needs a variable.
+
+    Args:
+        training: rows of the training cohort, none with a missing value.
+        surv: their follow-up.
+        terms: the candidate terms.
+        scores: names of the terms that must add something to stay.
     """
     candidates = [term.name for term in terms if isinstance(term, Continuous) and term.name in scores]
     held = [term for term in terms if not isinstance(term, Continuous) or term.name not in candidates]
@@ -78,6 +89,15 @@ def selected_terms(training: pd.DataFrame, surv: Survival, terms: Sequence[Term]
     """The terms that the paper's way keeps: P < 0.05 alone, then P < 0.05 beside the others that were kept.
 
     Selection by P makes the kept coefficients too large and their intervals too narrow (W-SELECTED).
+
+    Args:
+        training: rows of the training cohort, none with a missing value.
+        surv: their follow-up.
+        terms: the candidate terms.
+        ties: "efron" or "breslow".
+
+    Returns:
+        Without a term that is kept beside the others, those that were kept alone.
     """
     alone = [term for term in terms if _p_of_term([term], term, training, surv, ties) < SELECTED_P]
     return [term for term in alone if _p_of_term(alone, term, training, surv, ties) < SELECTED_P] or alone

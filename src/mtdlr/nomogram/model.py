@@ -59,7 +59,12 @@ class Curve:
     high: Vector
 
     def estimate(self, row: int, month: float) -> Estimate:
-        """The survival of one patient at one of the months."""
+        """The survival of one patient at one of the months.
+
+        Args:
+            row: the patient's row.
+            month: one of `months`.
+        """
         column = int(np.flatnonzero(self.months == month)[0])
         return Estimate(*(float(part[row, column]) for part in (self.value, self.low, self.high)))
 
@@ -235,6 +240,11 @@ class Nomogram:
 
         nan beyond the last follow-up; intervals are nan where the model was typed in.
 
+        Args:
+            table: n patients with the nomogram's variables.
+            months: (m,) horizons; None takes the nomogram's own.
+            level: coverage of the intervals.
+
         Raises:
             FitError: E-HORIZON when a published model is asked for a month it was not published for.
         """
@@ -249,7 +259,12 @@ class Nomogram:
 
     def median_survival(self, table: Table, *, level: float = 0.95) -> tuple[Estimate, ...]:
         """Months until survival falls to one half, per patient, with the months at which its limits do; nan where it
-        stays above within follow-up, or where the model was typed in."""
+        stays above within follow-up, or where the model was typed in.
+
+        Args:
+            table: patients with the nomogram's variables.
+            level: coverage of the intervals.
+        """
         if self.published:
             return (Estimate(np.nan),) * len(self._matrix(table))
         baseline = self.cox.baseline
@@ -264,11 +279,21 @@ class Nomogram:
         return result
 
     def survival_of(self, points: ArrayLike, month: float) -> Vector:
-        """Survival at a month of total points."""
+        """Survival probability at a month of total points.
+
+        Args:
+            points: total points, of any shape.
+            month: horizon in months.
+        """
         return survival_of(self._log_baseline(month) + self.log_hazard_of(points) - self.cox.center)
 
     def points_for(self, survival: ArrayLike, month: float) -> Vector:
-        """Total points of a survival at a month: the inverse of `survival_of`; infinite at 0 and at 1."""
+        """Total points of a survival at a month: the inverse of `survival_of`; infinite at 0 and at 1.
+
+        Args:
+            survival: probabilities, of any shape.
+            month: horizon in months.
+        """
         with np.errstate(divide="ignore"):
             log_hazard = np.log(-np.log(np.asarray(survival, dtype=np.float64)))
         return self._total(log_hazard - self._log_baseline(month) + self.cox.center)
@@ -294,7 +319,12 @@ class Nomogram:
         return tuple(problems)
 
     def label(self, name: str, level: str | None = None) -> str:
-        """What to print for a column, or for one of its levels."""
+        """What to print for a column, or for one of its levels.
+
+        Args:
+            name: name of the column.
+            level: one of its levels; None for the column.
+        """
         key, plain = (name, name.replace("_", " ")) if level is None else (f"{name}={level}", level)
         return self.labels.get(key, plain)
 

@@ -20,7 +20,16 @@ Main = Continuous | Factor | Spline
 def published_design(
     names: Iterable[str], levels: Mapping[str, Sequence[str]], knots: Mapping[str, Sequence[float]]
 ) -> Design:
-    """The design whose columns are `names`: `age`, `stage=IV`, `age'` with knots, `stage=IV * age`."""
+    """The design whose columns are the given names: `age`, `stage=IV`, `age'` with knots, `stage=IV * age`.
+
+    Args:
+        names: names of the published coefficients.
+        levels: the levels of each factor, the reference first.
+        knots: the knots of each variable with a spline.
+
+    Raises:
+        FitError: E-TERMS when a factor's or a spline's columns are not all there.
+    """
     wanted = list(names)
     mains = {name: _main(name, [other for other in wanted if " * " not in other], levels, knots)
              for column in wanted for name in map(_variable, column.split(" * "))}
@@ -35,7 +44,12 @@ def published_design(
 
 
 def published_limits(design: Design, ranges: Mapping[str, tuple[float, float]]) -> dict[str, Limits]:
-    """The limits of every variable of a published design."""
+    """The limits of every variable of a published design.
+
+    Args:
+        design: of `published_design`.
+        ranges: (lowest, highest) value of each continuous variable.
+    """
     return {name: factor_limits(term.levels, term.reference) if isinstance(term, Factor) else _range(name, ranges)
             for name, term in main_terms(design).items()}
 

@@ -26,7 +26,9 @@ def diagnostics(image: Volume, mask: Volume, profile: texture.Profile) -> Facts:
     """What was read and what features were computed from; a list of numbers is text, x before y before z.
 
     Args:
-        image, mask, profile: as `radiomics.image_features`.
+        image: as `radiomics.image_features`.
+        mask: as `radiomics.image_features`.
+        profile: as `radiomics.image_features`.
 
     `Versions_mtdlr` stands for PyRadiomics' own; SimpleITK has no part in it. Empty regions have no centre and no
     intensities: those names are left out.

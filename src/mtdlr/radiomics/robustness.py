@@ -21,7 +21,10 @@ def perturbed_features(pet: Volume | None, ct: Volume | None, mask: Volume, sett
     """The features of a patient once per seed, under a displaced contour and added noise.
 
     Args:
-        pet, ct, mask, settings: as `radiomics.extract`.
+        pet: SUV; None where there is none.
+        ct: HU; None where there is none.
+        mask: the tumour.
+        settings: of the study (`radiomics`).
         seeds: one perturbation each.
         contour_mm: standard deviation of the contour's displacement.
     """

@@ -21,7 +21,12 @@ TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "
 
 
 def write_table(table: Table, folder: Path) -> list[Path]:
-    """Write `table1.csv`, `.html`, `.tex` and, where possible, `.xlsx` and `.docx`; the paths written."""
+    """Write `table1.csv`, `.html`, `.tex` and, where possible, `.xlsx` and `.docx`; the paths written.
+
+    Args:
+        table: the table.
+        folder: where the files go; made if missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stem = folder / f"table{table.number}"
     texts = {".csv": to_csv(table), ".html": to_html(table), ".tex": to_latex(table)}

@@ -32,7 +32,12 @@ def explained_rows(results: Results) -> list[tuple[str, ...]]:
 
 
 def patient_shares(results: Results, patient: str) -> list[tuple[str, ...]]:
-    """(place, share in PET, share in CT, what PET adds, what CT adds) of one patient; none where not explained."""
+    """(place, share in PET, share in CT, what PET adds, what CT adds) of one patient; none where not explained.
+
+    Args:
+        results: of a finished run.
+        patient: the patient's id.
+    """
     if patient not in results.explained:
         return []
     found = _found(results, patient)
@@ -40,7 +45,12 @@ def patient_shares(results: Results, patient: str) -> list[tuple[str, ...]]:
 
 
 def share_rows(share: Mapping[str, float], adds: Mapping[str, float]) -> list[tuple[str, ...]]:
-    """(place, share in PET, share in CT, what PET adds, what CT adds) of an `Attribution`."""
+    """(place, share in PET, share in CT, what PET adds, what CT adds) of an `Attribution`.
+
+    Args:
+        share: share of each channel and place in what moves the risk, by "channel place".
+        adds: what each channel and place adds to the risk, likewise.
+    """
     return [(label, *(f"{share[f'{channel} {place}']:.1%}" for channel in CHANNELS),
              *(f"{adds[f'{channel} {place}']:+.2f}" for channel in CHANNELS)) for place, label in PLACES.items()]
 

@@ -35,7 +35,12 @@ def mask_table(results: Results) -> pd.DataFrame:
 
 
 def overlap_rows(masks: pd.DataFrame, splits: Sequence[str]) -> list[Row]:
-    """Patients, mean Dice, Dice, 95 % Hausdorff distance and volume difference, by cohort."""
+    """Patients, mean Dice, Dice, 95 % Hausdorff distance and volume difference, by cohort.
+
+    Args:
+        masks: of `mask_table`.
+        splits: names of the cohorts.
+    """
     rows: list[Row] = []
     for split in splits:
         known = masks[(masks["cohort"] == split) & masks["manual_ml"].notna()]
@@ -48,7 +53,12 @@ def overlap_rows(masks: pd.DataFrame, splits: Sequence[str]) -> list[Row]:
 
 
 def parameter_rows(masks: pd.DataFrame, splits: Sequence[str]) -> list[Row]:
-    """Of each SUV parameter in each cohort: patients with both masks, relative difference, ICC with its interval."""
+    """Of each SUV parameter in each cohort: patients with both masks, relative difference, ICC with its interval.
+
+    Args:
+        masks: of `mask_table`.
+        splits: names of the cohorts.
+    """
     rows: list[Row] = []
     for name, label in SUV_LABELS.items():
         for split in splits:
@@ -61,7 +71,12 @@ def parameter_rows(masks: pd.DataFrame, splits: Sequence[str]) -> list[Row]:
 
 
 def patient_rows(masks: pd.DataFrame, patient: str) -> list[Row]:
-    """(parameter, predicted, manual, difference) of one patient; parameters that neither mask has are left out."""
+    """(parameter, predicted, manual, difference) of one patient; parameters that neither mask has are left out.
+
+    Args:
+        masks: of `mask_table`.
+        patient: the patient's id.
+    """
     columns = {"Volume (ml)": (f"{PREDICTED}ml", f"{MANUAL}ml"),
                **{label: (PREDICTED + name, MANUAL + name) for name, label in SUV_LABELS.items()}}
     values = pd.DataFrame({label: masks.loc[patient, list(pair)].to_numpy(float) for label, pair in columns.items()},
@@ -74,6 +89,10 @@ def patient_rows(masks: pd.DataFrame, patient: str) -> list[Row]:
 def relative_difference(predicted: pd.Series, manual: pd.Series) -> pd.Series:
     """Predicted less manual, in percent of manual; nan where that is 0.
 
+    Args:
+        predicted: (n,) values in the predicted masks.
+        manual: (n,) values in the manual masks.
+
     >>> relative_difference(pd.Series([3.0, 1.0]), pd.Series([2.0, 0.0])).tolist()
     [50.0, nan]
     """
@@ -81,7 +100,12 @@ def relative_difference(predicted: pd.Series, manual: pd.Series) -> pd.Series:
 
 
 def quartiles(values: pd.Series, form: str) -> str:
-    """Median (quartiles) as text."""
+    """Median (lower to upper quartile) as text; "-" without a value.
+
+    Args:
+        values: (n,) numbers; missing ones do not count.
+        form: format of a number: ".1f".
+    """
     if not values.notna().any():
         return "-"
     low, middle, high = np.nanpercentile(values, [25, 50, 75]).tolist()

@@ -57,12 +57,24 @@ class Page:
 
 
 def pages_of(results: Results, masks: pd.DataFrame) -> list[Page]:
-    """The page of every patient, in table order; `masks` as `mask_table` gives it."""
+    """The page of every patient, in table order.
+
+    Args:
+        results: of a finished run.
+        masks: of `mask_table`.
+    """
     return [_page(results, masks, patient) for patient in results.cohort.ids]
 
 
 def write_pages(pages: Iterable[Page], template: Template, folder: Path, title: str) -> None:
-    """Write `<name>.html` beside the pictures of `write_patients`, each linked with the next."""
+    """Write `<name>.html` beside the pictures of `write_patients`, each linked with the next.
+
+    Args:
+        pages: of `pages_of`.
+        template: the page's template.
+        folder: folder of the pictures.
+        title: title of the report.
+    """
     pages = list(pages)
     for number, page in enumerate(pages):
         before = pages[number - 1] if number else None

@@ -55,7 +55,12 @@ def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
 
 
 def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path) -> None:
-    """Each as SVG, PDF and PNG: `figure2a.svg`."""
+    """Write each figure as SVG, PDF and PNG: `figure2a.svg`.
+
+    Args:
+        figures: (caption, figure) by name.
+        folder: where the files go; made if missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, figure) in figures.items():
         for suffix in FORMATS:
@@ -63,7 +68,15 @@ def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path) -> None:
 
 
 def write_training(results: Results, folder: Path) -> list[tuple[str, Path]]:
-    """(network, picture) of the course of each network's first fold."""
+    """Write a picture of the course of each network's first fold.
+
+    Args:
+        results: of a finished run.
+        folder: where the files go; it must exist.
+
+    Returns:
+        (network, path) of each network that was trained by steps.
+    """
     written = []
     for network, checkpoints in results.model.networks.items():
         with (checkpoints[0] / "log.csv").open() as handle:
@@ -76,7 +89,13 @@ def write_training(results: Results, folder: Path) -> list[tuple[str, Path]]:
 
 
 def draw_patient(prepared_folder: Path, scored_folder: Path, path: Path) -> None:
-    """PET and CT of a patient with the manual and the predicted contour, for the patient's page."""
+    """PET and CT of a patient with the manual and the predicted contour, for the patient's page.
+
+    Args:
+        prepared_folder: folder of the prepared patient.
+        scored_folder: folder of the scored patient.
+        path: the picture's file.
+    """
     prepared = Prepared.load(prepared_folder)
     projections = prepared.projections or (prepared.pet_suv, prepared.pet_suv)
     save(quality_figure(prepared.pet_suv, prepared.ct_hu, projections, _contours(scored_folder, prepared),
@@ -84,13 +103,25 @@ def draw_patient(prepared_folder: Path, scored_folder: Path, path: Path) -> None
 
 
 def draw_attribution(prepared: Prepared, mask: Volume, maps: NDArray[np.float32], path: Path) -> None:
-    """What raised and lowered a patient's risk, over PET and CT, with the predicted contour."""
+    """What raised and lowered a patient's risk, over PET and CT, with the predicted contour.
+
+    Args:
+        prepared: the patient's images.
+        mask: the predicted mask.
+        maps: (2, z, y, x) what each voxel of PET and CT adds to the risk, on the network grid.
+        path: the picture's file.
+    """
     shown = [Volume(one, prepared.affine) for one in maps]
     save(attribution_figure(prepared.pet_suv, prepared.ct_hu, shown, {"predicted": mask}), path, dpi=110)
 
 
 def write_patients(results: Results, folder: Path) -> None:
-    """The pictures of every patient beside its page: `<name>.jpg`, and `<name>-risk.jpg` of those explained."""
+    """The pictures of every patient beside its page: `<name>.jpg`, and `<name>-risk.jpg` of those explained.
+
+    Args:
+        results: of a finished run.
+        folder: where the files go; made if missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for patient, drawn in results.pictures.items():
         shutil.copyfile(drawn / PICTURE, folder / f"{page_name(patient)}.jpg")

@@ -71,7 +71,13 @@ def review(results: Results) -> Review:
 
 
 def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]:
-    """Figures, tables, checklists and one Word file of them in `folder`; what the page shows of them."""
+    """Write figures, tables, checklists and one Word file of them; returns what the page shows of them.
+
+    Args:
+        results: of a finished run.
+        done: of `review`.
+        folder: where the files go.
+    """
     tables = review_tables(results, done)
     for table in tables:
         write_table(table, folder / "tables")
@@ -95,7 +101,12 @@ def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]
 
 
 def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figure]]:
-    """(caption, figure) by name: C of every model, Figure 4 as one page, AUC(t), decision curves, effects over time."""
+    """(caption, figure) by name: C of every model, Figure 4 as one page, AUC(t), decision curves, effects over time.
+
+    Args:
+        results: of a finished run.
+        done: of `review`.
+    """
     judged, splits = done.judged, results.cohort.splits
     place = next((s for s in OUTSIDE if (judged.main, s) in judged.appraisals), None)
     if place is None:
@@ -120,7 +131,12 @@ def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figur
 
 
 def review_tables(results: Results, done: Review) -> list[Table]:
-    """Tables 5 to 10, those that this run can fill."""
+    """Tables 5 to 10, those that this run can fill.
+
+    Args:
+        results: of a finished run.
+        done: of `review`.
+    """
     tables = [_appraisal_table(done), _calibration_table(done), _hazard_table(done), _subgroup_table(results, done),
               _difference_table(results, done), _rival_table(done)]
     return [table for table in tables if table.rows]
@@ -153,7 +169,12 @@ def subgroup_rows(done: Review) -> list[Cells]:
 
 
 def missing_rows(table: pd.DataFrame, columns: list[str]) -> list[Cells]:
-    """Column, centre, patients, missing values; those without a missing value are left out."""
+    """Column, centre, patients and missing values, where any is missing.
+
+    Args:
+        table: one row a patient, with `center`.
+        columns: names of columns; one that the table lacks is left out.
+    """
     counted = [(label_of(name), str(centre), str(len(rows)), str(int(rows[name].isna().sum())))
                for name in columns if name in table for centre, rows in table.groupby("center")]
     return [row for row in counted if row[3] != "0"]

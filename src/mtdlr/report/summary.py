@@ -90,7 +90,12 @@ def _against(judged: Judged, place: str, other: str, question: str) -> Line | No
 
 
 def strongest_rival(judged: Judged, place: str) -> str | None:
-    """The other model with the highest C there, that is neither the main one, the reference, nor a simulated truth."""
+    """The model with the highest C in a cohort that is neither the main one, the reference, nor a simulated truth.
+
+    Args:
+        judged: the evaluations of all models.
+        place: name of the cohort.
+    """
     rivals = {model: e.c.value for (model, split), e in judged.evaluations.items()
               if split == place and model in judged.labels and model not in (judged.main, judged.reference, "truth")
               and isfinite(e.c.value)}
@@ -200,7 +205,12 @@ def _wrong(judged: Judged) -> Line:
 
 
 def interval_of(estimate: Estimate, digits: int = 3) -> str:
-    """The interval of a difference as text, with signs."""
+    """The interval of a difference as text, with signs; "no interval" without one.
+
+    Args:
+        estimate: the difference.
+        digits: decimals.
+    """
     if not isfinite(estimate.low):
         return "no interval"
     return f"{estimate.low:+.{digits}f} to {estimate.high:+.{digits}f}"

@@ -56,7 +56,12 @@ class Group:
 
 
 def write_report(results: Results, folder: Path) -> None:
-    """Write report.html, patients/, tables/, figures/, masks.csv, scores.csv and the nomogram into an empty folder."""
+    """Write report.html, patients/, tables/, figures/, masks.csv, scores.csv and the nomogram into an empty folder.
+
+    Args:
+        results: of a finished run.
+        folder: an empty folder.
+    """
     tables = make_tables(results)
     figures = make_figures(results)
     for table in tables.values():

@@ -49,7 +49,11 @@ def firth_cox(
     the estimate.
 
     Args:
-        x, surv, names, ties, cases: as in `fit_cox`; no clusters.
+        x: as in `fit_cox`.
+        surv: as in `fit_cox`.
+        names: as in `fit_cox`.
+        ties: as in `fit_cox`.
+        cases: as in `fit_cox`; no clusters.
 
     Returns:
         The fit: coef = argmax of l(b) + log det I(b) / 2.
@@ -98,10 +102,13 @@ def profile_interval(
     An end that the likelihood does not bound is 0 or infinity; so is the estimate under a monotone likelihood.
 
     Args:
-        x, surv, ties, cases: as in `fit_cox`; no clusters.
+        x: as in `fit_cox`.
+        surv: as in `fit_cox`.
         column: which, by its name in the data frame (x1, x2, ... of an array) or by its place from 0.
         level: coverage.
         firth: profile the penalised likelihood, which bounds both ends.
+        ties: as in `fit_cox`.
+        cases: as in `fit_cox`; no clusters.
 
     Raises:
         FitError: as `fit_cox`; E-COLUMN when there is no such column or it says nothing.

@@ -60,7 +60,9 @@ def cox_residuals(
 
     Args:
         fit: the model.
-        x, surv, cases: what it was fitted to, as in `fit_cox`.
+        x: the design matrix it was fitted to.
+        surv: the follow-up it was fitted to.
+        cases: as in `fit_cox`.
 
     Raises:
         FitError, TableError: as `fit_cox`.
@@ -104,15 +106,17 @@ def proportional_hazards_test(
 
     Args:
         fit: the model.
-        x, surv, cases: what it was fitted to, as in `fit_cox`.
+        x: the design matrix it was fitted to.
+        surv: the follow-up it was fitted to.
         transform: g: 1 - Kaplan-Meier just before, the rank among all times, the time itself or its logarithm.
         terms: columns to test together, such as `design.slices`; every column alone when None.
-
-    Raises:
-        FitError: E-OPTION; E-SEPARATION when a coefficient of the fit is infinite.
+        cases: as in `fit_cox`.
 
     Returns:
         The test of each term: chi-square, df, p; nan where the data cannot say, as when all events have one time.
+
+    Raises:
+        FitError: E-OPTION; E-SEPARATION when a coefficient of the fit is infinite.
     """
     one_of(transform, TRANSFORMS, "transform of time")
     if fit.monotone:

@@ -105,8 +105,12 @@ def few_events_estimate(
     With a single event there is no interval.
 
     Args:
-        value, se, level, null, bounds: as in `normal_estimate`.
+        value: as in `normal_estimate`.
+        se: as in `normal_estimate`.
         n: events or controls, whichever are fewer.
+        level: as in `normal_estimate`.
+        null: as in `normal_estimate`.
+        bounds: as in `normal_estimate`.
     """
     if n >= _ENOUGH_EVENTS:
         return normal_estimate(value, se, level=level, null=null, bounds=bounds)

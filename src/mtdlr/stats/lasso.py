@@ -193,12 +193,7 @@ def lasso_path(
 
 
 def cross_validate_lasso(
-    x: ArrayLike,
-    surv: Survival,
-    *,
-    folds: ArrayLike | None = None,
-    n_folds: int = 10,
-    seed: int = 0,
+    x: ArrayLike, surv: Survival, *, folds: ArrayLike | None = None, n_folds: int = 10, seed: int = 0,
     penalties: Penalties | None = None,
 ) -> LassoCV:
     """A lasso path with its cross-validated deviance (R: cv.glmnet(x, y, family = "cox", grouped = TRUE)).
@@ -210,7 +205,9 @@ def cross_validate_lasso(
     Args:
         x: (n, p) features.
         surv: follow-up.
-        folds: (n,) the fold of each patient; made by `stratified_folds` with `n_folds` and `seed` when None.
+        folds: (n,) the fold of each patient; None draws them by `stratified_folds`.
+        n_folds: number of folds drawn, >= 3.
+        seed: of the draw.
         penalties: as in `lasso_path`.
 
     Raises:

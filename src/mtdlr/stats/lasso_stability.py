@@ -55,9 +55,13 @@ def repeat_cross_validation(
     """The median penalty of several cross-validations, which does not hang on one draw of the folds.
 
     Args:
+        x: as in `cross_validate_lasso`.
+        surv: as in `cross_validate_lasso`.
         n_repeats: cross-validations, with seeds drawn from `seed`.
+        n_folds: as in `cross_validate_lasso`.
+        seed: of all draws.
         rule: what each chooses: the smallest deviance, or the largest penalty within a standard error of it.
-        x, surv, n_folds, penalties: as in `cross_validate_lasso`.
+        penalties: as in `cross_validate_lasso`.
 
     Raises:
         FitError: as `cross_validate_lasso`; E-REPEATS for fewer than one.
@@ -90,7 +94,8 @@ def selection_frequency(
         x: (n, p) features.
         surv: follow-up.
         lambda_: the penalty.
-        n_resamples, seed: how many halves, and of the random numbers.
+        n_resamples: number of halves, >= 1.
+        seed: of the draw of the halves.
         alpha: as in `lasso_path`.
 
     Raises:

@@ -35,7 +35,8 @@ def frozen_discrimination(rows: SortedRows, eta: Vector, slope: float, null: flo
         rows: whose only column is eta.
         eta: the linear predictor.
         slope: coefficient of eta in a Cox model of the rows, the calibration slope.
-        null, loglik: log partial likelihood at slope 0 and at the slope.
+        null: log partial likelihood at slope 0.
+        loglik: log partial likelihood at the slope.
     """
     r2, d = _explained(null, loglik, float(rows.patients.sum()))
     frozen = derivatives(rows, eta, np.zeros(1), np.zeros((1, 1)))

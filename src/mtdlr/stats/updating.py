@@ -182,6 +182,11 @@ def calibration_at(survival: Vector, surv: Survival, month: float) -> tuple[floa
     """(observed over expected, scaled Brier score) of predicted survival at a month.
 
     Both are nan where a prediction is: a baseline hazard that was estimated again ends with its patients' follow-up.
+
+    Args:
+        survival: (n,), predicted probability of being event-free at the month.
+        surv: follow-up of the same n patients.
+        month: horizon > 0.
     """
     if not np.isfinite(survival).all():
         return nan, nan
@@ -197,9 +202,13 @@ def update_optimism(
     Each resample is updated, and the update judged on the resample and on the original patients.
 
     Args:
-        fit, x, surv, method: as in `update_cox`.
+        fit: as in `update_cox`.
+        x: as in `update_cox`.
+        surv: as in `update_cox`.
+        method: as in `update_cox`.
         month: of calibration and Brier score.
-        resamples, seed: how many resamples, and of the random numbers that draw them.
+        resamples: number of bootstrap resamples.
+        seed: of the resamples.
 
     Raises:
         FitError: as `update_cox`; E-RESAMPLES when no resample can be updated.

@@ -160,7 +160,8 @@ def validate_bootstrap(
     Args:
         x: (n, p) design matrix.
         surv: follow-up.
-        n_resamples, seed: how many resamples, and of the random numbers that draw them.
+        n_resamples: number of bootstrap resamples.
+        seed: of the resamples.
         indices: (B, n) the resamples themselves, as rows of x from 0, instead.
         ties: as in `fit_cox`.
         level: of the interval of c.
@@ -198,7 +199,10 @@ def calibrate_bootstrap(  # noqa: PLR0913
         surv: follow-up.
         month: horizon in months, within the follow-up.
         n_groups: groups of predicted survival, cut at its quantiles.
-        n_resamples, seed, indices, ties: as in `validate_bootstrap`.
+        n_resamples: as in `validate_bootstrap`.
+        seed: as in `validate_bootstrap`.
+        indices: as in `validate_bootstrap`.
+        ties: as in `fit_cox`.
 
     Raises:
         FitError: as `validate_bootstrap`; E-FOLLOWUP when the month is before the first event or beyond the follow-up.

@@ -59,6 +59,10 @@ class Study(Section):
     def of(cls, values: Mapping[str, Any], *, where: str = "study") -> Study:
         """The study of a nested mapping, on top of its preset.
 
+        Args:
+            values: sections and their settings; `preset` names the preset.
+            where: what the mapping is called in a message.
+
         Raises:
             StudyError: E-KEY for an unknown key (with the nearest known one), E-SETTING for a value out of range;
                 all of them at once.

@@ -12,7 +12,15 @@ OURS = "ours"
 
 
 def setting(default: Any, text: str, *, unit: str = "", source: str = OURS, **limits: Any) -> Any:
-    """A field: what it means, its unit, and whether the default is the paper's or ours."""
+    """A field: what it means, its unit, and whether the default is the paper's or ours.
+
+    Args:
+        default: the default, or a function that makes it.
+        text: what the setting is, in one line.
+        unit: its unit; "" for none.
+        source: where the default comes from.
+        **limits: pydantic's limits of the value: ge, le, gt, lt.
+    """
     extra: dict[str, Any] = {"unit": unit, "source": source}
     if callable(default):
         return Field(default_factory=default, description=text, json_schema_extra=extra, **limits)

@@ -31,7 +31,8 @@ def simulate_study(
     """(clinical table, truth table) of both centres; no images are made.
 
     Args:
-        n_training, n_internal: patients of centre A.
+        n_training: training patients, of centre A.
+        n_internal: internal validation patients, of centre A.
         n_external: patients of centre B.
         seed: source of everything.
         truth: what drives the hazard, one of `mtdlr.synthetic.TRUTHS`. All but `burden` have the same patients.
@@ -88,7 +89,9 @@ def write_study(  # noqa: PLR0913
     Args:
         folder: made if missing; gets centerA/ (NIfTI), centerB/ (DICOM), truth/ (masks), clinical.csv, truth.csv,
             manifest.csv, study.toml and README.txt.
-        n_training, n_internal, n_external: patients of each cohort; the last are centre B.
+        n_training: training patients, of centre A.
+        n_internal: internal validation patients, of centre A.
+        n_external: patients of centre B.
         voxel_scale: factor on the voxel sizes; 0.5 is near clinical.
         seed: the same seed writes the same bytes.
         truth: as in `simulate_study`.

@@ -148,7 +148,14 @@ def validate_table(
 
 
 def judged_rows(nomogram: Nomogram, table: pd.DataFrame) -> tuple[NDArray[np.bool_], list[Problem]]:
-    """(rows with a known value of every variable, why the others are not judged).
+    """Rows with a known value of every variable, and why the others are not judged.
+
+    Args:
+        nomogram: the frozen nomogram.
+        table: n patients.
+
+    Returns:
+        (n,) bool, and W-NEWLEVEL and W-NOCOVARIATE.
 
     Raises:
         FitError: E-COLUMN.

@@ -119,7 +119,12 @@ def validate_cohort(
 
 
 def merge(model: FrozenModel, study: Study) -> Study:
-    """The model's settings with the cohort, evaluation, report and run of a new study."""
+    """The model's settings with the cohort, evaluation, report and run of a new study.
+
+    Args:
+        model: the frozen model.
+        study: the new study.
+    """
     factors = dict(model.study.cohort.factors)
     stage = model.study.cohort.stage
     needed = {name: factors[name] for name in model.study.nomogram_covariates if name in factors}
@@ -134,7 +139,13 @@ def merge(model: FrozenModel, study: Study) -> Study:
 
 
 def settings_of(model: FrozenModel, study: Study, folder: Path) -> Study:
-    """The settings under which a frozen model judges a study, with a table in `folder` where follow-up is missing."""
+    """The settings under which a frozen model judges a study, with a table in `folder` where follow-up is missing.
+
+    Args:
+        model: the frozen model.
+        study: the new study.
+        folder: where the table goes.
+    """
     merged = merge(model, study)
     if has_follow_up(study.cohort):
         return merged

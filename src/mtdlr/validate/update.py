@@ -73,7 +73,8 @@ def update_nomogram(
         surv: follow-up of the same rows.
         method: "baseline", "slope" or "refit".
         month: of calibration and Brier score; by default the nomogram's last horizon that the follow-up reaches.
-        resamples, seed: of the bootstrap; the seed also draws the folds.
+        resamples: of the bootstrap.
+        seed: of the bootstrap and of the folds.
 
     Raises:
         FitError: as `update_cox`.

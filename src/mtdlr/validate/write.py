@@ -36,6 +36,10 @@ def write_validation(found: CohortValidation, folder: Path) -> None:
 
     report.html, tables/, figures/, evaluation.json, scores.csv, shift.json, and `updated-model/` where there is an
     update: a new bundle with its parent's hash, the method and the numbers it rests on.
+
+    Args:
+        found: what the validation found.
+        folder: where the files go; made if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tables = validation_tables(found)

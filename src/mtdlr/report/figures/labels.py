@@ -56,7 +56,15 @@ class Label:
 def level_labels(
     ticks: Sequence[float], texts: Sequence[str], low: float, high: float, sides: Sequence[int] = (-1, 1)
 ) -> list[Label]:
-    """Every text beside its tick, between `low` and `high` mm: in lanes below and above, else as a staircase."""
+    """Every text beside its tick: in lanes below and above the axis, else as a staircase.
+
+    Args:
+        ticks: (n,) places along the axis in mm.
+        texts: (n,) labels.
+        low: left limit of the labels in mm.
+        high: right limit of the labels in mm.
+        sides: -1 below the axis, 1 above it, the preferred side first.
+    """
     marks = _merged(ticks, texts)
     placed: list[Label] = []
     for tick, text in marks:
@@ -75,7 +83,15 @@ def level_labels(
 def number_labels(
     ticks: Sequence[float], texts: Sequence[str], low: float, high: float, side: int = -1
 ) -> list[Label]:
-    """As many of the numbers at evenly spaced values as fit, beside an axis with even ticks."""
+    """As many of the numbers at evenly spaced values as fit, beside an axis with even ticks.
+
+    Args:
+        ticks: (n,) places along the axis in mm, ascending.
+        texts: (n,) numbers as text.
+        low: left limit of the labels in mm.
+        high: right limit of the labels in mm.
+        side: -1 below the axis, 1 above it.
+    """
     widths = [text_width(text) for text in texts]
     zero = next((i for i, text in enumerate(texts) if text == "0"), 0)
     for stride in (1, 2, 5, 10, 20, 50):
@@ -89,7 +105,15 @@ def ranked_labels(
     ticks: Sequence[float], texts: Sequence[str], order: Sequence[int], low: float, high: float
 ) -> list[Label]:
     """As many numbers as fit, in the order of their importance, beside a curved axis; where it turns back, below as it
-    runs to the right and above as it runs to the left."""
+    runs to the right and above as it runs to the left.
+
+    Args:
+        ticks: (n,) places along the axis in mm.
+        texts: (n,) numbers as text.
+        order: positions 0 to n - 1, the most important first.
+        low: left limit of the labels in mm.
+        high: right limit of the labels in mm.
+    """
     side = [1 if back else -1 for back in runs_back(ticks)]
     widths = [text_width(text) for text in texts]
     return [_centred(ticks[i], texts[i], place, low, high) for place in (-1, 1)

@@ -63,7 +63,12 @@ def drawn(function: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def page(width: Width, height_mm: float) -> Figure:
-    """An empty figure of a journal's column width."""
+    """An empty figure of a journal's column width.
+
+    Args:
+        width: a column width of `WIDTH_MM`.
+        height_mm: height of the page.
+    """
     figure = Figure(figsize=(WIDTH_MM[width] * MM, height_mm * MM), dpi=300)
     FigureCanvasAgg(figure)
     return figure
@@ -79,13 +84,27 @@ def sheet(figure: Figure) -> Axes:
 
 
 def panel(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
-    """Axes with their frame at a place given in millimetres."""
+    """Axes with their frame at a place given in millimetres.
+
+    Args:
+        figure: the page.
+        left: mm from the left edge.
+        bottom: mm from the lower edge.
+        width: mm.
+        height: mm.
+    """
     page_width, page_height = (float(inches) / MM for inches in figure.get_size_inches())
     return figure.add_axes((left / page_width, bottom / page_height, width / page_width, height / page_height))
 
 
 def text_width(text: str, size: float = SMALL, *, bold: bool = False) -> float:
-    """Width in mm of the longest line of a text."""
+    """Width in mm of the longest line of a text.
+
+    Args:
+        text: one or several lines.
+        size: type size in points.
+        bold: whether it is printed bold.
+    """
     return max(_line_width(line, size, bold) for line in text.split("\n"))
 
 
@@ -95,7 +114,14 @@ def line_height(size: float = SMALL) -> float:
 
 
 def wrap(text: str, width_mm: float, size: float = SMALL, *, bold: bool = False) -> str:
-    """The text broken at blanks (within a word where one is too long) into lines that fit a width."""
+    """The text broken at blanks (within a word where one is too long) into lines that fit a width.
+
+    Args:
+        text: the text.
+        width_mm: width of a line.
+        size: type size in points.
+        bold: whether it is printed bold.
+    """
     lines: list[str] = []
     for word in text.split():
         joined = f"{lines[-1]} {word}" if lines else word
@@ -132,7 +158,12 @@ def write(  # noqa: PLR0913
 
 
 def number(value: float, digits: int = 6) -> str:
-    """A number for print: no needless digits, a true minus sign."""
+    """A number for print: no needless digits, a true minus sign.
+
+    Args:
+        value: the number.
+        digits: significant digits at the most.
+    """
     return f"{value + 0.0:.{digits}g}".replace("-", "\N{MINUS SIGN}")
 
 
@@ -147,6 +178,10 @@ def percent(share: float) -> str:
 
 def interval_text(estimate: Estimate, digits: int) -> str:
     """A value with its interval for print.
+
+    Args:
+        estimate: a value with its limits; without limits the value stands alone.
+        digits: decimals.
 
     >>> interval_text(Estimate(0.8184, 0.785, 0.851), 2)
     '0.82 (0.79–0.85)'
@@ -183,7 +218,17 @@ def p_text(p: float) -> str:
 
 
 def spaced(centres: Sequence[float], widths: Sequence[float], order: Iterable[int], gap: float) -> list[int]:
-    """Which labels fit beside one another without touching, taken in the order of their importance."""
+    """Which labels fit beside one another without touching, taken in the order of their importance.
+
+    Args:
+        centres: (n,) middle of each label in mm.
+        widths: (n,) width of each label in mm.
+        order: positions 0 to n - 1, the most important first.
+        gap: free space between two labels in mm.
+
+    Returns:
+        Positions of those that fit, ascending.
+    """
     kept: list[int] = []
     for i in order:
         if all(abs(centres[i] - centres[j]) >= (widths[i] + widths[j]) / 2.0 + gap for j in kept):
@@ -193,6 +238,11 @@ def spaced(centres: Sequence[float], widths: Sequence[float], order: Iterable[in
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 300) -> Path:
     """Write a figure as SVG, PDF, PNG or JPEG (by the suffix) so that the same figure gives the same bytes; the path.
+
+    Args:
+        figure: the figure.
+        path: the file; its suffix gives the format.
+        dpi: dots per inch of a PNG, a JPEG, and of pictures in the others.
 
     Raises:
         StudyError: E-FIGUREFORMAT for another suffix.
@@ -211,7 +261,13 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 300) -> Path:
 
 
 def embedded(figure: Figure, kind: Literal["svg", "png"] = "svg", *, dpi: int = 200) -> str:
-    """A figure as a `data:` address for a page that loads nothing; the same figure gives the same text."""
+    """A figure as a `data:` address for a page that loads nothing; the same figure gives the same text.
+
+    Args:
+        figure: the figure.
+        kind: "svg" or "png".
+        dpi: dots per inch of a PNG, and of pictures in an SVG.
+    """
     out = BytesIO()
     with _DRAWING, mpl.rc_context(_style()):
         figure.savefig(out, format=kind, metadata=_METADATA[f".{kind}"], dpi=dpi)

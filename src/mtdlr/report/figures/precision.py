@@ -14,7 +14,12 @@ from mtdlr.stats.sample_size import LABELS, TARGETS, ValidationSize
 
 
 def write_precision(size: ValidationSize, folder: Path) -> None:
-    """validation_size.csv and validation_size.svg, .pdf and .png."""
+    """Write validation_size.csv and validation_size.svg, .pdf and .png.
+
+    Args:
+        size: expected precision by number of patients.
+        folder: where the files go; made if missing.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "validation_size.csv").open("w", newline="", encoding="utf-8") as handle:
         table = csv.writer(handle, lineterminator="\n")

@@ -89,7 +89,8 @@ def quality_figure(
     """The whole PET in two projections with the region, CT alone, and three fused planes through the tumour.
 
     Args:
-        pet: SUV around the region; ct: HU around the region; any grid.
+        pet: SUV around the region, on any grid.
+        ct: HU around the region, on any grid.
         projections: of the whole PET, coronal (z, 1, x) and sagittal (z, y, 1).
         contours: masks by label, as `scan_figure`.
         region: the network grid.
@@ -121,7 +122,8 @@ def attribution_figure(pet: Volume, ct: Volume, maps: Sequence[Volume], contours
     voxel in a thousand exceeds.
 
     Args:
-        pet: SUV; ct: HU; any grid.
+        pet: SUV, on any grid.
+        ct: HU, on any grid.
         maps: what each voxel of PET and of CT adds to the risk.
         contours: masks by label, as `scan_figure`.
     """
