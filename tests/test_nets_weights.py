@@ -84,7 +84,9 @@ def test_one_flipped_bit_is_noticed(tmp_path: Path):
 
 @pytest.mark.parametrize(("facts", "word"), [
     ({"format": 2}, "format"), ({"network": "resnet"}, "unknown network"),
-    ({"config": {"width": 0.25}}, "architecture"), ({"config": "deepmts"}, "unknown network")])
+    ({"config": {"breadth": 0.25}}, "architecture"), ({"config": {"width": 1e9}}, "architecture"),
+    ({"config": {"width": True}}, "architecture"), ({"config": {"pooling": "none"}}, "architecture"),
+    ({"config": "deepmts"}, "unknown network")])
 def test_a_description_this_version_does_not_know_is_refused(tmp_path: Path, facts, word: str):
     """Another format, network or set of architecture keys is an error, not a guess."""
     _saved(tmp_path)
@@ -165,3 +167,13 @@ def test_a_training_state_returns_every_moment_of_the_optimiser(tmp_path: Path):
     assert facts == {"epoch": 1} and torch.equal(best["x"], torch.ones(2))
     for name, value in weights_of(whole).items():
         assert torch.equal(value, weights_of(resumed)[name]), name
+
+
+def test_a_description_of_an_older_version_keeps_the_defaults(tmp_path: Path):
+    """A key of the architecture that an older version did not write takes its default: old models stay readable."""
+    network = _saved(tmp_path)
+    path = tmp_path / "model.json"
+    facts = json.loads(path.read_text())
+    del facts["config"]["near_voxels"]
+    path.write_text(json.dumps(facts))
+    assert Checkpoint.load(tmp_path).model.config == network.config

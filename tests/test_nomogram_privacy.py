@@ -86,7 +86,7 @@ def test_the_horizons_keep_their_survival_and_interval() -> None:
     lambda v: v["cox"]["baseline"].update(rows=[1.0]), lambda v: v["cox"].update(coef=[1e308, 0.1]),
 ])
 def test_a_json_that_is_not_of_this_schema_is_refused(change) -> None:
-    """Another schema, a key too many or too few, and a number beyond 1e100 are E-NOMOGRAM."""
+    """Another schema, a key too many or too few, and a number beyond 1e30 are E-NOMOGRAM."""
     table, surv = _study()
     values = json.loads(Nomogram.fit(table, surv, ["a", "b"], [12.0]).to_json())
     change(values)

@@ -73,9 +73,9 @@ class Run:
         """Every stage up to and with `stage`, a name of `STEPS`.
 
         Raises:
-            StudyError: E-STAGENAME; E-SHARD for a stage that cannot be done in parts.
+            StudyError: E-STAGENAME; E-SHARD for a stage that cannot be done in parts; E-TEMPLATE.
         """
-        planning.require_part(self.shard, stage)
+        planning.require_part(self.shard, stage, self.study)
         self._alone = self.shard is not None and stage == "prepare"
         for name in list(planning.STEPS)[: list(planning.STEPS).index(stage) + 1]:
             getattr(self, planning.STEPS[name])

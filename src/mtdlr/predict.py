@@ -248,7 +248,7 @@ class Bundle:
                   if name not in clinical and not str(name).endswith(IN_SAMPLE)}
         return Prediction(risk, survival, "" if cutoff is None else ("high" if risk >= cutoff else "low"),
                           {str(k): float(v) for k, v in nomogram.points(row).iloc[0].items()}, scores, clinical, mask,
-                          prepared, nomogram, (*problems, *nomogram.outside(row)))
+                          prepared, nomogram, (*self.frozen.problems, *problems, *nomogram.outside(row)))
 
 
 def write_prediction(prediction: Prediction, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from mtdlr.errors import FitError, Problem
+from mtdlr.errors import BundleError, FitError, Problem
 from mtdlr.radiomics.robustness import robust_features
 from mtdlr.stats.lasso import LassoCV, Penalties, cross_validate_lasso, stratified_folds
+from mtdlr.store import strict_json
 from mtdlr.study import SignatureSettings
 from mtdlr.survival import Survival
 
@@ -64,15 +66,31 @@ class Signature:
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        path.write_text(json.dumps(asdict(self), indent=1))
+        penalty = self.penalty if isfinite(self.penalty) else None  # none was chosen
+        path.write_text(json.dumps(asdict(self) | {"penalty": penalty}, indent=1))
 
     @classmethod
     def load(cls, path: Path) -> Signature:
-        """Read it back, equal to what was saved."""
-        values = json.loads(path.read_text())
-        problems = tuple(Problem(**problem) for problem in values.pop("problems"))
-        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**fields, problems=problems)
+        """Read it back, equal to what was saved.
+
+        Raises:
+            BundleError: E-SIGNATURE for a file that is not a signature.
+        """
+        try:
+            values = strict_json(path.read_text(encoding="utf-8"))
+            problems = tuple(Problem(**problem) for problem in values.pop("problems"))
+            values["penalty"] = float("nan" if values["penalty"] is None else values["penalty"])
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            read = cls(**fields, problems=problems)
+            rows = [np.array(one, dtype=np.float64) for one in (read.center, read.scale, read.coef, read.selected_in)]
+            whole = all(row.shape == (len(read.features),) and np.isfinite(row).all() for row in rows)
+            if not whole or not (rows[1] > 0).all() or not (isfinite(read.spread) and read.spread > 0):
+                raise ValueError("numbers that no fit gives")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(Problem("E-SIGNATURE", "this is not a signature", where=path.name,
+                                      found=f"{type(error).__name__}: {error}"[:120],
+                                      remedy="Ask the sender for the whole folder again")) from None
+        return read
 
 
 def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSettings,

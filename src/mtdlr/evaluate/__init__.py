@@ -1,5 +1,15 @@
-"""Frozen risks x follow-up, as numbers: models in cohorts (`judge`), a reviewer's questions (`appraise`), `rivals`."""
+"""Frozen risks x follow-up, as numbers: models in cohorts (`findings`), reviewers' questions (`appraise`), `rivals`."""
 
-from mtdlr.evaluate.judge import Evaluation, Findings, Groups, Judged, evaluate, judge
+from mtdlr.evaluate.findings import (
+    Evaluation,
+    Findings,
+    Groups,
+    Judged,
+    calibrations,
+    evaluate,
+    judge,
+    optimism,
+    risk_groups,
+)
 
-__all__ = ["Evaluation", "Findings", "Groups", "Judged", "evaluate", "judge"]
+__all__ = ["Evaluation", "Findings", "Groups", "Judged", "calibrations", "evaluate", "judge", "optimism", "risk_groups"]

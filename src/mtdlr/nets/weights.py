@@ -25,6 +25,10 @@ from mtdlr.nets.singletask import CsnOnly, DenseNet121, NoMask, SingletaskConfig
 WEIGHTS, MODEL, FORMAT = "weights.safetensors", "model.json", 1
 CPU = torch.device("cpu")
 Config = DeepmtsConfig | SingletaskConfig
+LIMITS = {"in_channels": (1, 8), "width": (0.01, 4.0), "clinical": (0, 100), "intervals": (0, 200),
+          "dropout": (0.0, 0.99), "head_dropout": (0.0, 0.99), "norm_momentum": (0.0, 1.0), "near_voxels": (0, 64)}
+"""What the numbers of an architecture may be: a file from elsewhere must not ask for all memory."""
+WORDS = {"pooling": ("average", "regional", "spatial"), "network": ("no-mask", "csn-only", "densenet121-3d")}
 Network = DeepMTS | NoMask | CsnOnly | DenseNet121
 SINGLE_TASK: dict[str, type[NoMask | CsnOnly | DenseNet121]] = {
     "no-mask": NoMask, "csn-only": CsnOnly, "densenet121-3d": DenseNet121}
@@ -165,15 +169,25 @@ def _config(facts: Mapping[str, Any], path: Path) -> Config:
     """The architecture model.json names."""
     kinds: dict[str, type[Config]] = {"deepmts": DeepmtsConfig, **dict.fromkeys(SINGLE_TASK, SingletaskConfig)}
     name, values = facts.get("network"), facts.get("config")
-    if name not in kinds or not isinstance(values, dict):
+    if not isinstance(name, str) or name not in kinds or not isinstance(values, dict):
         raise _bad("unknown network", path, found=str(name), expected=", ".join(kinds))
     fields = {field.name: type(field.default) for field in dataclasses.fields(kinds[name])}
-    wrong = [key for key in values.keys() | fields.keys()
-             if key not in fields or key not in values
-             or (fields[key] is not float and type(values[key]) is not fields[key])]
+    wrong = [key for key, value in values.items() if key not in fields or not _fits(key, value, fields[key])]
     if wrong:
-        raise _bad("the architecture does not fit this version", path, found=f"keys {', '.join(sorted(wrong))}")
-    return kinds[name](**values)
+        raise _bad("the architecture does not fit this version", path, found=f"keys {', '.join(sorted(wrong))}"[:120])
+    return kinds[name](**values)  # a key that an older version did not know keeps its default
+
+
+def _fits(key: str, value: object, kind: type) -> bool:
+    """Whether a value of the architecture is of its kind, and small enough to build."""
+    if kind is str:
+        return value in WORDS[key]
+    if kind is bool:
+        return isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
+        return False
+    low, high = LIMITS[key]
+    return low <= value <= high
 
 
 def _fill(model: nn.Module, raw: Mapping[str, Tensor], path: Path) -> None:

@@ -375,7 +375,8 @@ class Nomogram:
             limits = {name: Limits.from_dict(each) for name, each in values["limits"].items()}
             return cls(Design.from_dict(values["design"]), CoxFit.from_dict(values["cox"]), limits,
                        tuple(values["months"]), tuple(values["log_hazard_range"]), values["labels"], values["endpoint"])
-        except (ValueError, KeyError, TypeError, AttributeError, FitError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError,
+                FitError) as error:
             found = f"{type(error).__name__}: {error}"[:120]
             raise BundleError(Problem("E-NOMOGRAM", "this is not a nomogram written by this version", found=found,
                                       expected=f"schema {SCHEMA}")) from error

@@ -11,7 +11,7 @@ COX_KEYS = frozenset({"names", "coef", "covariance", "loglik_null", "loglik", "s
                       "n_events", "means", "converged", "robust", "dropped", "monotone", "baseline", "problems"})
 BASELINE_KEYS = frozenset({"strata", "last_month", "stratum", "time_months", "log_hazard", "log_variance", "mean",
                            "events", "at_risk", "interpolated"})
-_LARGEST = 1e100
+_LARGEST = 1e30  # products of three such numbers are still finite
 
 
 def written(values: dict[str, Any]) -> str:
@@ -23,7 +23,7 @@ def read(text: str) -> dict[str, Any]:
     """The values that `written` wrote; None is nan again.
 
     Raises:
-        ValueError: for another schema, a key too many or too few, or a number beyond 1e100.
+        ValueError: for another schema, a key too many or too few, or a number beyond 1e30.
     """
     values = json.loads(text)
     if not isinstance(values, dict) or values.get("schema") != SCHEMA:

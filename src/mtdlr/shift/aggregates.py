@@ -74,7 +74,7 @@ class Aggregates:
             risks = values.get("risks")  # models made before they were kept have none
             return cls(Reference.load(folder), bound, tuple(values["margins"]), str(values["salt"]),
                        tuple(map(str, values["images"])), None if risks is None else TrainingRisks.from_dict(risks))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise BundleError(Problem("E-REFERENCE", "the aggregates of the model cannot be read",
                                       found=type(error).__name__,
                                       remedy="Ask the sender for the model again")) from None

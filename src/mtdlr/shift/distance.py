@@ -8,6 +8,8 @@ network), so that a refusal names what is out of range.
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -259,13 +261,14 @@ class Reference:
         """
         try:
             header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
-            with np.load(folder / ARRAYS, allow_pickle=False) as stored:
+            with (folder / ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
                 groups = {name: Group(names=tuple(values["names"]), typical=float(values["typical"]),
                                       freedom=float(values["freedom"]), n=int(values["n"]),
                                       **{key: stored[f"{name}/{key}"].astype(np.float64) for key in _ARRAYS})
                           for name, values in header["groups"].items()}
             return cls(groups, header["counts"], int(header["n"]))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, BadZipFile) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, EOFError,
+                BadZipFile, zlib.error, struct.error) as error:
             raise BundleError(Problem("E-REFERENCE", "the reference distributions of the model cannot be read",
                                       found=type(error).__name__,
                                       remedy="Ask the sender for the model again")) from None

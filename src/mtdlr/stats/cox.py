@@ -221,8 +221,8 @@ class CoxFit:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CoxFit:
         """The fit that `as_dict` wrote."""
-        arrays = {key: np.array(values[key], dtype=np.float64) for key in ("coef", "means")}
         p = len(values["names"])
+        arrays = {key: np.array(values[key], dtype=np.float64).reshape(p) for key in ("coef", "means")}
         arrays["covariance"] = np.array(values["covariance"], dtype=np.float64).reshape(p, p)
         tuples = {key: tuple(values[key]) for key in ("names", "dropped", "monotone")}
         return cls(**{**values, **arrays, **tuples, "baseline": Baseline.from_dict(values["baseline"]),

@@ -119,8 +119,11 @@ class Baseline:
     def from_dict(cls, values: Mapping[str, Any]) -> Baseline:
         """The baseline that `as_dict` wrote."""
         arrays = {key: np.array(values[key], dtype=np.float64) for key in _VECTORS}
+        for key in _VECTORS[1:]:
+            arrays[key] = arrays[key].reshape(arrays["time_months"].size)
         mean = np.array(values["mean"], dtype=np.float64).reshape(arrays["time_months"].size, -1)
-        return cls(strata=tuple(values["strata"]), stratum=np.array(values["stratum"], dtype=np.int64), mean=mean,
+        stratum = np.array(values["stratum"], dtype=np.int64).reshape(arrays["time_months"].size)
+        return cls(strata=tuple(values["strata"]), stratum=stratum, mean=mean,
                    interpolated=bool(values["interpolated"]), **arrays)
 
 

@@ -33,6 +33,32 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def strict_json(text: str) -> dict[str, Any]:
+    """The object of a JSON text that names no key twice.
+
+    Raises:
+        ValueError: for another text, for nesting too deep to be ours, for NaN and infinity.
+    """
+    try:
+        values = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(values, dict):
+        raise ValueError("no object")
+    return values
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
 def disk_full(folder: Path) -> Problem:
     """What to say when the disk has no room."""
     free = shutil.disk_usage(folder).free

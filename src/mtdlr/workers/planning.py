@@ -271,18 +271,23 @@ def _stamp(scan: ScanSet) -> str | None:
     return digest(rows)
 
 
-def require_part(shard: Shard | None, stage: str) -> str:
+def require_part(shard: Shard | None, stage: str, study: Study | None = None) -> str:
     """The stage, if there is such a one and it can be done in these parts.
 
     Args:
-        shard: which part is to be done; None for the whole stage.
-        stage: name of the stage.
+        shard: the part; None for the whole.
+        stage: a name of `STEPS`.
+        study: its settings, if they are known.
 
     Raises:
-        StudyError: E-STAGENAME, E-SHARD.
+        StudyError: E-STAGENAME; E-SHARD; E-TEMPLATE for a model that needs a patient's scan and cannot leave.
     """
     if stage not in STEPS:
         raise StudyError(Problem("E-STAGENAME", "no such stage", found=stage, expected=", ".join(STEPS)))
+    if stage == "bundle" and study is not None and study.prepare.roi == "template":
+        raise StudyError(Problem("E-TEMPLATE", "a model that needs a patient's scan as a template cannot be given away",
+                                 where="prepare.roi", found="template", expected="auto, center, mask or box",
+                                 remedy="Take prepare.roi = \"auto\", or run with --until report"))
     if shard is None or stage in (("prepare", "score", "radiomics") if shard.fold is None else ("train",)):
         return stage
     raise StudyError(Problem("E-SHARD", "this stage cannot be done in parts", found=stage,
