@@ -62,7 +62,7 @@ def prepared() -> tuple[Prepared, Volume]:
 def card() -> ModelCard:
     """Of a model with everything known."""
     risks = nomogram().log_hazard(ROW)[0] + np.linspace(-2.0, 2.0, 120)
-    return ModelCard("9ed951e73ab313f7", "0.1.0", 120, 29, True, float(risks[80]),
+    return ModelCard("9ed951e73ab313f7", "0.1.0", 120, 29, True, float(risks[40]),
                      {"training": Estimate(0.74, 0.64, 0.84), "external": Estimate(0.7, 0.6, 0.8)},
                      TrainingRisks.fit(risks))
 
@@ -73,7 +73,7 @@ def prediction(endpoint: str = "PFS", **changes: Any) -> Prediction:
     risk, curve = float(model.log_hazard(ROW)[0]), model.survival(ROW)
     points = {str(name): float(value) for name, value in model.points(ROW).iloc[0].items()}
     whole = Prediction(
-        risk, {month: curve.estimate(0, month) for month in model.months}, "low", points,
+        risk, {month: curve.estimate(0, month) for month in model.months}, "high", points,
         {"auto_radio": ROW["auto_radio"], "deepmts": ROW["deepmts"], "deepmts_sd": 0.2}, {"tnm_stage": "IVa"}, mask,
         patient, model, (), shift=Shift({"uptake": 0.41, "together": 0.72}), lower_bound_months=14.0,
         model=card().digest, card=card(), uptake=patient_pet_parameters(patient, mask))

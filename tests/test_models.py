@@ -260,6 +260,16 @@ def test_a_prediction_asks_for_the_covariates_of_the_nomogram() -> None:
     assert any("aeg" in line and "does not use" in line for line in lines)
 
 
+def test_a_prediction_offers_only_levels_that_the_nomogram_saw() -> None:
+    """A level that only other cohorts have is refused and not offered."""
+    table, *rest = _study_data()
+    table.loc[table.index[-5:], "tnm"] = "IVb"
+    study = Study.of({"cohort": {"stage": "tnm", "factors": {"tnm": ("III", "IVa", "IVb")}},
+                      "nomogram": {"months": (12, 24)}, "signature": {"lambdas": 20, "folds": 4, "repeats": 1}})
+    with pytest.raises(TableError, match=r"E-CLINICAL tnm: .*found 'IVb'; expected III or IVa\."):
+        fitted(table, *rest, study=study).model.clinical({"tnm": "IVb"})
+
+
 def test_selection_by_p_is_done_again_without_each_fold() -> None:
     """nomogram.select = 'p' keeps what has P < 0.05 alone and together; the training cohort's risks come from nomograms
     that were selected and fitted without the patient's fold."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
 from math import nan
 from pathlib import Path
 
+import bedside_pictures
 import pytest
 from one_prediction import card, outside, prediction
+from PIL import Image
 
 from mtdlr.errors import Problem, StudyError
 from mtdlr.explain import attribution
@@ -59,7 +62,7 @@ def test_the_numbers_are_those_of_the_json(tmp_path: Path) -> None:
     assert f"{stored['mask_ml']:.1f} ml" in page.text and f"{stored['uptake']['suv_max']:.1f} / " in page.text
     assert f"{stored['training']['n']} patients with {stored['training']['events']} events" in page.text
     assert f"About {100 * stored['training']['share_below']:.0f} of 100 training patients" in page.text
-    assert f"at {stored['lower_bound_months']:g} months (conformal lower bound)" in page.text
+    assert f"until {stored['lower_bound_months']:g} months at least" in page.text
 
 
 def test_nothing_is_loaded_and_every_picture_has_words() -> None:
@@ -79,7 +82,7 @@ def test_nothing_is_loaded_and_every_picture_has_words() -> None:
 def test_a_page_without_warnings_says_so() -> None:
     """Where nothing was noticed the page says it, and how like the training scans the scan is."""
     text = _Read(patient_page(prediction())).text
-    assert "No warnings. 72 % of the training scans lie closer to their middle than this one." in text
+    assert "No warnings. The scan looks like the training scans: 72 % of them lie closer to their mean." in text
     assert "Before you use" not in text and RESEARCH in text
 
 
@@ -89,8 +92,9 @@ def test_a_scan_outside_comes_first() -> None:
     text = _Read(page).text
     assert text.index("Do not rely on these numbers") < text.index("W-SHIFT") < text.index("W-UPTAKE") < \
         text.index("PFS at 36 months")
-    assert "made on request" in text and "this does not hold" in text and 'class="answer doubtful"' in page
-    assert "patient patient" not in text
+    assert "made on request" in text and "They do not hold" in text and text.count("do not rely on it") == 2
+    assert "the model expects about" not in text and "patient patient" not in text
+    assert 'class="answer doubtful"' in page
 
 
 def test_warnings_come_before_the_answer() -> None:
@@ -117,7 +121,7 @@ def test_words_follow_the_endpoint(endpoint: str, title: str, state: str) -> Non
 
 def test_a_group_near_the_cut_off_says_little() -> None:
     """A patient within a twentieth of the training patients of the cut-off is told that the group says little."""
-    near = replace(card(), cutoff=prediction().risk + 0.01)
+    near = replace(card(), cutoff=prediction().risk - 0.01)
     assert "the group alone says little" in _Read(patient_page(prediction(card=near))).text
     assert "the group alone says little" not in _Read(patient_page(prediction())).text
 
@@ -177,3 +181,40 @@ def test_a_prediction_is_short_in_a_notebook() -> None:
     assert len(repr(made)) < 120 and "36 months" in repr(made) and "2 warnings" in repr(made)
     assert len(made._repr_html_()) < 1500 and RESEARCH in made._repr_html_()
     assert not re.search("<script", prediction(problems=(Problem("W-X", "<script>"),))._repr_html_())
+
+
+def test_the_pictures_of_the_documentation_are_small() -> None:
+    """docs/bedside.md shows the pictures that the script makes, each with words, together under 300 kB."""
+    text = (bedside_pictures.DOCS / "bedside.md").read_text(encoding="utf-8")
+    shown = dict(re.findall(r"!\[([^]]+)\]\(([^)]+)\)", text))
+    assert set(shown.values()) == set(bedside_pictures.PICTURES) and all(len(words) > 40 for words in shown)
+    assert sum((bedside_pictures.DOCS / name).stat().st_size for name in shown.values()) < 300_000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bedside_pictures.browser() is None, reason="no Chromium here")
+def test_the_pictures_can_be_made_anew(tmp_path: Path) -> None:
+    """The script draws each page in a browser: the size is that of the documentation, and it is not empty."""
+    bedside_pictures.make(tmp_path)
+    for name, size in bedside_pictures.PICTURES.items():
+        with Image.open(tmp_path / name) as made, Image.open(bedside_pictures.DOCS / name) as shown:
+            assert made.size == shown.size == size
+            assert len(made.convert("RGB").getcolors(100_000)) > 60
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bedside_pictures.browser() is None, reason="no Chromium here")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_shows_style_and_pictures(width: int, tmp_path: Path) -> None:
+    """Under the page's own content security policy a browser applies the style and shows every picture; nothing is
+    wider than the screen."""
+    probe = ("<script>addEventListener('load', () => document.title = [getComputedStyle(document.querySelector('h2'))"
+             ".borderBottomWidth, [...document.images].every(i => i.naturalWidth > 10), "
+             "document.documentElement.scrollWidth <= innerWidth].join(' '))</script>")
+    page = patient_page(prediction()).replace("default-src 'none';", "default-src 'none'; script-src 'unsafe-inline';")
+    (tmp_path / "page.html").write_text(page.replace("</body>", probe + "</body>"), encoding="utf-8")
+    done = subprocess.run(
+        [str(bedside_pictures.browser()), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom",
+         f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", (tmp_path / "page.html").as_uri()],
+        check=True, capture_output=True, text=True, timeout=120)
+    assert re.search("<title>2px true true</title>", done.stdout), re.search("<title>.*</title>", done.stdout)

@@ -29,6 +29,7 @@ from mtdlr.report.figures import (
     standing_figure,
     survival_curve_figure,
 )
+from mtdlr.shift.distance import REFUSE, WARN
 from mtdlr.volume import Volume
 
 if TYPE_CHECKING:
@@ -112,10 +113,12 @@ def likeness(prediction: Prediction) -> str:
     shift = prediction.shift
     if shift is None or not isfinite(shift.percentile):
         return "The model keeps no description of its training scans: nobody checked whether this scan is like them."
-    within = 100.0 * shift.percentile
-    if within > 99.9:
-        return "More than 99.9 % of the training scans lie closer to their middle than this one."
-    return f"{within:.0f} % of the training scans lie closer to their middle than this one."
+    if shift.percentile > REFUSE:
+        return "The scan lies outside the training scans: more than 99.9 % of them lie closer to their mean."
+    share = f"{100.0 * shift.percentile:.0f} % of them lie closer to their mean"
+    if shift.percentile > WARN:
+        return f"The scan lies at the edge of the training scans: {share}."
+    return f"The scan looks like the training scans: {share}."
 
 
 def group_words(prediction: Prediction) -> tuple[str, str]:
@@ -152,9 +155,9 @@ def bound_words(prediction: Prediction) -> str:
         return ""
     _, state = endpoint_words(prediction.nomogram.endpoint)
     if months <= 0.0:
-        return "No time can be named that 9 of 10 such patients pass without the event."
-    return (f"9 of 10 patients like those of the training cohort are {state} at {months:g} months "
-            "(conformal lower bound).")
+        return "No lower bound above 0 months can be given."
+    return (f"Lower bound: {state} until {months:g} months at least. Such bounds hold for 9 of 10 patients like those "
+            "of the training cohort (conformal).")
 
 
 def _horizons(prediction: Prediction, state: str) -> list[Horizon]:
@@ -162,7 +165,8 @@ def _horizons(prediction: Prediction, state: str) -> list[Horizon]:
     rows = []
     for month, e in prediction.survival.items():
         known = isfinite(e.value)
-        interval = f"{percent(e.low)} to {percent(e.high)}" if isfinite(e.low) and isfinite(e.high) else ""
+        ends = isfinite(e.low) and isfinite(e.high)
+        interval = f"{percent(e.low).removesuffix(' %')} to {percent(e.high)}" if ends else ""
         count = min(max(round(100 * e.value), 1), 99) if known else 0
         meaning = f"Of 100 patients with these values, the model expects about {count} to be {state}." if known else \
             "The training patients were not followed that long."

@@ -29,7 +29,7 @@ from mtdlr.report.figures.page import (
 from mtdlr.shift import TrainingRisks
 
 _STEPS = 240
-_HEIGHT, _LEFT, _BOTTOM = 50.0, 12.0, 10.0  # mm
+_HEIGHT, _LEFT, _RIGHT, _BOTTOM = 50.0, 12.0, 8.0, 10.0  # mm
 _BINS = 16
 
 
@@ -42,7 +42,7 @@ def survival_curve_figure(nomogram: Nomogram, patient: Mapping[str, Any]) -> Fig
         patient: a value of every variable.
     """
     figure = page("single", _HEIGHT + _BOTTOM + 3.0)
-    axes = panel(figure, _LEFT, _BOTTOM, WIDTH_MM["single"] - _LEFT - 4.0, _HEIGHT)
+    axes = panel(figure, _LEFT, _BOTTOM, WIDTH_MM["single"] - _LEFT - _RIGHT, _HEIGHT)
     last = max(nomogram.months)
     if not nomogram.published:
         last = max(last, float(nomogram.cox.baseline.last_month[0]))
@@ -69,10 +69,9 @@ def _mark_horizon(axes: Axes, nomogram: Nomogram, patient: Mapping[str, Any], mo
         return
     axes.plot([month, month], [0.0, value], color=GREY, lw=0.5, ls=(0, (2, 2)), zorder=1)
     axes.plot([month], [value], marker="o", ms=4.5, color=VERMILLION, mec="white", mew=0.6, zorder=5)
-    above = value < 0.85
-    axes.annotate(percent(value), (month, value), (0.0, 5.0 if above else -6.0), textcoords="offset points",
-                  ha="center", va="bottom" if above else "top", fontsize=NORMAL, weight="bold", color=VERMILLION,
-                  zorder=6, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6})
+    axes.annotate(percent(value), (month, value), (3.5, 3.5), textcoords="offset points", ha="left", va="bottom",
+                  fontsize=NORMAL, weight="bold", color=VERMILLION, zorder=6, annotation_clip=False,
+                  bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6})
 
 
 def _month_ticks(last: float) -> NDArray[np.float64]:
