@@ -274,7 +274,7 @@ def test_files_that_no_model_has_are_refused(copy: Path, attack: Callable[[Path]
 def test_what_a_file_manager_leaves_does_no_harm(copy: Path) -> None:
     """A folder that was opened in a file manager is still the model."""
     before = _predicted(copy)
-    for name in (".DS_Store", "Thumbs.db"):
+    for name in (".DS_Store", "Thumbs.db", "published.json"):
         (copy / name).write_text("x")
     assert _predicted(copy) == before
 

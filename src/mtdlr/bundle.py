@@ -26,7 +26,7 @@ from mtdlr.prepared import MEAN_IMAGE
 from mtdlr.shift.aggregates import FILE as AGGREGATES
 from mtdlr.shift.aggregates import Aggregates
 from mtdlr.signature import Signature
-from mtdlr.store import digest, file_hash, strict_json
+from mtdlr.store import PUBLISHED, digest, file_hash, strict_json
 from mtdlr.study import MAIN, Study, models_of
 from mtdlr.versions import package_version, versions
 
@@ -35,7 +35,8 @@ HEADER = "bundle.json"
 KEPT_OF_COHORT = ("stage", "continuous", "factors", "references", "endpoint")
 MOST_BYTES = {".json": 1 << 26, ".safetensors": 1 << 32, ".npy": 1 << 30, ".npz": 1 << 30}
 """The largest file of each kind; others end at 1 MiB."""
-LITTER = ("Thumbs.db", "desktop.ini")  # what file managers leave; so are names that begin with a dot
+LITTER = (PUBLISHED, "Thumbs.db", "desktop.ini")
+"""Files beside the model that are never read: what publishing and file managers leave; and names with a dot first."""
 README = """\
 # A frozen mtdlr model
 For research only; not a medical device.

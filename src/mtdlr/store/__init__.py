@@ -1,6 +1,15 @@
 """The run folder: results named by their recipe, work under way, what is published, and how far a run is."""
 
-from mtdlr.store.files import digest, disk_full, file_hash, publish, require_writable, strict_json, write_atomic
+from mtdlr.store.files import (
+    PUBLISHED,
+    digest,
+    disk_full,
+    file_hash,
+    publish,
+    require_writable,
+    strict_json,
+    write_atomic,
+)
 from mtdlr.store.hold import open_store
 from mtdlr.store.index import Lines
 from mtdlr.store.objects import Store, verify
@@ -8,6 +17,6 @@ from mtdlr.store.recipe import STAGES, Recipe, source_of
 from mtdlr.store.scratch import release
 from mtdlr.store.status import TRAINING, duration, run_status, write_plan
 
-__all__ = ["STAGES", "TRAINING", "Lines", "Recipe", "Store", "digest", "disk_full", "duration", "file_hash",
-           "open_store", "publish", "release", "require_writable", "run_status", "source_of", "strict_json", "verify",
-           "write_atomic", "write_plan"]
+__all__ = ["PUBLISHED", "STAGES", "TRAINING", "Lines", "Recipe", "Store", "digest", "disk_full", "duration",
+           "file_hash", "open_store", "publish", "release", "require_writable", "run_status", "source_of",
+           "strict_json", "verify", "write_atomic", "write_plan"]
