@@ -15,6 +15,7 @@ import pytest
 
 from mtdlr.bundle import HEADER, read_bundle, save_bundle
 from mtdlr.errors import BundleError, MtdlrError
+from mtdlr.estimate import Estimate
 from mtdlr.infer import load_networks
 from mtdlr.model import FrozenModel, Scale
 from mtdlr.nets.deepmts import DeepmtsConfig
@@ -22,7 +23,8 @@ from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build, save_network, weights_of
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepared import MEAN_IMAGE
-from mtdlr.shift import Reference
+from mtdlr.report.model_card import model_card
+from mtdlr.shift import Reference, TrainingRisks
 from mtdlr.shift.aggregates import Aggregates
 from mtdlr.signature import Signature
 from mtdlr.stats.conformal import fit_lower_bound
@@ -43,7 +45,8 @@ def _signature(name: str) -> Signature:
 def _aggregates(rng: np.random.Generator, surv: Survival) -> Aggregates:
     numbers = [{"levels": rng.normal(size=3), "scores": rng.normal(size=4)} for _ in range(60)]
     return Aggregates(Reference.fit(numbers, names={"scores": tuple("abcd")}), fit_lower_bound(rng.random(60), surv),
-                      ({"label": "Event", "level": "Event", "n": 40},), "salt", ("0" * 16,))
+                      ({"label": "Event", "level": "Event", "n": 40},), "salt", ("0" * 16,),
+                      TrainingRisks.fit(rng.normal(size=60)))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study, {"mtdlr": Nomogram.fit(table, surv, ["tnm_stage", "auto_radio", "deepmts"], [12, 24])},
         {"auto": _signature("pet_original_shape_MeshVolume"), "manual": _signature("pet_original_shape_Sphericity")},
         networks, {name: (Scale(0.1, 1.5),) for name in networks}, {"mtdlr": 0.2, "deepmts": 0.0}, place,
-        {"tnm_stage": "III"}, {"n": 60, "events": surv.n_events}, aggregates=_aggregates(rng, surv))
+        {"tnm_stage": "III"}, {"n": 60, "events": surv.n_events, "c": {"training": [0.7, 0.6, 0.8],
+                                                                       "external": [0.65, None, None]}},
+        aggregates=_aggregates(rng, surv))
     folder = tmp_path_factory.mktemp("model") / "bundle"
     folder.mkdir()
     save_bundle(model, folder)
@@ -105,6 +110,17 @@ def _sealed(folder: Path, header: dict[str, Any]) -> None:
 def test_a_model_comes_back_as_it_left(whole: Path) -> None:
     """Two readings predict the same, and nothing is warned of."""
     assert _predicted(whole) == _predicted(whole) and read_bundle(whole).problems == ()
+
+
+def test_what_a_reader_is_told_of_the_model_comes_back(whole: Path) -> None:
+    """C by cohort, the training risks in groups of five or more, patients and events pass through the folder; a model
+    that lacks them is read too."""
+    card = model_card(read_bundle(whole))
+    assert card.c == {"training": Estimate(0.7, 0.6, 0.8), "external": card.c["external"]}
+    assert card.c["external"].value == 0.65 and np.isnan(card.c["external"].low)
+    assert card.risks is not None and min(card.risks.counts) == 5 and sum(card.risks.counts) == card.n == 60
+    old = model_card(read_bundle(GOLDEN))
+    assert old.risks is None and not old.c and old.n > 0
 
 
 def _files(folder: Path) -> Iterator[Path]:

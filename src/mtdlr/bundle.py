@@ -60,6 +60,9 @@ class _Scale(_Closed):
     sd: Annotated[float, Field(allow_inf_nan=False, gt=1e-6, le=1e6)]
 
 
+Share = Annotated[float, Field(allow_inf_nan=False, ge=0.0, le=1.0)]
+
+
 class _Facts(_Closed):
     n: Annotated[int, Field(ge=1)]
     events: Annotated[int, Field(ge=0)]
@@ -68,6 +71,7 @@ class _Facts(_Closed):
     update: Literal["baseline", "slope", "refit"] | None = None
     update_n: int | None = None
     update_events: int | None = None
+    c: dict[Name, Annotated[list[Share | None], Field(min_length=3, max_length=3)]] | None = None
 
 
 class _Header(_Closed):

@@ -52,7 +52,7 @@ def model_card(model: FrozenModel) -> ModelCard:
     """The card of a frozen model."""
     facts, aggregates = model.facts, model.aggregates
     c = {str(split): Estimate(*(nan if value is None else float(value) for value in values))
-         for split, values in facts.get("c", {}).items()}
+         for split, values in facts.get("c", {}).items() if values[0] is not None}
     return ModelCard(
         model.digest, str(facts.get("versions", {}).get("mtdlr", "")), int(facts["n"]), int(facts["events"]),
         model.study.score.training == "out_of_fold", float(model.cutoffs.get(MAIN, nan)), c,
