@@ -160,11 +160,7 @@ def sign_product(a, ranks, time, event):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _between(left, right, a, ranks, event, below, above):  # type: ignore[no-untyped-def]
     """The sum over the events of the left run and all of the right run, both sorted by a; leaves the trees empty."""
-    total, n_below, n_above = 0, 0, 0
-    for i in left:
-        if event[i]:
-            _add(above, ranks[i], 1)
-            n_above += 1
+    total, n_below, n_above = 0, 0, _add_events(above, left, ranks, event, 1)
     first, i = 0, 0  # left patients before `first` are below the present value of a, those from `i` on above it
     for j in right:
         while i < left.size and a[left[i]] <= a[j]:
@@ -181,12 +177,19 @@ def _between(left, right, a, ranks, event, below, above):  # type: ignore[no-unt
         total += less - (n_below - upto)
         less, upto = _sum(above, ranks[j]), _sum(above, ranks[j] + 1)
         total += (n_above - upto) - less
-    for k in range(first):
-        if event[left[k]]:
-            _add(below, ranks[left[k]], -1)
-    for k in range(i, left.size):
-        if event[left[k]]:
-            _add(above, ranks[left[k]], -1)
+    _add_events(below, left[:first], ranks, event, -1)
+    _add_events(above, left[i:], ranks, event, -1)
+    return total
+
+
+@njit(cache=True)
+def _add_events(tree, who, ranks, event, count):  # type: ignore[no-untyped-def]
+    """Add `count` to the tree at the rank of each patient with an event; the sum of what was added."""
+    total = 0
+    for i in who:
+        if event[i]:
+            _add(tree, ranks[i], count)
+            total += count
     return total
 
 

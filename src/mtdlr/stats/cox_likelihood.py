@@ -164,6 +164,15 @@ def _add_rows(rows, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped
 
 
 @njit(cache=True, error_model="numpy")
+def _add_event(score, info, step, s0, s1, s2):  # type: ignore[no-untyped-def]
+    """Add a term without ties to the gradient and to the negative Hessian, lower half."""
+    for a in range(score.size):
+        score[a] -= step * s1[a]
+        for b in range(a + 1):
+            info[a, b] += step * (s2[a, b] - s1[a] * s1[b] / s0)
+
+
+@njit(cache=True, error_model="numpy")
 def derivatives(rows, eta, score, info):  # type: ignore[no-untyped-def]
     """The log partial likelihood at eta (n,); fills its gradient (p,) and its negative Hessian (p, p), lower half.
 
@@ -207,11 +216,7 @@ def derivatives(rows, eta, score, info):  # type: ignore[no-untyped-def]
         if terms == 1:
             s0 += _add_rows(rows, eta, shift, dead, last, s1, s2)
             loglik -= mass * np.log(s0)
-            step = mass / s0
-            for a in range(p):
-                score[a] -= step * s1[a]
-                for b in range(a + 1):
-                    info[a, b] += step * (s2[a, b] - s1[a] * s1[b] / s0)
+            _add_event(score, info, mass / s0, s0, s1, s2)
             continue
         t1[:] = 0.0
         t2[:, :] = 0.0

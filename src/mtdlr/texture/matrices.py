@@ -196,6 +196,17 @@ def _join(parent: NDArray[np.int32], v: int, w: int) -> None:
 
 
 @compiled
+def _count_zones(levels: Levels, rows: Index, width: int, parent: NDArray[np.int32], size: NDArray[np.int32]) -> None:
+    """Count each zone's voxels at its first voxel, once all voxels are joined."""
+    for first in rows:
+        for v in range(first, first + width):
+            if levels[v] != 0:
+                root = parent[parent[v]]
+                parent[v] = root
+                size[root] += 1
+
+
+@compiled
 def _zone_sizes(levels: Levels, rows: Index, width: int, behind: Index, parent: NDArray[np.int32],
                 size: NDArray[np.int32]) -> None:
     """Set `size[v]` to a zone's voxel count at its first voxel.
@@ -220,12 +231,7 @@ def _zone_sizes(levels: Levels, rows: Index, width: int, behind: Index, parent: 
                         _join(parent, v, w + 1)
                     if not left and levels[np.uint64(w - 1)] == g:
                         _join(parent, v, w - 1)
-    for first in rows:
-        for v in range(first, first + width):
-            if levels[v] != 0:
-                root = parent[parent[v]]
-                parent[v] = root
-                size[root] += 1
+    _count_zones(levels, rows, width, parent, size)
 
 
 @compiled
