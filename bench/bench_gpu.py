@@ -36,7 +36,7 @@ from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
 from mtdlr.nets.device import Machine, bf16_error, device_of, prepared_for
 from mtdlr.nets.feed import Feed
-from mtdlr.nets.fold import folded
+from mtdlr.nets.fusion import fused
 from mtdlr.nets.losses import cox_loss_of_sets, dice_loss, risk_sets
 from mtdlr.nets.norm import NormRelu
 from mtdlr.nets.step import adamw, autocast
@@ -300,9 +300,9 @@ def norm_kernels(bench: Bench) -> None:
     grid = 128 if bench.device.type == "cuda" else 16
     x = channels_last(torch.randn(bench.batch, 8, grid, grid, grid, device=bench.device).to(torch.bfloat16))
     upper, results = torch.randn_like(x), {}
-    for fused in (True, False):
+    for kernels in (True, False):
         norm = NormRelu(8, eps=1e-3, momentum=0.1).to(bench.device)
-        norm.fused = fused
+        norm.fused = kernels
         leaf = x.clone().requires_grad_()
 
         def both(norm: NormRelu = norm, leaf: Tensor = leaf) -> Tensor:
@@ -311,8 +311,8 @@ def norm_kernels(bench: Bench) -> None:
             return y
 
         y = both().detach().float()
-        results[fused] = [y, leaf.grad.float(), norm.weight.grad, norm.bias.grad, norm.running_var]  # type: ignore[union-attr]
-        bench.say(f"norm + ReLU + sum, there and back, 8 channels, {grid}^3, ms, {'fused' if fused else 'torch'}",
+        results[kernels] = [y, leaf.grad.float(), norm.weight.grad, norm.bias.grad, norm.running_var]  # type: ignore[union-attr]
+        bench.say(f"norm + ReLU + sum, there and back, 8 channels, {grid}^3, ms, {'fused' if kernels else 'torch'}",
                   round(timed(bench, both, 5), 3))
     bench.say("fused norm against torch's, relative difference",
               [f"{float((a - b).abs().max() / b.abs().max()):.1e}" for a, b in zip(results[True], results[False],
@@ -360,14 +360,14 @@ def train_steps(bench: Bench, grid: int, ways: tuple[Strategy, ...], feed: Feed,
 
 
 def scoring(bench: Bench, grid: int) -> None:
-    """Samples a second of the folded network."""
+    """Samples a second of the network with its norms fused."""
     model = network(bench, Strategy("")).eval()
     image = torch.randn(bench.batch, 2, grid, grid, grid, device=bench.device)
     kinds = [(torch.float16, 1), (torch.float16, 0), (torch.bfloat16, 1), (torch.float32, 1), (torch.float32, 0)]
     expected: Tensor | None = None
     for dtype, levels in reversed(kinds) if bench.device.type == "cuda" else kinds[3:]:
         model.backbone.cell_levels, model.survival.stem_on_cells = levels, levels > 0
-        ready = folded(model)
+        ready = fused(model)
         for n in (bench.batch, 1):
             with torch.inference_mode(), autocast(bench.device, dtype):
                 ms = timed(bench, lambda ready=ready, n=n: ready(image[:n]), 10, 3)

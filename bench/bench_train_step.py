@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from mtdlr.infer import score
 from mtdlr.nets.deepmts import CSN_BLOCKS, DECODER, ENCODER, DeepMTS, DeepmtsConfig
-from mtdlr.nets.fold import folded
+from mtdlr.nets.fusion import fused
 from mtdlr.nets.losses import cox_loss, dice_loss
 from mtdlr.nets.weights import Checkpoint, build
 
@@ -215,7 +215,7 @@ def compare(grid: int, threads: int, rounds: int, n: int = 2) -> None:
     least = in_turns(lambda: step(plain, batch, optimisers[0]), lambda: step(ours, batch, optimisers[1]), rounds)
     show("train", grid, threads, least, n)
     plain, ours = (m.eval() for m in pair())
-    ready = folded(ours)
+    ready = fused(ours)
     with torch.inference_mode():
         one = batch[0][:1]
         show("score", grid, threads, in_turns(lambda: plain(one), lambda: ready(one), rounds), 1)

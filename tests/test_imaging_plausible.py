@@ -9,7 +9,7 @@ import pytest
 
 from mtdlr.imaging import grid
 from mtdlr.imaging.plausible import air_share, mask_doubts, mask_on
-from mtdlr.infer import Score, score_patient
+from mtdlr.infer import NetworkScore, score_patient
 from mtdlr.prepared import Prepared
 from mtdlr.radiomics.extract import patient_features
 from mtdlr.study import RadiomicsSettings, ScoreSettings
@@ -37,10 +37,10 @@ class Everything:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> Everything:
-    def fake(checkpoint: Everything, image: np.ndarray) -> Score:
+    def fake(checkpoint: Everything, image: np.ndarray) -> NetworkScore:
         probability = np.zeros(image.shape[1:], np.float32)
         probability[checkpoint.part] = 0.9
-        return Score(1.0, probability)
+        return NetworkScore(1.0, probability)
 
     monkeypatch.setattr("mtdlr.infer.score", fake)
     return Everything()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from mtdlr.nets.blocks import Standardise, conv_of_doubled, pointwise
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
-from mtdlr.nets.fold import folded
+from mtdlr.nets.fusion import fused
 from mtdlr.nets.regions import dilated, n_region_statistics, region_statistics
 from mtdlr.nets.singletask import CsnOnly, DenseNet121, SingletaskConfig
 from mtdlr.nets.weights import build
@@ -174,7 +174,7 @@ def test_fast_network_gives_the_plain_statements_numbers_and_gradients():
 @pytest.mark.parametrize("config", [DeepmtsConfig(width=0.5, pooling="regional"), SingletaskConfig(width=0.5),
                                     SingletaskConfig("densenet121-3d", width=0.25)])
 def test_folding_the_norms_changes_no_number(config):
-    """A network whose norms are folded into its convolutions scores as before, one patient or several."""
+    """A network whose norms are fused into its convolutions scores as before, one patient or several."""
     torch.manual_seed(0)
     model = build(config)
     for module in model.modules():
@@ -183,7 +183,7 @@ def test_folding_the_norms_changes_no_number(config):
     for _ in range(4):
         model.train()(torch.randn(4, 2, 32, 32, 32))
     model.eval()
-    ready = folded(model)
+    ready = fused(model)
     image = torch.randn(2, 2, 32, 32, 32)
     with torch.inference_mode():
         one, both, before = ready(image[:1]), ready(image), model(image)

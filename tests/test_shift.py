@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mtdlr.errors import BundleError
-from mtdlr.shift import Group, Reference, patient_numbers, physical_values
+from mtdlr.shift import Reference, ReferenceGroup, patient_numbers, physical_values
 
 
 def _rows(n: int, seed: int, d: int = 3) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_percentiles_hold_in_new_patients_of_the_same_kind() -> None:
 def test_percentile_is_hotellings_for_few_numbers() -> None:
     """Without components left out, the distance is Mahalanobis' with the ridge on the scaled numbers, by hand."""
     x = _rows(300, 2)
-    group = Group.fit(x)
+    group = ReferenceGroup.fit(x)
     assert group is not None
     z = (x - x.mean(axis=0)) / x.std(axis=0, ddof=1)
     precision = np.linalg.inv(np.cov(z.T) + 0.02 * np.eye(3))
@@ -83,7 +83,7 @@ def test_unseen_scanner_is_said() -> None:
 def test_no_number_stands_on_fewer_than_five_patients() -> None:
     """Labels of one to four patients are not kept, and a group below 20 patients has no reference."""
     assert _reference().counts == {"kernel": {"B30": 196}, "vendor": {"GE": 100, "Siemens": 100}}
-    assert Group.fit(_rows(19, 5)) is None
+    assert ReferenceGroup.fit(_rows(19, 5)) is None
 
 
 def test_no_training_row_is_kept(tmp_path: Path) -> None:

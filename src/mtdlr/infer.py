@@ -31,7 +31,7 @@ FALLBACK_SUV = 2.5
 
 
 @dataclass(frozen=True, eq=False)
-class Score:
+class NetworkScore:
     """What one network says about one patient.
 
     Args:
@@ -45,7 +45,7 @@ class Score:
     plain: float | None = None
 
 
-def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> Score:
+def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> NetworkScore:
     """The risk and the tumour probability of one prepared image (2, z, y, x).
 
     Args:
@@ -59,7 +59,7 @@ def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> Score:
     with torch.inference_mode():  # in single precision: on a card fp16 overflows and bf16 moves risks by 8 %
         output = scorer(x)
     probability = output.probability
-    return Score(float(output.risk[0]), None if probability is None else probability[0].float().cpu().numpy(),
+    return NetworkScore(float(output.risk[0]), None if probability is None else probability[0].float().cpu().numpy(),
                  None if output.plain is None else float(output.plain[0]))
 
 

@@ -132,7 +132,7 @@ def _teller(job: Train, folder: Path) -> Callable[[Progress], None]:
 
 
 @dataclass(frozen=True)
-class Score:
+class ScorePatient:
     """One patient's prepared folder and fold (None: no training patient), and every network's checkpoints."""
 
     store: Store
@@ -144,7 +144,7 @@ class Score:
     run: RunSettings
 
 
-def score(job: Score) -> Path:
+def score(job: ScorePatient) -> Path:
     """The folder of the patient's score; the process keeps the networks for its next patient."""
     from mtdlr.infer import score_patient
     from mtdlr.nets.session import torch_session

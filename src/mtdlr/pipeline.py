@@ -203,8 +203,8 @@ class Run:
     def scored(self) -> planning.Stored:
         """Each patient's risks from every network, and the predicted mask."""
         networks = tuple((name, tuple(folders)) for name, folders in self.networks.items())
-        work = {i: jobs.Score(self.store, self._score_recipe(i), self.prepared.folders[i], self._fold_of(i), networks,
-                              self.study.score, self._run) for i in self.included.ids}
+        work = {i: jobs.ScorePatient(self.store, self._score_recipe(i), self.prepared.folders[i], self._fold_of(i),
+                                     networks, self.study.score, self._run) for i in self.included.ids}
         return self._desk.patients(jobs.score, work, "score", "score.json")
 
     def _score_recipe(self, patient: str) -> Recipe:

@@ -35,7 +35,7 @@ from mtdlr.nets.refit import solve_direct, solve_linear
 from mtdlr.nets.resume import load_state, save_state
 from mtdlr.nets.session import torch_session
 from mtdlr.nets.singletask import SingletaskConfig
-from mtdlr.nets.step import Piece, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
+from mtdlr.nets.step import MicroBatch, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
 from mtdlr.nets.weights import MODEL, Checkpoint, Config, Network, build, replace_file, save_network, weights_of
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.ridge import solved_ridge
@@ -91,18 +91,18 @@ class _Run:
     best: dict[str, Tensor] = field(default_factory=dict)
     epoch: int = 0
     step: int = 0
-    stale: int = 0
+    without_improvement: int = 0
     best_epoch: int = -1
     best_score: float | None = None
     smoothed: float | None = None
     tally: Tensor = field(default_factory=lambda: torch.zeros(2))
-    memory: list[int] = field(default_factory=list)
-    remembered: Tensor = field(default_factory=lambda: torch.zeros(0))
+    bank: list[int] = field(default_factory=list)
+    bank_risks: Tensor = field(default_factory=lambda: torch.zeros(0))
     log: list[dict[str, float]] = field(default_factory=list)
 
 
 HERE = Machine()
-KEPT = ("epoch", "step", "stale", "best_epoch", "best_score", "smoothed", "log")
+KEPT = ("epoch", "step", "best_epoch", "best_score", "smoothed", "log")
 
 
 def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folder: Path, *, seed: int,
@@ -139,7 +139,7 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
           board(plan.folder / BOARD) as record):
         run = _start_or_resume(plan)
         saved_at = time.monotonic()
-        while run.epoch < settings.epochs and run.stale < settings.patience and network != "no-mask":
+        while run.epoch < settings.epochs and run.without_improvement < settings.patience and network != "no-mask":
             began = time.monotonic()
             batches = epoch_batches(events, size=settings.batch_size, steps=settings.steps_per_epoch,
                                     sampling=settings.sampling, seed=seed, epoch=run.epoch)
@@ -188,14 +188,14 @@ def _learn(run: _Run, plan: _Plan, rows: Rows, rate: float, then: Rows) -> None:
     cut = np.array_split(np.arange(len(rows)), max(1, min(settings.accumulate, len(rows) // 2)))
     mine = [(k, places) for k, places in enumerate(cut) if k % world == rank]
     ahead = [rows[places] for _, places in mine[1:]] + [then]
-    pieces = [_piece(plan, rows, places, mix(plan.seed, run.epoch, run.step, k), after)
-              for (k, places), after in zip(mine, ahead, strict=True)]
-    others = [k for k, i in enumerate(run.memory) if i not in set(rows.tolist())]
-    where = torch.tensor(others, dtype=torch.long).to(run.remembered.device, non_blocking=True)
-    memory, remembered = [run.memory[k] for k in others], run.remembered.index_select(0, where)
+    micro_batches = [_micro_batch(plan, rows, places, mix(plan.seed, run.epoch, run.step, k), after)
+                     for (k, places), after in zip(mine, ahead, strict=True)]
+    others = [k for k, i in enumerate(run.bank) if i not in set(rows.tolist())]
+    where = torch.tensor(others, dtype=torch.long).to(run.bank_risks.device, non_blocking=True)
+    bank, bank_risks = [run.bank[k] for k in others], run.bank_risks.index_select(0, where)
     run.model.train()
     run.optimiser.zero_grad(set_to_none=True)
-    values, risks = backward(run.model, pieces, _risk_set(plan, rows, memory, remembered) if joint else None,
+    values, risks = backward(run.model, micro_batches, _risk_set(plan, rows, bank, bank_risks) if joint else None,
                              survival_weight=getattr(settings, "survival_weight", 1.0), several=len(cut) > 1,
                              precision=plan.device.precision)
     if joint and settings.head_l2:
@@ -205,8 +205,8 @@ def _learn(run: _Run, plan: _Plan, rows: Rows, rate: float, then: Rows) -> None:
     run.optimiser.step()
     run.tally += values
     if joint and settings.risk_memory:
-        run.memory = [*memory, *rows.tolist()][-settings.risk_memory:]
-        run.remembered = torch.cat([remembered, risks])[-settings.risk_memory:]
+        run.bank = [*bank, *rows.tolist()][-settings.risk_memory:]
+        run.bank_risks = torch.cat([bank_risks, risks])[-settings.risk_memory:]
 
 
 def _losses(run: _Run, steps: int) -> list[float]:
@@ -222,7 +222,7 @@ def _losses(run: _Run, steps: int) -> list[float]:
     return [value / steps for value in values]
 
 
-def _piece(plan: _Plan, rows: Rows, places: NDArray[np.int64], seed: int, then: Rows) -> Piece:
+def _micro_batch(plan: _Plan, rows: Rows, places: NDArray[np.int64], seed: int, then: Rows) -> MicroBatch:
     """The patients at some places of a batch, moved at random."""
     image, mask, known = plan.feed.batch(rows[places], then)
     move = {"modern": augment, "paper": augment_paper, "none": None}[plan.settings.augmentation]
@@ -231,13 +231,13 @@ def _piece(plan: _Plan, rows: Rows, places: NDArray[np.int64], seed: int, then: 
     cases = plan.cases
     share = sum(cases[i].mask is not None for i in rows[places]) / max(1, sum(cases[i].mask is not None for i in rows))
     here = torch.from_numpy(places).to(image.device, non_blocking=True)
-    return Piece(here, channels_last(image), mask, known, share, seed)
+    return MicroBatch(here, channels_last(image), mask, known, share, seed)
 
 
-def _risk_set(plan: _Plan, rows: Rows, memory: Sequence[int], remembered: Tensor) -> RiskSet:
+def _risk_set(plan: _Plan, rows: Rows, bank: Sequence[int], bank_risks: Tensor) -> RiskSet:
     """The batch's patients and those of the memory bank."""
-    time_months, event = follow_up([plan.cases[i] for i in [*rows.tolist(), *memory]])
-    whole = RiskSet(len(rows), time_months, event, remembered, plan.settings.survival_loss, plan.cuts_months)
+    time_months, event = follow_up([plan.cases[i] for i in [*rows.tolist(), *bank]])
+    whole = RiskSet(len(rows), time_months, event, bank_risks, plan.settings.survival_loss, plan.cuts_months)
     return whole.on(plan.device.place)
 
 
@@ -265,9 +265,9 @@ def _judge(run: _Run, row: dict[str, float], *, joint: bool) -> None:
         return
     score = row.get("val_c_index", 0.0) + row.get("val_dice", 0.0)
     run.smoothed = score if run.smoothed is None else SMOOTHING * score + (1.0 - SMOOTHING) * run.smoothed
-    run.stale += 1
+    run.without_improvement += 1
     if run.best_score is None or run.smoothed >= run.best_score:
-        run.best_score, run.stale = run.smoothed, 0
+        run.best_score, run.without_improvement = run.smoothed, 0
     if run.smoothed >= run.best_score - max(past.get("val_c_se", 0.0) for past in (*run.log, row)):
         run.best_epoch = run.epoch
         run.best = {name: value.clone() for name, value in weights_of(run.model).items()}
@@ -317,7 +317,7 @@ def _start_or_resume(plan: _Plan) -> _Run:
                       weight_decay=plan.settings.weight_decay)
     run, path = _Run(model, optimiser), plan.folder / STATE
     run.tally = torch.zeros(2, dtype=plan.device.sums, device=plan.device.place)
-    run.remembered = torch.zeros(0, device=plan.device.place)
+    run.bank_risks = torch.zeros(0, device=plan.device.place)
     plan.folder.mkdir(parents=True, exist_ok=True)
     for scratch in plan.folder.glob(".*.part"):
         scratch.unlink()
@@ -337,9 +337,10 @@ def _start_or_resume(plan: _Plan) -> _Run:
                                  remedy="Delete the folder to start over, or go back to its settings"))
     for key in KEPT:
         setattr(run, key, facts[key])
+    run.without_improvement = facts["stale"]  # the file's older word
     run.tally = run.tally.new_tensor(facts["tally"])
-    run.memory = [int(i) for i, _ in facts["memory"]]
-    run.remembered = run.remembered.new_tensor([risk for _, risk in facts["memory"]])
+    run.bank = [int(i) for i, _ in facts["memory"]]
+    run.bank_risks = run.bank_risks.new_tensor([risk for _, risk in facts["memory"]])
     return run
 
 
@@ -349,7 +350,7 @@ def _save(run: _Run, plan: _Plan) -> float:
     if rank_and_world()[0] == 0:
         save_state(plan.folder / STATE, run.model, run.optimiser, run.best, {
             "recipe": plan.recipe, **{key: getattr(run, key) for key in KEPT}, "tally": run.tally.tolist(),
-            "memory": list(zip(run.memory, run.remembered.tolist(), strict=True))})
+            "stale": run.without_improvement, "memory": list(zip(run.bank, run.bank_risks.tolist(), strict=True))})
     return time.monotonic()
 
 

@@ -3,8 +3,8 @@
 from mtdlr.evaluate.findings import (
     Evaluation,
     Findings,
-    Groups,
     Judged,
+    RiskGroups,
     calibrations,
     evaluate,
     judge,
@@ -12,4 +12,5 @@ from mtdlr.evaluate.findings import (
     risk_groups,
 )
 
-__all__ = ["Evaluation", "Findings", "Groups", "Judged", "calibrations", "evaluate", "judge", "optimism", "risk_groups"]
+__all__ = ["Evaluation", "Findings", "Judged", "RiskGroups", "calibrations", "evaluate", "judge", "optimism",
+           "risk_groups"]

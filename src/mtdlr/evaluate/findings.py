@@ -30,7 +30,7 @@ from mtdlr.survival import Survival
 
 HrMethod = Literal["cox", "logrank_oe", "peto"]
 @dataclass(frozen=True)
-class Groups:
+class RiskGroups:
     """High and low risk at the frozen cut-off, and how their follow-up differs."""
 
     cutoff: float
@@ -64,7 +64,7 @@ class Evaluation:
     auc: Mapping[float, Roc | TimeAuc]
     auc_vs_stage: Mapping[float, Estimate]
     calibration: Mapping[float, Calibration]
-    groups: Groups | None
+    groups: RiskGroups | None
     problems: tuple[Problem, ...] = field(default=())
 
     @property
@@ -177,7 +177,7 @@ def evaluate(
             for split in dict.fromkeys(map(str, table["split"])) for model in map(str, judged.risks.columns)}
 
 
-def risk_groups(risk: NDArray[np.float64], cutoff: float, surv: Survival, hr_method: HrMethod) -> Groups | None:
+def risk_groups(risk: NDArray[np.float64], cutoff: float, surv: Survival, hr_method: HrMethod) -> RiskGroups | None:
     """High (risk at or above the cut-off) against low; None where one of them is empty.
 
     Args:
@@ -190,7 +190,7 @@ def risk_groups(risk: NDArray[np.float64], cutoff: float, surv: Survival, hr_met
     if not np.isfinite(cutoff) or high.all() or not high.any():
         return None
     curves = {"Low risk": kaplan_meier(surv.take(~high)), "High risk": kaplan_meier(surv.take(high))}
-    return Groups(cutoff, curves, log_rank(high, surv), group_hazard_ratio(high, surv, method=hr_method))
+    return RiskGroups(cutoff, curves, log_rank(high, surv), group_hazard_ratio(high, surv, method=hr_method))
 
 
 def _evaluate_one(
@@ -240,7 +240,8 @@ def _calibrate(
 
 
 def _notes(
-    where: str, lost: int, groups: Groups | None, calibration: Mapping[float, Calibration], settings: EvaluateSettings,
+    where: str, lost: int, groups: RiskGroups | None, calibration: Mapping[float, Calibration],
+    settings: EvaluateSettings,
 ) -> list[Problem]:
     notes = []
     if lost:

@@ -68,7 +68,7 @@ def _gpu_kernels() -> Any:
 
 
 class Relu(nn.Module):
-    """ReLU of maps, plus `added` where it is given: what is left once a norm is folded into its convolution."""
+    """ReLU of maps, plus `added` where it is given: what is left once a norm is fused into its convolution."""
 
     def forward(self, x: Tensor, added: Tensor | None = None) -> Tensor:
         """ReLU of x, which is changed in place, plus `added`; (b, c, z, y, x).

@@ -1,4 +1,4 @@
-"""One batch's losses and gradients, computed in pieces that share one risk set; processes may take pieces in turn."""
+"""One batch's losses and gradients, in micro-batches that share one risk set; processes may take them in turn."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ SurvivalLoss = Literal["cox-breslow", "cox-efron", "discrete"]
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
-    """Some places of a batch.
+class MicroBatch:
+    """Some places of a batch, computed at once.
 
     Args:
         places: (b,) positions in the batch.
@@ -40,12 +40,12 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class RiskSet:
-    """Follow-up of a batch of n patients and of the m remembered ones behind them.
+    """Follow-up of a batch of n patients and of the m of the memory bank behind them.
 
     Args:
         n: patients of the batch.
         time_months, event: (n + m,).
-        remembered: (m,) earlier risks, without gradient.
+        bank_risks: (m,) earlier risks of the memory bank, without gradient.
         loss: which survival loss.
         cuts_months: ends of the intervals of the discrete loss.
         sets: what `losses.risk_sets` gives, on a device that should not wait for the processor.
@@ -54,7 +54,7 @@ class RiskSet:
     n: int
     time_months: Tensor
     event: Tensor
-    remembered: Tensor
+    bank_risks: Tensor
     loss: SurvivalLoss
     cuts_months: Tensor
     sets: tuple[Tensor, Tensor] | None = None
@@ -65,42 +65,43 @@ class RiskSet:
             return self
         log_weights, who = risk_sets(self.time_months, self.event, ties_of(self.loss))
         moved = {name: getattr(self, name).to(device, non_blocking=True)
-                 for name in ("time_months", "event", "remembered", "cuts_months")}
+                 for name in ("time_months", "event", "bank_risks", "cuts_months")}
         return replace(self, **moved, sets=(log_weights.to(device, non_blocking=True),
                                             who.to(device, non_blocking=True)))
 
 
-def backward(model: Network, pieces: Sequence[Piece], risk_set: RiskSet | None, *, survival_weight: float = 1.0,
-             several: bool = False, precision: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+def backward(model: Network, micro_batches: Sequence[MicroBatch], risk_set: RiskSet | None, *,
+             survival_weight: float = 1.0, several: bool = False,
+             precision: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Add the gradients of Dice and survival loss to the model's; the batch's ((Dice, survival) losses, risks) come
     back, on the model's device, which nobody has waited for.
 
     Args:
         model: in training mode, gradients cleared.
-        pieces: this process's share of the batch.
+        micro_batches: this process's share of the batch.
         risk_set: None while segmentation is learned alone.
         survival_weight: weight of the survival loss beside Dice.
-        several: whether the batch has pieces beyond one; then all risks are computed once beforehand, without
-            gradient, so that each piece's loss is that of the whole batch.
+        several: whether the batch has more than one micro-batch; then all risks are computed once beforehand, without
+            gradient, so that each micro-batch's loss is that of the whole batch.
         precision: what the network computes in; bfloat16 by autocast.
     """
     device = next(model.parameters()).device
     n = risk_set.n if risk_set is not None else 0
-    risks = (_risks_beforehand(model, pieces, n, precision) if risk_set is not None and several
+    risks = (_risks_beforehand(model, micro_batches, n, precision) if risk_set is not None and several
              else torch.zeros(n, device=device))
     values = torch.zeros(2, device=device)
-    for piece in pieces:
-        torch.manual_seed(piece.seed)
-        dice, survival, risk = _losses(model, piece, risk_set, risks, precision)
-        share = len(piece.places) / n if n else 0.0
+    for micro_batch in micro_batches:
+        torch.manual_seed(micro_batch.seed)
+        dice, survival, risk = _losses(model, micro_batch, risk_set, risks, precision)
+        share = len(micro_batch.places) / n if n else 0.0
         weight = survival_weight * (share if risk_set is None or risk_set.loss == "discrete"
                                     else len(risk_set.time_months) / n)
         # A Cox loss is a mean over all events of its risk set, but only the batch's risks carry gradient; without the
-        # factor above a longer memory would weaken it.
-        (dice * piece.mask_share + survival * weight).backward()
-        values += torch.stack([dice.detach() * piece.mask_share, survival.detach() * share])
+        # factor above a larger memory bank would weaken it.
+        (dice * micro_batch.mask_share + survival * weight).backward()
+        values += torch.stack([dice.detach() * micro_batch.mask_share, survival.detach() * share])
         if risk is not None:
-            risks[piece.places] = risk
+            risks[micro_batch.places] = risk
     sum_over_processes([p.grad for p in model.parameters() if p.grad is not None] + [values])
     for standard in (m for m in model.modules() if isinstance(m, Standardise)):
         sum_over_processes([standard.pending])
@@ -108,33 +109,33 @@ def backward(model: Network, pieces: Sequence[Piece], risk_set: RiskSet | None, 
     return values, risks
 
 
-def _losses(model: Network, piece: Piece, risk_set: RiskSet | None, risks: Tensor,
+def _losses(model: Network, micro_batch: MicroBatch, risk_set: RiskSet | None, risks: Tensor,
             precision: torch.dtype) -> tuple[Tensor, Tensor, Tensor | None]:
-    """(Dice loss, survival loss, risks without gradient) of a piece."""
+    """(Dice loss, survival loss, risks without gradient) of a micro-batch."""
     risk, dice, survival = None, risks.new_zeros(()), risks.new_zeros(())
     with autocast(risks.device, precision):
         if risk_set is None:
             assert isinstance(model, DeepMTS)
-            probability: Tensor | None = model.segment(piece.image)
+            probability: Tensor | None = model.segment(micro_batch.image)
         else:
-            risk, logits, probability = model(piece.image)[:3]
-    if probability is not None and piece.mask_share:
-        dice = dice_loss(probability.float(), piece.mask, piece.known)
+            risk, logits, probability = model(micro_batch.image)[:3]
+    if probability is not None and micro_batch.mask_share:
+        dice = dice_loss(probability.float(), micro_batch.mask, micro_batch.known)
     if risk is None or risk_set is None:
         return dice, survival, None
     risk = risk.float()
     if logits is not None:
-        survival = discrete_time_loss(logits.float(), risk_set.time_months[piece.places],
-                                      risk_set.event[piece.places], risk_set.cuts_months)
+        survival = discrete_time_loss(logits.float(), risk_set.time_months[micro_batch.places],
+                                      risk_set.event[micro_batch.places], risk_set.cuts_months)
         return dice, survival, risk.detach()
-    everyone = torch.cat([risks.index_put((piece.places,), risk), risk_set.remembered])
+    everyone = torch.cat([risks.index_put((micro_batch.places,), risk), risk_set.bank_risks])
     survival = (cox_loss_of_sets(everyone, *risk_set.sets) if risk_set.sets is not None
                 else cox_loss(everyone, risk_set.time_months, risk_set.event, ties_of(risk_set.loss)))
     return dice, survival, risk.detach()
 
 
-def _risks_beforehand(model: nn.Module, pieces: Sequence[Piece], n: int, precision: torch.dtype) -> Tensor:
-    """Risks (n,) of every piece of every process, without gradient and without touching the running statistics."""
+def _risks_beforehand(model: nn.Module, micro_batches: Sequence[MicroBatch], n: int, precision: torch.dtype) -> Tensor:
+    """Risks (n,) of the whole batch, of every process, without gradient; the running statistics stay as they are."""
     device = next(model.parameters()).device
     risks, norms = torch.zeros(n, device=device), [m for m in model.modules()
                                                    if isinstance(m, nn.BatchNorm1d | nn.BatchNorm3d)]
@@ -142,9 +143,9 @@ def _risks_beforehand(model: nn.Module, pieces: Sequence[Piece], n: int, precisi
     for norm in norms:
         norm.momentum = 0.0
     with torch.no_grad(), autocast(device, precision):
-        for piece in pieces:
-            torch.manual_seed(piece.seed)
-            risks[piece.places] = model(piece.image).risk.float()
+        for micro_batch in micro_batches:
+            torch.manual_seed(micro_batch.seed)
+            risks[micro_batch.places] = model(micro_batch.image).risk.float()
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     sum_over_processes([risks])

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from mtdlr.errors import BundleError, Problem
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, on_cells
-from mtdlr.nets.fold import folded
+from mtdlr.nets.fusion import fused
 from mtdlr.nets.singletask import CsnOnly, DenseNet121, NoMask, SingletaskConfig
 
 WEIGHTS, MODEL, FORMAT = "weights.safetensors", "model.json", 1
@@ -52,8 +52,11 @@ class Checkpoint:
 
     @cached_property
     def scorer(self) -> nn.Module:
-        """The network with its batch norms folded away, on its device: the same numbers, faster, without gradients."""
-        ready = folded(self.model)
+        """The network with its batch norms fused into its convolutions, on its device: the same numbers, faster.
+
+        It has no gradients.
+        """
+        ready = fused(self.model)
         if self.place.type == "cuda":
             on_cells(ready)
         return ready.to(self.place)

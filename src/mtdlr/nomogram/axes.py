@@ -102,7 +102,7 @@ class Ruler:
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class AxisGroup:
     """Variables that share one scale of points: one of them, or several that interact.
 
     Args:
@@ -199,7 +199,7 @@ def factor_limits(levels: tuple[str, ...], typical: str) -> Limits:
     return Limits(levels, nan, nan, typical, levels)
 
 
-def groups(design: Design, coef: ArrayLike, limits: Mapping[str, Limits]) -> tuple[tuple[Group, ...], float]:
+def groups(design: Design, coef: ArrayLike, limits: Mapping[str, Limits]) -> tuple[tuple[AxisGroup, ...], float]:
     """The groups of axes from top to bottom, and the points of one unit of log hazard.
 
     With interactions the continuous variables come first, as in rms.
@@ -223,7 +223,7 @@ def groups(design: Design, coef: ArrayLike, limits: Mapping[str, Limits]) -> tup
         raise FitError(Problem("E-FLAT", "no variable of the nomogram changes the hazard",
                                expected="a coefficient other than 0"))
     scale = MAXIMUM_POINTS / longest
-    return tuple(Group(names, columns, low, tuple(_with_points(line, low, scale) for line in lines))
+    return tuple(AxisGroup(names, columns, low, tuple(_with_points(line, low, scale) for line in lines))
                  for (names, columns, lines), low in zip(drawn, lows, strict=True)), scale
 
 

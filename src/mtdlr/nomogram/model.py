@@ -20,7 +20,7 @@ from mtdlr.estimate import Estimate
 from mtdlr.nomogram.axes import (
     MAXIMUM_POINTS,
     Axis,
-    Group,
+    AxisGroup,
     Limits,
     Ruler,
     groups,
@@ -181,11 +181,11 @@ class Nomogram:
         return self.cox.n == 0
 
     @cached_property
-    def _drawn(self) -> tuple[tuple[Group, ...], float]:
+    def _drawn(self) -> tuple[tuple[AxisGroup, ...], float]:
         return groups(self.design, self.cox.coef, self.limits)
 
     @property
-    def groups(self) -> tuple[Group, ...]:
+    def groups(self) -> tuple[AxisGroup, ...]:
         """The groups of axes from top to bottom: one variable each, or the variables of an interaction."""
         return self._drawn[0]
 

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Case:
+class RadiomicsCase:
     """One row: a patient's scan, or any one image with a mask.
 
     Args:
@@ -87,7 +87,7 @@ def _cell(value: str | float | None) -> str:
     return "" if value is None or (isinstance(value, float) and isnan(value)) else str(value)
 
 
-def read_cases(images: str | Path) -> tuple[Case, ...]:
+def read_cases(images: str | Path) -> tuple[RadiomicsCase, ...]:
     """The cases of a folder of scans, of a manifest (patient_id, pet, ct, mask), or of a CSV with Image and Mask.
 
     Paths are taken from the table's own folder. A column Modality (PET or CT) says how an Image is binned.
@@ -98,7 +98,7 @@ def read_cases(images: str | Path) -> tuple[Case, ...]:
     """
     images = Path(images)
     if images.suffix.lower() != ".csv":
-        return tuple(Case(scan.patient_id, scan) for scan in discover(images))
+        return tuple(RadiomicsCase(scan.patient_id, scan) for scan in discover(images))
     rows = _table(images)
     columns = set(rows[0]) if rows else set()
     if {"image", "mask"} <= columns:
@@ -109,23 +109,25 @@ def read_cases(images: str | Path) -> tuple[Case, ...]:
     return _scan_cases(rows, images)
 
 
-def _image_cases(rows: Sequence[Mapping[str, str]], table: Path) -> tuple[Case, ...]:
+def _image_cases(rows: Sequence[Mapping[str, str]], table: Path) -> tuple[RadiomicsCase, ...]:
     """The cases of a table with Image and Mask."""
-    return tuple(Case(i, None, table.parent / row["image"], table.parent / row["mask"], row.get("modality", "").upper())
+    return tuple(RadiomicsCase(i, None, table.parent / row["image"], table.parent / row["mask"],
+                               row.get("modality", "").upper())
                  for i, row in zip(_ids(rows, table), rows, strict=True))
 
 
-def _scan_cases(rows: Sequence[Mapping[str, str]], table: Path) -> tuple[Case, ...]:
+def _scan_cases(rows: Sequence[Mapping[str, str]], table: Path) -> tuple[RadiomicsCase, ...]:
     """The cases of a manifest; a patient without PET, or without CT, is an image with its modality."""
     alone = {}
     for id_, row in zip(_ids(rows, table), rows, strict=True):
         given = [name for name in ("pet", "ct") if row.get(name)]
         if len(given) == 1 and row.get("mask"):
             (name,) = given
-            alone[id_] = Case(id_, None, table.parent / row[name], table.parent / row["mask"], name.upper(), named=True)
+            alone[id_] = RadiomicsCase(id_, None, table.parent / row[name], table.parent / row["mask"], name.upper(),
+                                       named=True)
     if len(alone) == len(rows):
         return tuple(alone.values())
-    return tuple(alone.get(scan.patient_id) or Case(scan.patient_id, scan) for scan in discover(table))
+    return tuple(alone.get(scan.patient_id) or RadiomicsCase(scan.patient_id, scan) for scan in discover(table))
 
 
 def _ids(rows: Sequence[Mapping[str, str]], table: Path) -> list[str]:
@@ -138,7 +140,7 @@ def _ids(rows: Sequence[Mapping[str, str]], table: Path) -> list[str]:
     return ids
 
 
-def extract_rows(cases: Sequence[Case], settings: RadiomicsSettings, *, store: Store,
+def extract_rows(cases: Sequence[RadiomicsCase], settings: RadiomicsSettings, *, store: Store,
                  workers: Workers) -> FeatureTable:
     """The features of many cases; the same bytes for any number of workers.
 
@@ -195,7 +197,7 @@ def write_features(images: str | Path, output: str | Path, settings: RadiomicsSe
 class _Job:
     """One case for a worker."""
 
-    case: Case
+    case: RadiomicsCase
     settings: RadiomicsSettings
     store: Store
 
@@ -216,7 +218,7 @@ def _extract(job: _Job) -> Path:
     return job.store.make(recipe, build)
 
 
-def _content(case: Case) -> str:
+def _content(case: RadiomicsCase) -> str:
     """A hash of everything the case's features are read from."""
     scan = case.scan
     files = (case.image, case.mask) if scan is None else (scan.pet, scan.ct, scan.mask)
@@ -233,7 +235,7 @@ def _content(case: Case) -> str:
                                 remedy="Check the path in the table")) from None
 
 
-def _features(case: Case, settings: RadiomicsSettings) -> tuple[Facts, tuple[Problem, ...]]:
+def _features(case: RadiomicsCase, settings: RadiomicsSettings) -> tuple[Facts, tuple[Problem, ...]]:
     """(features, doubts about the files and the features) of one case."""
     if case.scan is None:
         return _image_features(case, settings)
@@ -248,7 +250,7 @@ def _features(case: Case, settings: RadiomicsSettings) -> tuple[Facts, tuple[Pro
     return facts | features, (*scan.problems, *radiomics.problems(features))
 
 
-def _image_features(case: Case, settings: RadiomicsSettings) -> tuple[Facts, tuple[Problem, ...]]:
+def _image_features(case: RadiomicsCase, settings: RadiomicsSettings) -> tuple[Facts, tuple[Problem, ...]]:
     """(features, doubts about the files and the features) of one image."""
     assert case.image is not None and case.mask is not None
     (image, first), (mask, second) = nifti.read(case.image), nifti.read(case.mask)

@@ -70,7 +70,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Score:
+class MetricsScore:
     """METRICS as an interval, in percent of the applicable weights.
 
     Args:
@@ -104,13 +104,13 @@ def fact_names() -> tuple[str, ...]:
     return tuple(sorted({name for row in _rows() for name in row["facts"].split()}))
 
 
-def metrics_score(items: tuple[Item, ...]) -> Score:
+def metrics_score(items: tuple[Item, ...]) -> MetricsScore:
     """METRICS of the filled list."""
     own = [item for item in items if item.checklist == "METRICS" and item.status != "not applicable"]
     total = sum(item.weight for item in own)
     certain, part, yours = (100.0 * sum(i.weight for i in own if i.status == status) / total
                             for status in ("done", "part", "yours"))
-    return Score(certain, certain + part, yours)
+    return MetricsScore(certain, certain + part, yours)
 
 
 def counts(items: tuple[Item, ...]) -> dict[str, dict[Status, int]]:

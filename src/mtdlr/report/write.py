@@ -47,7 +47,7 @@ CALIBRATION_TESTS = {"gnd": "Greenwood-Nam-D'Agostino", "hl_binary": "Hosmer-Lem
 
 
 @dataclass(frozen=True)
-class Group:
+class ProblemGroup:
     """Problems of one code."""
 
     code: str
@@ -104,13 +104,13 @@ def write_report(results: Results, folder: Path) -> None:
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 
-def group_problems(problems: Sequence[Problem]) -> list[Group]:
+def group_problems(problems: Sequence[Problem]) -> list[ProblemGroup]:
     """Problems by code, errors first."""
     lines: dict[str, list[str]] = defaultdict(list)
     for problem in problems:
         lines[problem.code].append(str(problem).removeprefix(problem.code).strip())
     codes = sorted(lines, key=lambda code: (not code.startswith("E-"), code))
-    return [Group(code, code.startswith("E-"), tuple(lines[code])) for code in codes]
+    return [ProblemGroup(code, code.startswith("E-"), tuple(lines[code])) for code in codes]
 
 
 def flow(results: Results) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from mtdlr.shift.distance import (
     DESCRIPTION,
     LEAST_PATIENTS,
     Description,
-    Group,
     Reference,
+    ReferenceGroup,
     Shift,
     describe,
     load_description,
@@ -17,5 +17,17 @@ from mtdlr.shift.distance import (
 )
 from mtdlr.shift.standing import TrainingRisks
 
-__all__ = ["BEHIND_A_NUMBER", "DESCRIPTION", "LEAST_PATIENTS", "Description", "Group", "Reference", "Shift",
-           "TrainingRisks", "describe", "load_description", "patient_numbers", "physical_values"]
+__all__ = [
+    "BEHIND_A_NUMBER",
+    "DESCRIPTION",
+    "LEAST_PATIENTS",
+    "Description",
+    "Reference",
+    "ReferenceGroup",
+    "Shift",
+    "TrainingRisks",
+    "describe",
+    "load_description",
+    "patient_numbers",
+    "physical_values",
+]

@@ -58,7 +58,7 @@ LABELS = {"uptake": "the level of FDG uptake", "ct_numbers": "the mix of CT numb
 
 
 @dataclass(frozen=True, eq=False)
-class Group:
+class ReferenceGroup:
     """Reference distribution of d numbers: a mean, a covariance of low rank plus noise, and how its distances spread.
 
     Args:
@@ -83,7 +83,7 @@ class Group:
     n: int
 
     @classmethod
-    def fit(cls, rows: ArrayLike, *, names: Sequence[str] = (), tolerance: ArrayLike = 0.0) -> Group | None:
+    def fit(cls, rows: ArrayLike, *, names: Sequence[str] = (), tolerance: ArrayLike = 0.0) -> ReferenceGroup | None:
         """The reference of n training patients' numbers (n, d); None below 20 patients.
 
         Args:
@@ -191,7 +191,7 @@ class Reference:
         n: training patients.
     """
 
-    groups: Mapping[str, Group]
+    groups: Mapping[str, ReferenceGroup]
     counts: Mapping[str, Mapping[str, int]]
     n: int
 
@@ -211,8 +211,9 @@ class Reference:
         for group in dict.fromkeys(name for one in numbers for name in one):
             rows = [one[group] for one in numbers if group in one and np.isfinite(one[group]).all()]
             known = APPEARANCE.get(group)
-            fitted = Group.fit(np.array(rows).reshape(len(rows), -1), tolerance=known.tolerance if known else 0.0,
-                               names=known.names if known else (names or {}).get(group, ()))
+            fitted = ReferenceGroup.fit(np.array(rows).reshape(len(rows), -1),
+                                        tolerance=known.tolerance if known else 0.0,
+                                        names=known.names if known else (names or {}).get(group, ()))
             if fitted is not None:
                 groups[group] = fitted
         kinds = dict.fromkeys(kind for one in labels for kind in one)
@@ -262,9 +263,9 @@ class Reference:
         try:
             header = json.loads((folder / HEADER).read_text(encoding="utf-8"))
             with (folder / ARRAYS).open("rb") as file, np.load(file, allow_pickle=False) as stored:
-                groups = {name: Group(names=tuple(values["names"]), typical=float(values["typical"]),
-                                      freedom=float(values["freedom"]), n=int(values["n"]),
-                                      **{key: stored[f"{name}/{key}"].astype(np.float64) for key in _ARRAYS})
+                groups = {name: ReferenceGroup(names=tuple(values["names"]), typical=float(values["typical"]),
+                                               freedom=float(values["freedom"]), n=int(values["n"]),
+                                               **{key: stored[f"{name}/{key}"].astype(np.float64) for key in _ARRAYS})
                           for name, values in header["groups"].items()}
             return cls(groups, header["counts"], int(header["n"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, EOFError,
@@ -323,7 +324,7 @@ def physical_values(patient: Prepared) -> dict[str, float]:
     return values
 
 
-def _fitted(x: Matrix, names: tuple[str, ...], allowed: Vector) -> Group:
+def _fitted(x: Matrix, names: tuple[str, ...], allowed: Vector) -> ReferenceGroup:
     """Mean, components and noise of rows (n, d); how distances spread is not known yet."""
     n, d = x.shape
     mean, spread = x.mean(axis=0), x.std(axis=0, ddof=1)
@@ -333,7 +334,7 @@ def _fitted(x: Matrix, names: tuple[str, ...], allowed: Vector) -> Group:
     k = min(d, int(_RANK_SHARE * n))
     rest = float(values[k:].sum()) / (d - k) if d > k else 0.0
     noise = rest + (allowed / scale) ** 2 + _RIDGE
-    return Group(names, mean, scale, basis[:k], np.maximum(values[:k] - rest, 1e-12), noise, 1.0, float(d), n)
+    return ReferenceGroup(names, mean, scale, basis[:k], np.maximum(values[:k] - rest, 1e-12), noise, 1.0, float(d), n)
 
 
 def _counted(labels: Sequence[str]) -> dict[str, int]:
@@ -356,7 +357,7 @@ def _impossible(values: Mapping[str, float]) -> list[Problem]:
     return problems
 
 
-def _outside(name: str, group: Group, row: Vector, *, refused: bool) -> Problem:
+def _outside(name: str, group: ReferenceGroup, row: Vector, *, refused: bool) -> Problem:
     """E-SHIFT or W-SHIFT of one group."""
     found, expected = group.worst(row)
     what = f"{LABELS.get(name, name)} lies outside that of the training patients"

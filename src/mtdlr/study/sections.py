@@ -118,14 +118,14 @@ class NetworkSettings(Section):
     epochs: int = setting(60, "epochs at most (an epoch is one pass over the training patients)", ge=1)
     steps_per_epoch: int | None = setting(None, "steps an epoch; by default one pass (the paper: 50)", ge=1)
     batch_size: int = setting(8, "patients a step", source=PAPER, ge=2)
-    accumulate: int = setting(1, "pieces a batch is computed in, one after another, to save memory; the risk set "
+    accumulate: int = setting(1, "micro-batches of a batch, computed one after another to save memory; the risk set "
                               "stays the whole batch", ge=1)
     learning_rate: float = setting(1e-3, "peak learning rate of AdamW", gt=0)
     schedule: Literal["one-cycle", "paper"] = setting(
         "one-cycle", "learning rate: a short rise and a cosine fall, or the paper's steps at epochs 50, 100 and 200")
     weight_decay: float = setting(1e-4, "AdamW weight decay", ge=0)
     head_l2: float = setting(0.1, "L2 penalty on the dense kernels of the risk head", source=PAPER, ge=0)
-    head_rate: float = setting(3.0, "learning rate of the risk head over that of the rest (the paper: 1)", gt=0)
+    head_rate: float = setting(3.0, "learning-rate multiplier of the risk head (the paper: 1)", gt=0)
     head_dropout: float = setting(0.5, "share dropped before each dense layer of the risk head", source=PAPER, ge=0,
                                   lt=1)
     dropout: float = setting(0.05, "share dropped inside the survival network", source=PAPER, ge=0, lt=1)
@@ -140,7 +140,7 @@ class NetworkSettings(Section):
         "modern", "'paper' keeps the published flaws: shifts of exactly +-10 voxels, dilated masks")
     survival_loss: Literal["cox-breslow", "cox-efron", "discrete"] = setting("cox-breslow", "the survival loss")
     intervals: int = setting(10, "time intervals of the discrete survival loss", ge=2, le=50)
-    risk_memory: int = setting(64, "recent patients whose detached risks enlarge each risk set; 0 = the batch alone",
+    risk_memory: int = setting(64, "patients in the memory bank: their risks enlarge risk sets; 0 = the batch alone",
                                ge=0)
     patience: int = setting(20, "epochs without improvement before training stops", ge=1)
     validation_fraction: float = setting(0.15, "share of a network's own training patients kept to choose the epoch",

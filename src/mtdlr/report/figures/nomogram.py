@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
 from mtdlr.nomogram import Nomogram
-from mtdlr.nomogram.axes import Axis, Group, Ruler, Value, by_importance, is_even, is_folded
+from mtdlr.nomogram.axes import Axis, AxisGroup, Ruler, Value, by_importance, is_even, is_folded
 from mtdlr.report.figures.labels import TICK, Label, level_labels, number_labels, ranked_labels
 from mtdlr.report.figures.page import (
     BLACK,
@@ -154,8 +154,8 @@ def _points_row(columns: _Columns, patient: bool) -> _Row:
                 note="Patient" if patient else "")
 
 
-def _variable_row(nomogram: Nomogram, group: Group, axis: Axis, columns: _Columns, patient: Mapping[str, Any] | None,
-                  cohort: pd.DataFrame | None) -> _Row:
+def _variable_row(nomogram: Nomogram, group: AxisGroup, axis: Axis, columns: _Columns,
+                  patient: Mapping[str, Any] | None, cohort: pd.DataFrame | None) -> _Row:
     ticks = columns.along(axis.points, 100.0)
     texts = [_value_text(nomogram, axis.variable, value) for value in axis.values]
     low, high = columns.low, columns.high
@@ -230,7 +230,7 @@ def _survival_title(nomogram: Nomogram, month: float) -> str:
     return f"{period} {nomogram.endpoint} probability"
 
 
-def _matches(axis: Axis, group: Group, patient: Mapping[Any, Any]) -> bool:
+def _matches(axis: Axis, group: AxisGroup, patient: Mapping[Any, Any]) -> bool:
     """Whether the patient is read off this axis of the group: the one nearest to the patient's other values."""
     def distance(other: Axis) -> float:
         return sum(0.0 if str(patient[name]) == str(value) else
@@ -238,7 +238,7 @@ def _matches(axis: Axis, group: Group, patient: Mapping[Any, Any]) -> bool:
     return axis is min(group.axes, key=distance)
 
 
-def _distribution(nomogram: Nomogram, group: Group, axis: Axis, columns: _Columns,
+def _distribution(nomogram: Nomogram, group: AxisGroup, axis: Axis, columns: _Columns,
                   cohort: pd.DataFrame | None) -> tuple[tuple[float, float], ...]:
     """The patients of a table along an axis."""
     if cohort is None or (not isinstance(axis.values[0], str) and is_folded(axis.points)):

@@ -1,4 +1,4 @@
-"""A network as it scores: batch norms folded into the convolutions before them, the numbers unchanged."""
+"""A network as it scores: batch norms fused into the convolutions before them, the numbers unchanged."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mtdlr.nets.blocks import ConvNormRelu, DenseLayer
 from mtdlr.nets.norm import Relu
 
 
-def folded(model: nn.Module) -> nn.Module:
+def fused(model: nn.Module) -> nn.Module:
     """A copy in evaluation mode whose convolutions do the work of the batch norms that follow them."""
     ready = copy.deepcopy(model).eval().requires_grad_(False)
     for module in ready.modules():
         if isinstance(module, ConvNormRelu):
-            _fold(module, "conv", "norm")
+            _fuse(module, "conv", "norm")
         elif isinstance(module, DenseLayer):
-            _fold(module, "conv1", "norm2")
+            _fuse(module, "conv1", "norm2")
     return ready
 
 
-def _fold(module: nn.Module, conv_name: str, norm_name: str) -> None:
+def _fuse(module: nn.Module, conv_name: str, norm_name: str) -> None:
     """Scale and shift the convolution as the norm would, and leave the ReLU in the norm's place."""
     conv, norm = getattr(module, conv_name), getattr(module, norm_name)
     assert isinstance(conv, nn.Conv3d) and isinstance(norm, nn.BatchNorm3d)
