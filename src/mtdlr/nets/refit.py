@@ -55,7 +55,7 @@ def solve_direct(
 
     def closure() -> Tensor:
         solver.zero_grad()
-        risk, logits, _ = output_of(rest + F.linear(inputs[:, -n:], weights), model.config.intervals, None)
+        risk, logits = output_of(rest + F.linear(inputs[:, -n:], weights), model.config.intervals, None)[:2]
         value = (cox_loss(risk, time_months, event, ties_of(loss)) if logits is None
                  else discrete_time_loss(logits, time_months, event, cuts_months))
         value = value + l2 * weights.square().sum()
