@@ -17,11 +17,14 @@ from mtdlr.cohort.characteristics import characteristics
 from mtdlr.evaluate import Judged, evaluate
 from mtdlr.radiomics import PET_LABELS
 from mtdlr.report.documents import to_csv, to_html, to_latex, write_table
+from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.results import Results
-from mtdlr.report.tables import Table, make_tables
+from mtdlr.report.tables import FIRTH, Table, make_tables
 from mtdlr.spreadsheet import plain_cell
 from mtdlr.stats.cox import fit_cox
+from mtdlr.stats.cox_firth import firth_cox, profile_interval
 from mtdlr.study import Study
+from mtdlr.survival import Survival
 
 NASTY = Table(9, "A <b>title</b> & more", ("Name", "=cmd|' /C calc'!A0"),
               (("  <script>alert(1)</script>", "+1+1"), ("50 % of a_b", "-")), ("note",))
@@ -74,12 +77,37 @@ def test_table_2_is_a_cox_model_of_each_variable(results: Results) -> None:
     assert rows["DeepMTS-Score"][2] == f"{ratio.value:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
     assert rows["III"] == ("Reference", "-") * 2
     assert rows["T3"][0] == "not estimable" and rows["T"][0] == "-"
+    found = next(one for one in results.associations.univariate if (one.name, one.split) == ("deepmts", "external"))
+    assert found.per_sd is not None
+    assert rows["per SD"][2].startswith(f"{found.per_sd.value:.3f} (")  # that of the last variable: DeepMTS-Score
+
+
+def test_a_separated_level_has_firths_ratio(results: Results) -> None:
+    """A level without events has the profile interval of Firth's likelihood, marked; without it, it would be 0."""
+    table = results.cohort.table.copy()
+    table.loc[table["t"] == "T2", "event"] = False
+    found = next(one for one in study_associations(table.join(results.pet_parameters["manual"]).join(results.scores),
+                                                   results.study, ["suv_max"]).univariate
+                 if (one.name, one.split) == ("t", "external"))
+    rows = table[table["split"] == "external"]
+    surv = Survival(rows["time_months"].to_numpy(float), rows["event"].to_numpy(bool))
+    level = (rows["t"] == "T2").to_numpy(float)[:, None]
+    expected = profile_interval(level, surv, 0, firth=True)
+    assert found.penalised == ("T2",)
+    assert (found.ratios["T2"].value, found.ratios["T2"].high) == pytest.approx((expected.value, expected.high))
+    assert 0.0 < found.ratios["T2"].low < found.ratios["T2"].value < 1.0 and found.ratios["T2"].p < 0.05
+    assert found.ratios["T2"].value == pytest.approx(firth_cox(level, surv).hazard_ratios()["x1"].value)
+    changed = replace(results, associations=study_associations(
+        table.join(results.pet_parameters["manual"]).join(results.scores), results.study, ["suv_max"]))
+    assert _rows(make_tables(changed)[2])["T2"][2].endswith(FIRTH)
+    numbers = evaluation_numbers(changed)["univariate"]
+    assert next(n for n in numbers if (n["variable"], n["cohort"]) == ("t", "external"))["firth"] == ["T2"]
 
 
 def test_table_3_holds_the_nomograms_variables(results: Results) -> None:
     """The multivariate model has the variables of the MTDLR nomogram, and its training column that model's HRs."""
     rows = _rows(make_tables(results)[3])
-    assert list(rows) == ["TNM", "III", "IVa", "AutoRadio-Score", "DeepMTS-Score"]
+    assert list(rows) == ["TNM", "III", "IVa", "AutoRadio-Score", "per SD", "DeepMTS-Score"]
     ratio = results.model.nomograms["mtdlr"].cox.hazard_ratios()["deepmts"]
     assert rows["DeepMTS-Score"][0].startswith(f"{ratio.value:.3f} (")
 

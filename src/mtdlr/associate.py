@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import FitError
 from mtdlr.estimate import Estimate
 from mtdlr.radiomics import PET_LABELS
 from mtdlr.stats.cox import CoxFit, fit_cox
+from mtdlr.stats.cox_firth import profile_interval
 from mtdlr.stats.terms import Continuous, Design, Factor
 from mtdlr.study import MAIN, SCORES, Study, models_of
 from mtdlr.survival import Survival
@@ -38,6 +41,8 @@ class Association:
         per_sd: hazard ratio of one SD of the training cohort; None for a factor.
         overall_p: Wald P of all levels together (k-1 degrees of freedom); nan for fewer than three levels.
         n, n_events: patients without a missing value, and their events.
+        penalised: levels (or "" of a continuous variable) that events separate: their ratio is Firth's, with its
+            profile interval and likelihood-ratio P, for the ordinary one is 0 or infinite.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Association:
     overall_p: float
     n: int
     n_events: int
+    penalised: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -108,34 +114,46 @@ def _fitted(rows: pd.DataFrame, split: str, pairs: Sequence[tuple[Variable, str]
     """The associations of some variables in one Cox model on the complete cases of one cohort."""
     names = [term.name for term, _ in pairs]
     complete = rows[(rows["split"] == split) & rows[names].notna().all(axis=1)]
-    fit = _cox(complete, [term for term, _ in pairs], ties)
+    fit, firth = _cox(complete, [term for term, _ in pairs], ties)
     training = rows[rows["split"] == "training"] if (rows["split"] == "training").any() else rows
-    return [_association(fit, term, label, split, complete, training) for term, label in pairs]
+    return [_association((fit, firth), term, label, split, complete, training) for term, label in pairs]
 
 
-def _cox(rows: pd.DataFrame, terms: Sequence[Variable], ties: Ties) -> CoxFit | None:
-    """The fit; None where there is nothing to fit."""
+def _cox(rows: pd.DataFrame, terms: Sequence[Variable], ties: Ties) -> tuple[CoxFit | None, dict[str, Estimate]]:
+    """The fit (None where there is nothing to fit), and Firth's ratio of each column that events separate."""
     if not rows["event"].any():
-        return None
+        return None, {}
     design = Design(tuple(terms))
     surv = Survival(rows["time_months"].to_numpy(float), rows["event"].to_numpy(bool))
     try:
         matrix = design.matrix({term.name: rows[term.name].to_numpy() for term in terms})
-        return fit_cox(matrix, surv, names=design.columns, ties=ties)
+        fit = fit_cox(matrix, surv, names=design.columns, ties=ties)
     except FitError:
-        return None
+        return None, {}
+    return fit, {name: _penalised(matrix, surv, list(design.columns).index(name), ties) for name in fit.monotone}
+
+
+def _penalised(matrix: NDArray[np.float64], surv: Survival, column: int, ties: Ties) -> Estimate:
+    """Firth's hazard ratio of a column, with the interval of its profile."""
+    try:
+        return profile_interval(matrix, surv, column, firth=True, ties=ties)
+    except FitError:
+        return NOT_ESTIMABLE
 
 
 def _association(
-    fit: CoxFit | None, term: Variable, label: str, split: str, rows: pd.DataFrame, training: pd.DataFrame
+    fitted: tuple[CoxFit | None, dict[str, Estimate]], term: Variable, label: str, split: str, rows: pd.DataFrame,
+    training: pd.DataFrame,
 ) -> Association:
-    ratios = fit.hazard_ratios() if fit else {}
-    counts = {"n": len(rows), "n_events": int(rows["event"].sum())}
+    fit, firth = fitted
+    ratios = (fit.hazard_ratios() if fit else {}) | firth
+    counts: dict[str, Any] = {"n": len(rows), "n_events": int(rows["event"].sum())}
     if isinstance(term, Continuous):
         ratio = ratios.get(term.name, NOT_ESTIMABLE)
-        sd = float(training[term.name].std())
+        sd, counts["penalised"] = float(training[term.name].std()), ("",) if term.name in firth else ()
         return Association(term.name, label, split, (), "", {"": ratio}, _scaled(ratio, sd), float("nan"), **counts)
     levels = {level: ratios.get(f"{term.name}={level}", NOT_ESTIMABLE) for level in term.contrasts}
+    counts["penalised"] = tuple(level for level in levels if f"{term.name}={level}" in firth)
     many = fit is not None and len(term.levels) > 2
     overall = fit.wald([f"{term.name}={level}" for level in levels]).p if many and fit else float("nan")
     return Association(term.name, label, split, term.levels, term.reference, levels, None, float(overall), **counts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,6 +16,7 @@ from typing import Any
 from mtdlr.report.tables import Table
 from mtdlr.spreadsheet import plain_cell
 
+_ESTIMATE = re.compile(r"^[-+]?[\d.]+ \([^()]*\)|P &lt;[\d.]+|P [\d.]+")
 EPOCH = datetime(2000, 1, 1)
 """The time of writing that documents hold, so that equal documents are equal files."""
 TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "<": r"$<$", ">": r"$>$"}
@@ -54,7 +56,8 @@ def to_html(table: Table) -> str:
     body = "".join("<tr>" + "".join(_html_cell(cell, k) for k, cell in enumerate(row)) + "</tr>\n"
                    for row in table.rows)
     notes = "".join(f"<p class='note'>{escape(note)}</p>" for note in table.footnotes)
-    return (f"<table id='table{table.number}'><caption>Table {table.number}. {escape(table.title)}</caption>\n"
+    name = f"Table {table.number}. " if table.number else ""
+    return (f"<table id='table{table.number or table.title}'><caption>{name}{escape(table.title)}</caption>\n"
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>\n{notes}\n")
 
 
@@ -70,7 +73,8 @@ def to_latex(table: Table) -> str:
 
 def _html_cell(cell: str, column: int) -> str:
     indented = " class='level'" if column == 0 and cell.startswith("  ") else ""
-    return f"<td{indented}>{escape(cell.strip())}</td>"
+    text = _ESTIMATE.sub(r"<span class='n'>\g<0></span>", escape(cell.strip()))  # no line ends inside an interval
+    return f"<td{indented}>{text}</td>"
 
 
 def _tex(cell: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from mtdlr.errors import Problem
 from mtdlr.radiomics.robustness import robustness
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS
@@ -16,6 +17,8 @@ from mtdlr.report.tables import SPLIT_LABELS
 SUV_LABELS = {"suv_max": "SUVmax (g/ml)", "suv_mean": "SUVmean (g/ml)", "suv_peak": "SUVpeak (g/ml)",
               "mtv_ml_2_5": "MTV, SUV 2.5 and above (ml)", "tlg_g_2_5": "TLG, SUV 2.5 and above (g)"}
 """The parameters that are compared: of the whole mask, and of its part that is metabolically active."""
+LOWEST_DICE, LARGEST_RATIO = 0.5, 2.0
+"""Limits of W-OVERLAP."""
 PREDICTED, MANUAL = "predicted_", "manual_"
 Row = tuple[str, ...]
 
@@ -32,6 +35,20 @@ def mask_table(results: Results) -> pd.DataFrame:
         table = table.join(found.add_prefix(prefix))
     table.insert(0, "cohort", results.cohort.table["split"])
     return table.rename_axis("patient_id")
+
+
+def overlap_problems(masks: pd.DataFrame) -> dict[str, Problem]:
+    """W-OVERLAP for each patient whose predicted and manual mask overlap little or differ much in volume.
+
+    The limits are Dice below 0.5 and a volume below half or above twice the manual one. A missing mask is no problem.
+    """
+    ratio = masks["predicted_ml"] / masks["manual_ml"].where(masks["manual_ml"] > 0)
+    poor = (masks["dice"] < LOWEST_DICE) | (ratio > LARGEST_RATIO) | (ratio < 1.0 / LARGEST_RATIO)
+    return {str(i): Problem(
+        "W-OVERLAP", "the predicted mask differs much from the manual one", where="mask",
+        found=f"Dice {masks.loc[i, 'dice']:.2f}, {masks.loc[i, 'predicted_ml']:.1f} ml against "
+              f"{masks.loc[i, 'manual_ml']:.1f} ml", expected=f"Dice of {LOWEST_DICE:g} and above, volume within a "
+        f"factor of {LARGEST_RATIO:g}", remedy="Look at both masks", patients=(str(i),)) for i in masks.index[poor]}
 
 
 def overlap_rows(masks: pd.DataFrame, splits: Sequence[str]) -> list[Row]:

@@ -41,7 +41,7 @@ def estimate_numbers(estimate: Estimate) -> dict[str, float | None]:
 
 def _association(one: Association) -> dict[str, Any]:
     return {"variable": one.name, "label": one.label, "cohort": one.split, "reference": one.reference, "n": one.n,
-            "events": one.n_events, "overall_p": _finite(one.overall_p),
+            "events": one.n_events, "overall_p": _finite(one.overall_p), "firth": list(one.penalised),
             "hazard_ratios": {level: estimate_numbers(ratio) for level, ratio in one.ratios.items()},
             "hazard_ratio_per_sd": one.per_sd and estimate_numbers(one.per_sd)}
 

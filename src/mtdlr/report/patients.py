@@ -14,7 +14,7 @@ from jinja2 import Template
 from mtdlr.errors import Problem
 from mtdlr.report.audit import Rows, choice_of, suv_candidates, suv_stated, suv_used
 from mtdlr.report.explained import patient_shares
-from mtdlr.report.masks import patient_rows
+from mtdlr.report.masks import overlap_problems, patient_rows
 from mtdlr.report.pictures import page_name
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS
@@ -63,7 +63,8 @@ def pages_of(results: Results, masks: pd.DataFrame) -> list[Page]:
         results: of a finished run.
         masks: of `mask_table`.
     """
-    return [_page(results, masks, patient) for patient in results.cohort.ids]
+    poor = overlap_problems(masks)
+    return [_page(results, masks, patient, poor.get(patient)) for patient in results.cohort.ids]
 
 
 def write_pages(pages: Iterable[Page], template: Template, folder: Path, title: str) -> None:
@@ -83,7 +84,7 @@ def write_pages(pages: Iterable[Page], template: Template, folder: Path, title: 
         (folder / f"{page.name}.html").write_text(text, encoding="utf-8")
 
 
-def _page(results: Results, masks: pd.DataFrame, patient: str) -> Page:
+def _page(results: Results, masks: pd.DataFrame, patient: str, poor: Problem | None) -> Page:
     header = json.loads((results.prepared[patient] / "facts.json").read_text(encoding="utf-8"))
     score = json.loads((results.scored[patient] / "score.json").read_text(encoding="utf-8"))
     row, facts, audit = results.cohort.table.loc[patient], header["facts"], header.get("audit", {})
@@ -93,7 +94,8 @@ def _page(results: Results, masks: pd.DataFrame, patient: str) -> Page:
         id=patient, name=page_name(patient), split=SPLIT_LABELS[str(row["split"])], center=str(row["center"]),
         outcome=f"{'event' if row['event'] else 'event free'} at {row['time_months']:.0f} months",
         dice="no manual mask" if dice is None else f"{dice:.2f}", risk=f"{results.findings.risks[MAIN][patient]:.2f}",
-        problems=tuple(_short(Problem(**p), patient) for p in header["problems"] + score["problems"]),
+        problems=(*(_short(Problem(**p), patient) for p in header["problems"] + score["problems"]),
+                  *([_short(poor, patient)] if poor else [])),
         choice=choice_of(audit), suv=suv_stated(suv), used=suv_used(suv), candidates=suv_candidates(suv),
         geometry=geometry_of(facts), masks=patient_rows(masks, patient), shares=patient_shares(results, patient),
         brief=_brief(suv, facts))

@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 from pathlib import Path
+from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from mtdlr.evaluate import Evaluation
 from mtdlr.prepared import Prepared, load_mask
 from mtdlr.report.figures import (
+    Panel,
     attribution_figure,
     calibration_figure,
     kaplan_meier_figure,
@@ -26,19 +28,25 @@ from mtdlr.report.figures import (
 )
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS
-from mtdlr.study import MAIN, REFERENCE, models_of
+from mtdlr.study import MAIN, REFERENCE, SCORES, models_of
 from mtdlr.volume import Volume
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 PICTURE, ATTRIBUTION = "picture.jpg", "attribution.jpg"
+PANELS = (MAIN, "manual_radio_stage", "single_task_stage", REFERENCE)
+"""The models of Figure 4, a row each."""
 FORMATS = (".svg", ".pdf", ".png")
 
 
 def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     """(caption, figure) by name: 2a the nomogram, 2b... calibration, 3... ROC, 4... Kaplan-Meier."""
-    figures = {"2a": ("The MTDLR nomogram.", nomogram_figure(results.model.nomograms[MAIN]))}
+    nomogram = results.model.nomograms[MAIN]
+    backwards = [nomogram.labels.get(name, name) for name, beta in zip(nomogram.cox.names, nomogram.cox.coef, strict=True)
+                 if beta < 0 and name in {score.name for score in SCORES}]
+    note = "".join(f" The axis of {label} runs backwards: its weight is negative (W-NEGATIVEWEIGHT)." for label in backwards)
+    figures = {"2a": (f"The MTDLR nomogram.{note}", nomogram_figure(nomogram))}
     calibrations = {split: results.findings.evaluations[MAIN, split].calibration for split in results.cohort.splits}
     for letter, (split, by_month) in zip("bcd", calibrations.items(), strict=False):
         figures[f"2{letter}"] = (f"Calibration of the MTDLR nomogram, {SPLIT_LABELS[split].lower()}.",
@@ -146,20 +154,43 @@ def _contours(scored_folder: Path, prepared: Prepared) -> dict[str, Volume]:
     return {"predicted": load_mask(scored_folder)} | manual
 
 
-def _survival_figures(results: Results) -> dict[str, tuple[str, Figure]]:
-    """Kaplan-Meier curves of the risk groups of each nomogram and of the stage."""
-    figures = {}
-    letters = iter("abcdefghijkl")
-    models = [model for model in models_of(results.study) if model.is_nomogram or model.name == REFERENCE]
-    for model in reversed(models):
+def survival_panels(results: Results) -> dict[str, dict[str, Panel]]:
+    """Kaplan-Meier curves of the risk groups by model and cohort, by printed names, in the order of Figure 4.
+
+    The groups of the stage are called by the stages in them: nothing is predicted there.
+    """
+    labels = {model.name: model.label for model in models_of(results.study)}
+    stages = _stage_groups(results)
+    panels: dict[str, dict[str, Panel]] = {}
+    for model in (name for name in PANELS if name in labels):
         for split in results.cohort.splits:
-            groups = results.findings.evaluations[model.name, split].groups
-            if groups is not None:
-                caption = f"Risk groups of {model.label}, {SPLIT_LABELS[split].lower()}."
-                figures[f"4{next(letters)}"] = (caption, kaplan_meier_figure(
-                    groups.curves, p=groups.log_rank.p, hazard_ratio=groups.hazard_ratio,
-                    endpoint=results.study.cohort.endpoint))
-    return figures
+            found = results.findings.evaluations.get((model, split))
+            groups = found.groups if found else None
+            names = stages if model == REFERENCE else {}
+            panels.setdefault(labels[model], {})[SPLIT_LABELS[split]] = Panel({}) if groups is None else Panel(
+                {names.get(label, label): curve for label, curve in groups.curves.items()},
+                groups.log_rank.p, groups.hazard_ratio)
+    return panels
+
+
+def _stage_groups(results: Results) -> dict[str, str]:
+    """What the stage's low and high group consist of, such as III and IVa."""
+    column, risk = results.study.cohort.stage, results.findings.risks[REFERENCE]
+    stage = results.cohort.table[column].dropna()
+    high = risk.reindex(stage.index) >= results.model.cutoffs.get(REFERENCE, float("nan"))
+    order = [level for level in results.study.cohort.factors.get(column, ()) if level in set(stage)]
+    names = {label: [level for level in order if (high[stage == level] == is_high).all()]
+             for label, is_high in (("Low risk", False), ("High risk", True))}
+    return {label: ", ".join(levels) for label, levels in names.items() if levels}
+
+
+def _survival_figures(results: Results) -> dict[str, tuple[str, Figure]]:
+    """The panels of Figure 4 as figures of their own, by the same letters."""
+    panels = [(model, cohort, shown) for model, by_cohort in survival_panels(results).items()
+              for cohort, shown in by_cohort.items()]
+    return {f"4{letter}": (f"Risk groups of {model}, {cohort.lower()}.", kaplan_meier_figure(
+        shown.groups, p=shown.p, hazard_ratio=shown.hazard_ratio, endpoint=results.study.cohort.endpoint))
+        for letter, (model, cohort, shown) in zip(ascii_lowercase, panels, strict=False) if shown.groups}
 
 
 def _predicted(results: Results, split: str) -> dict[float, NDArray[np.float64]]:

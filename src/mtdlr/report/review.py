@@ -21,9 +21,10 @@ from mtdlr.model import DEEP_PLAIN
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.facts import facts_of
-from mtdlr.report.figures import Panel, kaplan_meier_panels, save
+from mtdlr.report.figures import kaplan_meier_panels, save
 from mtdlr.report.figures.judged import auc_figure, benefit_figure, concordance_figure, trend_figure
 from mtdlr.report.methods import bibtex, methods_text
+from mtdlr.report.pictures import survival_panels
 from mtdlr.report.results import Results
 from mtdlr.report.summary import OUTSIDE, Judged, interval_of, strongest_rival, summary_lines
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text
@@ -34,10 +35,7 @@ from mtdlr.survival import Survival
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PANELS = ("mtdlr", "manual_radio_stage", "single_task_stage", "stage")
-"""The models of Figure 4."""
 PLAIN_LABEL = "DeepMTS without measures"
-STAGE_GROUPS = {"Low risk": "Lower stage", "High risk": "Higher stage"}
 Cells = tuple[str, ...]
 
 
@@ -95,7 +93,7 @@ def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]
         data = base64.b64encode((folder / "figures" / f"figure{name}.svg").read_bytes()).decode()
         shown[name] = (caption, f"data:image/svg+xml;base64,{data}")
     return {"summary": summary_lines(done.judged), "review_figures": shown,
-            "review_tables": [to_html(table) for table in tables],
+            "review_tables": [(f"Table {t.number}. {t.title}", to_html(t)) for t in tables],
             "checklists": [to_html(table) for table in checklist_tables(items)], "checklist_counts": counts(items),
             "metrics": metrics_score(items), "subgroup_rows": subgroup_rows(done)}
 
@@ -118,10 +116,10 @@ def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figur
         "_summary": (f"C-index of every model with its 95 % interval by cohort; {name} is drawn heavier. The "
                      "dashed line is chance.", concordance_figure(by_cohort, emphasised=name)),
         "4": ("Risk groups of the nomograms and of the stage (rows) in every cohort (columns). A curve ends where "
-              "fewer than five patients are at risk.", kaplan_meier_panels(_panels(done, splits),
+              "fewer than five patients are at risk.", kaplan_meier_panels(survival_panels(results),
                                                                      endpoint=results.study.cohort.endpoint))}
     curves = {SPLIT_LABELS[s]: {judged.labels[m]: a.auc for (m, split), a in judged.appraisals.items()
-                                if split == s and m in (*PANELS[:1], judged.reference, strongest_rival(judged, place))
+                                if split == s and m in (judged.main, judged.reference, strongest_rival(judged, place))
                                 and a.auc is not None} for s in splits}
     curves = {cohort: by_model for cohort, by_model in curves.items() if by_model}
     if curves:
@@ -208,20 +206,6 @@ def _found(results: Results) -> _Found:
     scores = results.scores.drop(columns=[name for name in results.scores if name in table])
     return _Found(MAIN, REFERENCE, labels, found.evaluations, found.risks, found.predicted, model.cutoffs, table,
                   scores, model.nomograms[MAIN], max((s.n_candidates for s in model.signatures.values()), default=0))
-
-
-def _panels(done: Review, splits: list[str]) -> dict[str, dict[str, Panel]]:
-    panels: dict[str, dict[str, Panel]] = {}
-    for model in (m for m in PANELS if m in done.judged.labels):
-        for split in splits:
-            found = done.judged.evaluations.get((model, split))
-            groups = found.groups if found else None
-            curves = groups.curves if groups else {}
-            if model == done.judged.reference:  # no risk is predicted: these are the stages on either side
-                curves = {STAGE_GROUPS.get(label, label): curve for label, curve in curves.items()}
-            panels.setdefault(done.judged.labels[model], {})[SPLIT_LABELS[split]] = (
-                Panel(curves, groups.log_rank.p, groups.hazard_ratio) if groups else Panel({}))
-    return panels
 
 
 def _benefit_figures(results: Results, done: Review, place: str) -> dict[str, tuple[str, Figure]]:

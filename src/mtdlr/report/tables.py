@@ -21,6 +21,8 @@ from mtdlr.study import models_of
 
 SPLIT_LABELS = {"training": "Training cohort", "internal": "Internal validation cohort",
                 "external": "External validation cohort"}
+FIRTH = "\N{DAGGER}"
+"""Marks a hazard ratio by Firth's penalised likelihood."""
 LARGEST = 1000.0
 """Ratios above this are printed as such: their digits mean nothing."""
 
@@ -141,17 +143,19 @@ def _cox_rows(found: Sequence[Association]) -> tuple[tuple[str, ...], ...]:
 def _variable_rows(cohorts: Sequence[Association]) -> list[tuple[str, ...]]:
     first = cohorts[0]
     if not first.reference:
-        return [(first.label, *_flatten(_ratio_cells(one.ratios[""]) for one in cohorts))]
+        return [(first.label, *_flatten(_ratio_cells(one, "") for one in cohorts)),
+                ("  per SD", *_flatten((estimate_text(one.per_sd or NOT_ESTIMABLE), "") for one in cohorts))]
     many = len(first.ratios) > 1
     rows = [(first.label, *_flatten(("-", p_text(one.overall_p)) if many else ("", "") for one in cohorts))]
     for level in first.levels:
         rows.append((f"  {level}", *_flatten(("Reference", "-") if level == first.reference
-                                             else _ratio_cells(one.ratios[level]) for one in cohorts)))
+                                             else _ratio_cells(one, level) for one in cohorts)))
     return rows
 
 
-def _ratio_cells(ratio: Estimate) -> tuple[str, str]:
-    return estimate_text(ratio), p_text(ratio.p)
+def _ratio_cells(one: Association, level: str) -> tuple[str, str]:
+    ratio, mark = one.ratios[level], FIRTH if level in one.penalised else ""
+    return estimate_text(ratio) + mark, p_text(ratio.p)
 
 
 def _flatten(pairs: object) -> list[str]:
@@ -169,7 +173,10 @@ def _cox_notes(results: Results) -> tuple[str, ...]:
     return (f"Cox regression, {ties} handling of ties, Wald intervals and P; the P of a factor with more than two "
             "levels is its overall Wald test with k-1 degrees of freedom.",
             "Each cohort is fitted anew: this shows association, it does not validate the frozen nomogram.",
-            f"Scores are log-hazards, {scores}. 'Not estimable': a level without events, or separation.")
+            f"Continuous variables: per unit, and per SD of the training cohort. Scores are log-hazards, {scores}.",
+            f"{FIRTH} Events separate this level (it has no event, or all of them): Firth's penalised hazard ratio with "
+            "its profile-likelihood interval and P. 'Not estimable': no patient has the level, or the cohort has no "
+            "event.")
 
 
 # ---- Table 4 --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from mtdlr.errors import Problem
 from mtdlr.nomogram.calculator import write_calculator
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.explained import explained_rows
-from mtdlr.report.masks import mask_table, overlap_rows, parameter_rows
+from mtdlr.report.masks import mask_table, overlap_problems, overlap_rows, parameter_rows
 from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.patients import pages_of, write_pages
 from mtdlr.report.pictures import (
@@ -62,12 +62,13 @@ def write_report(results: Results, folder: Path) -> None:
         results: of a finished run.
         folder: an empty folder.
     """
+    masks, splits = mask_table(results), results.cohort.splits
+    results = replace(results, problems=(*results.problems, *overlap_problems(masks).values()))
     tables = make_tables(results)
     figures = make_figures(results)
     for table in tables.values():
         write_table(table, folder / "tables")
     write_figures(figures, folder / "figures")
-    masks, splits = mask_table(results), results.cohort.splits
     masks.to_csv(folder / "masks.csv")
     pages = pages_of(results, masks)
     if results.study.report.pages:
@@ -99,7 +100,8 @@ def write_report(results: Results, folder: Path) -> None:
         pictures={i: _embedded(results.pictures[i] / PICTURE)
                   for i in results.cohort.some_of_each(results.study.report.thumbnails) if i in results.pictures},
         risk_maps={i: _embedded(path / ATTRIBUTION) for i, path in results.explained.items()},
-        **{k: [Markup(t) for t in v] if k in ("review_tables", "checklists") else v for k, v in shown.items()},
+        **shown | {"review_tables": [(title, Markup(text)) for title, text in shown["review_tables"]],
+                   "checklists": [Markup(text) for text in shown["checklists"]]},
         settings=settings_rows(results), versions=versions(), out_of_fold=results.study.score.training == "out_of_fold")
     (folder / "report.html").write_text(page, encoding="utf-8")
 

@@ -23,6 +23,7 @@ from mtdlr.report.figures.page import (
     drawn,
     interval_text,
     line_height,
+    model_colors,
     p_text,
     page,
     panel,
@@ -35,6 +36,7 @@ from mtdlr.stats.roc import Roc
 from mtdlr.stats.time_roc import TimeAuc
 
 _LEFT, _BOTTOM, _TOP, _RIGHT = 12.0, 10.5, 5.0, 2.5  # mm around a panel for its labels
+_SURVIVAL = ("survival_loss", "val_survival_loss", "val_c_index")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -66,7 +68,7 @@ def roc_figure(
         axes = panel(figure, i % across * pitch + _LEFT, foot, side, side)
         _draw_rocs(axes, curves, keys[name], side, emphasised)
         if len(panels) > 1:
-            _panel_letter(axes, i, side, side, name)
+            axes.text(0.0, 1.0 + 1.8 / side, name, transform=axes.transAxes, va="baseline")
     return figure
 
 
@@ -102,8 +104,6 @@ def calibration_figure(
         title = f"{_period(month)} {endpoint}"
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=f"Predicted {title}", ylabel=f"Observed {title}")
         _even_ticks(axes)
-        if len(calibrations) > 1:
-            _panel_letter(axes, i, side, side)
     return figure
 
 
@@ -138,11 +138,15 @@ def training_figure(log: Sequence[Mapping[str, float]], *, width: Width = "doubl
     """The course of a training by epoch: a, the losses; b, what the inner validation set says.
 
     Args:
-        log: a row per epoch: `epoch`, losses by name, `val_...` figures; `joint` is 1 once survival is trained too.
+        log: a row per epoch: `epoch`, losses by name, `val_...` figures; `joint` is 1 once survival is trained too,
+            and before that nothing of survival is drawn; nor is what is 0 throughout (a Dice loss without masks).
         width: "single" (panels one above the other) or "double" (side by side).
     """
+    log = [{name: value for name, value in row.items() if row.get("joint", 1.0) or name not in _SURVIVAL}
+           for row in log]
     names = [name for name in dict.fromkeys(key for row in log for key in row)
-             if name not in ("epoch", "joint", "seconds", "memory_mb", "val_c_se")]
+             if name not in ("epoch", "joint", "seconds", "memory_mb", "val_c_se")
+             and any(row.get(name, 0.0) != 0.0 for row in log)]
     parts = [[name for name in names if not name.startswith("val_") or name.endswith("loss")],
              [name for name in names if name.startswith("val_") and not name.endswith("loss")]]
     across = 2 if width == "double" else 1
@@ -170,7 +174,7 @@ def training_figure(log: Sequence[Mapping[str, float]], *, width: Width = "doubl
 def _auc_key(curves: Mapping[str, Roc | TimeAuc], pitch: float) -> list[str]:
     """The entries of a key that is no wider than its panel."""
     entries = [(label, interval_text(curve.auc, 3)) for label, curve in curves.items()]
-    room = pitch - 11.0
+    room = pitch - 13.0  # line and gaps
     return [f"{label}: {area}" if text_width(f"{label}: {area}") <= room else f"{wrap(label, room)}\n{area}"
             for label, area in entries]
 
@@ -181,20 +185,20 @@ def _draw_rocs(
     """The curves of one panel and, below it, its key."""
     axes.plot([0, 1], [0, 1], color=GREY, lw=0.6, ls=(0, (4, 3)), zorder=1)
     lines = []
+    colors = model_colors(list(curves), bold)
     for i, (label, curve) in enumerate(curves.items()):
         style: Any = {"ls": "-", "lw": 1.8, "zorder": 4} if label in bold else {"ls": _dash(i), "lw": 0.9, "zorder": 3}
-        lines += axes.plot(1.0 - curve.specificity, curve.sensitivity, color=_color(i), clip_on=False, **style)
+        lines += axes.plot(1.0 - curve.specificity, curve.sensitivity, color=colors[i], clip_on=False, **style)
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="1 \N{MINUS SIGN} specificity", ylabel="Sensitivity")
     _even_ticks(axes)
     axes.legend(lines, entries, loc="upper left", bbox_to_anchor=(-8.0 / side, -(_BOTTOM - 1.0) / side),
                 alignment="left", title="AUC (95% CI)", title_fontproperties={"size": SMALL, "weight": "bold"})
 
 
-def _panel_letter(axes: Axes, i: int, across: float, up: float, title: str = "") -> None:
-    """a, b, c at the upper left of a panel of `across` x `up` mm, and its title."""
+def _panel_letter(axes: Axes, i: int, across: float, up: float) -> None:
+    """a, b, c at the upper left of a panel of `across` x `up` mm."""
     place: dict[str, Any] = {"transform": axes.transAxes, "va": "baseline"}
     axes.text(-(_LEFT - 1.5) / across, 1.0 + 1.8 / up, "abcdefghijkl"[i], weight="bold", fontsize=NORMAL + 1.5, **place)
-    axes.text(0.0, 1.0 + 1.8 / up, title, **place)
 
 
 def _histogram(axes: Axes, predicted: NDArray[np.float64]) -> None:

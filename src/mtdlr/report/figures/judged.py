@@ -20,6 +20,7 @@ from mtdlr.report.figures.page import (
     Width,
     drawn,
     interval_text,
+    model_colors,
     page,
     panel,
     sheet,
@@ -94,6 +95,7 @@ def auc_figure(
     pitch, height = WIDTH_MM[width] / across, 42.0
     down = -(-len(curves) // across)
     names = list(dict.fromkeys(name for by_model in curves.values() for name in by_model))
+    colors = model_colors(names, [emphasised])
     key = 4.0 * -(-len(names) // (4 if width == "double" else 2)) + 2.0
     figure = page(width, down * (_TOP + height + _BOTTOM) + key)
     for i, (cohort, by_model) in enumerate(curves.items()):
@@ -102,10 +104,10 @@ def auc_figure(
         axes.axhline(0.5, color=GREY, lw=0.6, ls=(0, (4, 3)))
         for name, curve in by_model.items():
             k, heavy = names.index(name), name == emphasised
-            axes.plot(curve.months, curve.auc, color=CYCLE[k % 8], ls="-" if heavy else DASHES[k % 8],
+            axes.plot(curve.months, curve.auc, color=colors[k], ls="-" if heavy else DASHES[k % 8],
                       lw=1.8 if heavy else 0.9, zorder=4 if heavy else 3, label=name)
             if heavy:
-                axes.fill_between(curve.months, curve.low, curve.high, color=CYCLE[k % 8], alpha=0.15, lw=0)
+                axes.fill_between(curve.months, curve.low, curve.high, color=colors[k], alpha=0.15, lw=0)
         axes.set(ylim=(0.2, 1.0), xlabel="Months", ylabel="AUC(t)")
         axes.set_title(wrap(cohort, pitch - _LEFT), loc="left", fontsize=SMALL)
     handles, labels = figure.axes[0].get_legend_handles_labels()
@@ -134,8 +136,10 @@ def benefit_figure(
         foot = (down - 1 - i // across) * (_TOP + height + _BOTTOM) + _BOTTOM
         axes = panel(figure, (i % across) * pitch + left, foot, pitch - left - _RIGHT, height)
         axes.axhline(0.0, color="black", lw=0.8)
+        colors = CYCLE if i else model_colors(list(shown))
         for k, (label, curve) in enumerate(shown.items()):
-            axes.plot(curve.thresholds, curve.value, color=CYCLE[k], ls=DASHES[k], label=label)
+            known = np.logical_and.accumulate(np.isfinite(curve.value))  # beyond a gap too few are left to estimate it
+            axes.plot(curve.thresholds[known], curve.value[known], color=colors[k], ls=DASHES[k], label=label)
             if i:
                 axes.fill_between(curve.thresholds, curve.low, curve.high, color=CYCLE[k], alpha=0.15, lw=0)
         values = np.concatenate([curve.value for curve in shown.values()]) if shown else np.zeros(1)

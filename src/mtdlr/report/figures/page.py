@@ -42,6 +42,8 @@ DASHES: tuple[Any, ...] = (
 )
 _CAPITAL = 0.72  # height of a capital over the type size
 GREY, PALE = "#6e6e6e", "#e4e4e4"
+_MODELS = {"MTDLR": VERMILLION, "Stage": BLACK, "DeepMTS": BLUE, "AutoRadio": GREEN, "ManualRadio": ORANGE,
+           "SingleTask": PURPLE, "True risk (simulated)": GREY, "Treat all": GREY}
 _SANS = ("Arial", "Helvetica", "Liberation Sans", "DejaVu Sans")
 _OTHER_SCRIPTS = ("DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "Microsoft YaHei", "PingFang SC",
                   "WenQuanYi Micro Hei", "SimHei", "Noto Sans")
@@ -283,6 +285,21 @@ def _pieces(word: str, width_mm: float, size: float, bold: bool) -> list[str]:
             pieces.append("")
         pieces[-1] += letter
     return pieces
+
+
+def model_colors(labels: Sequence[str], emphasised: Sequence[str] = ()) -> list[str]:
+    """A colour for each model: the emphasised one and the paper's models keep theirs in every figure.
+
+    A score with the stage has the colour of the score. Others take what is left, in order; past eight, colours come again and dashes tell the curves apart.
+
+    >>> model_colors(["Stage", "Other", "MTDLR"])[2] == VERMILLION
+    True
+    """
+    fixed = [VERMILLION if label in emphasised else _MODELS.get(label.split(" + ")[0], "") for label in labels]
+    free = [color for color in CYCLE if color not in fixed] or list(CYCLE)
+    others = [label for label, color in zip(labels, fixed, strict=True) if not color]
+    left = {label: free[k % len(free)] for k, label in enumerate(others)}
+    return [color or left[label] for label, color in zip(labels, fixed, strict=True)]
 
 
 @cache

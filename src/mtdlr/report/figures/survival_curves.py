@@ -35,7 +35,7 @@ from mtdlr.stats.kaplan_meier import KaplanMeier
 _LEFT, _BOTTOM, _RIGHT = 12.0, 10.5, 2.5  # mm around a panel for its labels
 _ROW = line_height() * 1.1  # mm of a line in the table of numbers at risk
 _FEWEST = 5  # patients at risk below which a curve is not drawn any more: its steps are single patients
-_PANEL_HEIGHT, _PANEL_TITLE = 30.5, 5.0
+_PANEL_HEIGHT = 27.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,12 +97,16 @@ def kaplan_meier_panels(
         width: "single" (one cohort a row) or "double".
     """
     cohorts = list(dict.fromkeys(name for row in panels.values() for name in row))
-    last = max((float(c.time[-1]) for row in panels.values() for each in row.values() for c in each.groups.values()),
-               default=60.0)
+    last = max((float(c.time[_drawn(c)].max(initial=0.0)) for row in panels.values() for each in row.values()
+                for c in each.groups.values()), default=60.0) or 60.0
     labels = {label for row in panels.values() for each in row.values() for label in each.groups} or {""}
     left = max(_LEFT, max(text_width(label) for label in labels) + 3.5)
     table = _ROW * (1 + max(len(each.groups) for row in panels.values() for each in row.values())) + 1.0
-    pitch, high = WIDTH_MM[width] / len(cohorts), _PANEL_TITLE + _PANEL_HEIGHT + _BOTTOM + table + 2.0
+    pitch = WIDTH_MM[width] / len(cohorts)
+    titles = {(model, cohort): wrap(f"{model}, {_place(cohort)}", pitch - left - _RIGHT) for model in panels
+              for cohort in cohorts}
+    above = 2.5 + line_height() * max(1 + title.count("\n") for title in titles.values())
+    high = above + _PANEL_HEIGHT + _BOTTOM + table + 2.0
     figure = page(width, high * len(panels))
     months = _ticks(last, 6)
     for row, (model, by_cohort) in enumerate(panels.items()):
@@ -110,7 +114,7 @@ def kaplan_meier_panels(
         for column, cohort in enumerate(cohorts):
             axes = panel(figure, column * pitch + left, foot, pitch - left - _RIGHT, _PANEL_HEIGHT)
             letter = "abcdefghijklmnopqrstuvwxyz"[(row * len(cohorts) + column) % 26]
-            _title(axes, letter, f"{model}, {cohort.lower()}", pitch - left - _RIGHT, left)
+            _title(axes, letter, titles[model, cohort], pitch - left - _RIGHT, left)
             _draw_panel(figure, axes, by_cohort.get(cohort, Panel({})), months, last)
             if column == 0:
                 axes.set_ylabel(_axis_name(endpoint))
@@ -137,7 +141,21 @@ def _title(axes: Axes, letter: str, title: str, across: float, left: float) -> N
     """The letter of a panel at its upper left, and what it shows."""
     up = 1.0 + 1.5 / _PANEL_HEIGHT
     axes.text(-(left - 1.5) / across, up, letter, transform=axes.transAxes, weight="bold", fontsize=NORMAL + 1.0)
-    axes.text(0.0, up, wrap(title, across), transform=axes.transAxes, fontsize=SMALL)
+    axes.text(0.0, up, title, transform=axes.transAxes, fontsize=SMALL)
+
+
+def _place(cohort: str) -> str:
+    """A cohort as the end of a title.
+
+    >>> _place("External validation cohort")
+    'external validation'
+    """
+    return cohort.lower().removesuffix(" cohort")
+
+
+def _drawn(curve: KaplanMeier) -> NDArray[np.bool_]:
+    """The times up to which a curve is drawn: later ones have too few patients at risk."""
+    return np.asarray(curve.at_risk >= min(_FEWEST, (int(curve.at_risk[0]) + 1) // 2))
 
 
 def _facts(p: float | None, hazard_ratio: Estimate | None) -> list[str]:
@@ -158,7 +176,7 @@ def _axis_name(endpoint: str) -> str:
 
 def _draw_survival(axes: Axes, curve: KaplanMeier, label: str, i: int) -> None:
     """One Kaplan-Meier curve with its band and its censoring marks."""
-    shown = curve.at_risk >= min(_FEWEST, (int(curve.at_risk[0]) + 1) // 2)
+    shown = _drawn(curve)
     time, survival = np.append(0.0, curve.time[shown]), np.append(1.0, curve.survival[shown])
     low, high = (np.append(1.0, limit[shown]) for limit in (curve.low, curve.high))
     axes.fill_between(time, low, high, step="post", color=_color(i), alpha=0.16, lw=0, zorder=1)

@@ -1,3 +1,6 @@
+window.addEventListener("beforeprint", function () {
+  document.querySelectorAll("details.print").forEach(function (folded) { folded.open = true; });
+});
 document.querySelectorAll("th[data-sort]").forEach(function (head) {
   head.addEventListener("click", function () {
     var body = head.closest("table").tBodies[0], column = head.cellIndex, down = head.dataset.sort !== "up";
