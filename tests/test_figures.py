@@ -39,7 +39,7 @@ from mtdlr.report.figures import (
     training_figure,
 )
 from mtdlr.report.figures.labels import level_labels, number_labels, ranked_labels
-from mtdlr.report.figures.page import CYCLE, WIDTH_MM, Width, number, text_width, wrap
+from mtdlr.report.figures.page import CYCLE, WIDTH_MM, Width, model_colors, number, text_width, wrap
 from mtdlr.stats.calibration import calibrate
 from mtdlr.stats.decision import decision_curve
 from mtdlr.stats.kaplan_meier import kaplan_meier
@@ -463,6 +463,25 @@ class TestSurvivalPanels:
         figure = kaplan_meier_figure({"All": kaplan_meier(surv)})
         drawn = next(line for line in figure.axes[0].lines if line.get_label() == "All")
         assert np.asarray(drawn.get_ydata()).min() == 1.0 and np.asarray(drawn.get_xdata()).max() == 36.0
+
+
+def test_a_model_has_one_colour_in_every_figure() -> None:
+    """The colour of a paper's model does not depend on which others are drawn; no two scores share one."""
+    names = ["Stage", "ManualRadio", "SingleTask", "DeepMTS", "AutoRadio", "MTDLR", "True risk (simulated)"]
+    colors = dict(zip(names, model_colors(names, ["MTDLR"]), strict=True))
+    assert len(set(colors.values())) == len(names)
+    for pair in (["MTDLR", "Stage"], ["DeepMTS", "AutoRadio", "MTDLR"]):
+        assert model_colors(pair, ["MTDLR"]) == [colors[name] for name in pair]
+    assert model_colors(["ManualRadio + stage"]) == [colors["ManualRadio"]]
+
+
+def test_a_training_without_masks_has_no_dice_line() -> None:
+    """A loss that is 0 throughout is not drawn, nor the survival loss of the epochs before survival is trained."""
+    log = [{"epoch": float(i), "joint": float(i > 4), "dice_loss": 0.0, "survival_loss": 2.0 if i > 4 else 0.0}
+           for i in range(8)]
+    lines = {line.get_label(): line for line in training_figure(log).axes[0].lines}
+    assert "Dice loss" not in lines
+    assert np.asarray(lines["Survival loss"].get_xdata()).tolist() == [5.0, 6.0, 7.0]
 
 
 def test_the_study_model_stands_out_among_rocs() -> None:

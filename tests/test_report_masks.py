@@ -12,7 +12,7 @@ import pytest
 
 from mtdlr.cohort import Cohort
 from mtdlr.report.explained import explained_rows, patient_shares
-from mtdlr.report.masks import SUV_LABELS, mask_table, overlap_rows, parameter_rows, patient_rows
+from mtdlr.report.masks import SUV_LABELS, mask_table, overlap_problems, overlap_rows, parameter_rows, patient_rows
 from mtdlr.report.results import Results
 
 IDS = ["A", "B", "C", "D", "E"]
@@ -46,6 +46,15 @@ def test_every_patient_has_a_line(results: Results) -> None:
     assert list(masks.columns) == ["cohort", "dice", "hausdorff95_mm", "predicted_ml", "manual_ml",
                                    *(f"{who}_{name}" for who in ("predicted", "manual") for name in SUV_LABELS)]
     assert masks.loc["D"].drop("cohort").isna().all() and masks.loc["B", "predicted_tlg_g_2_5"] == pytest.approx(8.8)
+
+
+def test_a_poor_mask_is_a_warning() -> None:
+    """W-OVERLAP names a Dice of .45 and a volume of more than twice the manual one; a missing manual mask is none."""
+    masks = pd.DataFrame({"dice": [0.45, 0.8, 0.55, np.nan], "predicted_ml": [10.0, 10.0, 35.0, 9.0],
+                          "manual_ml": [10.0, 10.0, 10.0, np.nan]}, index=["A", "B", "C", "D"])
+    found = overlap_problems(masks)
+    assert set(found) == {"A", "C"} and {p.code for p in found.values()} == {"W-OVERLAP"}
+    assert "0.45" in found["A"].found and "35.0 ml against 10.0 ml" in found["C"].found
 
 
 def test_parameters_agree_as_counted_by_hand(results: Results) -> None:

@@ -77,9 +77,9 @@ def test_table_2_is_a_cox_model_of_each_variable(results: Results) -> None:
     assert rows["DeepMTS-Score"][2] == f"{ratio.value:.3f} ({ratio.low:.3f}-{ratio.high:.3f})"
     assert rows["III"] == ("Reference", "-") * 2
     assert rows["T3"][0] == "not estimable" and rows["T"][0] == "-"
-    found = next(one for one in results.associations.univariate if (one.name, one.split) == ("deepmts", "external"))
+    found = next(one for one in results.associations.univariate if (one.name, one.split) == ("auto_radio", "external"))
     assert found.per_sd is not None
-    assert rows["per SD"][2].startswith(f"{found.per_sd.value:.3f} (")  # that of the last variable: DeepMTS-Score
+    assert rows["per SD"][2].startswith(f"{found.per_sd.value:.3f} (")  # of the last variable: AutoRadio-Score
 
 
 def test_a_separated_level_has_firths_ratio(results: Results) -> None:
@@ -172,4 +172,4 @@ def test_spreadsheet_and_word_hold_the_same_cells(results: Results, tmp_path: Pa
     sheet = openpyxl.load_workbook(tmp_path / "table3.xlsx").active
     assert tuple(cell.value for cell in sheet[1]) == table.header
     word = docx.Document(str(tmp_path / "table3.docx")).tables[0]
-    assert tuple(cell.text for cell in word.rows[-1].cells) == table.rows[-1]
+    assert [cell.text for cell in word.rows[-1].cells] == [cell.strip() for cell in table.rows[-1]]

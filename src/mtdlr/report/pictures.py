@@ -43,9 +43,10 @@ FORMATS = (".svg", ".pdf", ".png")
 def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     """(caption, figure) by name: 2a the nomogram, 2b... calibration, 3... ROC, 4... Kaplan-Meier."""
     nomogram = results.model.nomograms[MAIN]
-    backwards = [nomogram.labels.get(name, name) for name, beta in zip(nomogram.cox.names, nomogram.cox.coef, strict=True)
-                 if beta < 0 and name in {score.name for score in SCORES}]
-    note = "".join(f" The axis of {label} runs backwards: its weight is negative (W-NEGATIVEWEIGHT)." for label in backwards)
+    titles = {score.name: score.title for score in SCORES}
+    note = "".join(f" The axis of {titles[name]} runs backwards: its weight is negative (W-NEGATIVEWEIGHT)."
+                   for name, beta in zip(nomogram.cox.names, nomogram.cox.coef, strict=True)
+                   if beta < 0 and name in titles)
     figures = {"2a": (f"The MTDLR nomogram.{note}", nomogram_figure(nomogram))}
     calibrations = {split: results.findings.evaluations[MAIN, split].calibration for split in results.cohort.splits}
     for letter, (split, by_month) in zip("bcd", calibrations.items(), strict=False):

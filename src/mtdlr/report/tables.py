@@ -174,9 +174,9 @@ def _cox_notes(results: Results) -> tuple[str, ...]:
             "levels is its overall Wald test with k-1 degrees of freedom.",
             "Each cohort is fitted anew: this shows association, it does not validate the frozen nomogram.",
             f"Continuous variables: per unit, and per SD of the training cohort. Scores are log-hazards, {scores}.",
-            f"{FIRTH} Events separate this level (it has no event, or all of them): Firth's penalised hazard ratio with "
-            "its profile-likelihood interval and P. 'Not estimable': no patient has the level, or the cohort has no "
-            "event.")
+            f"{FIRTH} Events separate this level (it has no event, or all of them): Firth's penalised hazard ratio "
+            "with its profile-likelihood interval and P. 'Not estimable': no patient has the level, or the cohort "
+            "has no event.")
 
 
 # ---- Table 4 --------------------------------------------------------------------------------------------------------

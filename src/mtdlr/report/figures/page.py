@@ -290,7 +290,8 @@ def _pieces(word: str, width_mm: float, size: float, bold: bool) -> list[str]:
 def model_colors(labels: Sequence[str], emphasised: Sequence[str] = ()) -> list[str]:
     """A colour for each model: the emphasised one and the paper's models keep theirs in every figure.
 
-    A score with the stage has the colour of the score. Others take what is left, in order; past eight, colours come again and dashes tell the curves apart.
+    A score with the stage has the colour of the score. Others take what is left, in order; past eight, colours come
+    again and dashes tell the curves apart.
 
     >>> model_colors(["Stage", "Other", "MTDLR"])[2] == VERMILLION
     True
