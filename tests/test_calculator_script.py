@@ -129,6 +129,12 @@ def test_study_and_risk_group_are_shown(nomogram: Nomogram) -> None:
     assert 'id="group"' not in calculator_html(nomogram)
 
 
+def test_a_risk_at_the_cut_off_is_high(nomogram: Nomogram) -> None:
+    """A patient whose risk equals the cut-off is in the high-risk group, as in `predict` and in the report."""
+    assert float(nomogram.log_hazard({"stage": "III", "score": 0.0})[0]) == 0.0
+    assert [each["group"] for each in _shown(nomogram, [{"stage": "III", "score": "0"}], cutoff=0.0)] == ["high"]
+
+
 def test_the_curve_ends_where_fewer_than_ten_patients_are_at_risk(nomogram: Nomogram) -> None:
     """The last month of the curve has ten patients at risk or more."""
     data = re.findall(r"<script[^>]*>(.*?)</script>", calculator_html(nomogram), re.S)[0]

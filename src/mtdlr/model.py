@@ -43,7 +43,7 @@ REFERENCE_SCORES = ("deepmts", "single_task", "auto_radio")
 
 @dataclass(frozen=True)
 class Scale:
-    """What puts one network's risks on the common scale: their mean and SD in its own held-out fold."""
+    """The risk standardisation of one network: the mean and SD of its risks in its own held-out fold."""
 
     mean: float
     sd: float

@@ -30,7 +30,7 @@ from mtdlr.study import MAIN, Study
 from mtdlr.workers import Workers, planning, values_of
 
 REPORTED, SOURCES = ("cohort", "nomogram", "evaluate", "report"), ("auto", "manual")
-"""Sections that a report depends on; where the mask of the radiomics comes from: the network, or the observer."""
+"""Sections that a report depends on; the masks of the radiomics: predicted (auto) and manual."""
 
 
 class Run:

@@ -80,13 +80,13 @@ def _asked_for(series: Sequence[Series], wanted: Sequence[str]) -> tuple[dict[st
         by_key = [s for s in series if s.key in (name, secret(name))]
         found = by_key or [s for s in series if answers_to(s, name)]
         if not found:
-            problems.append(Problem("E-NOSERIES", "the series asked for is not there", found=_labels(series),
+            problems.append(Problem("E-NOSERIES", "the requested series is not there", found=_labels(series),
                                     expected="a SeriesInstanceUID, a key or a description pattern"))
         for modality in _MODALITIES:
             hits = [s for s in found if s.modality == modality]
             hits = [s for s in hits if not s.purpose] or hits
             if len(hits) > 1:
-                problems.append(Problem("E-SERIESTIE", "the series asked for is not the only one of that name",
+                problems.append(Problem("E-SERIESTIE", "several series answer to the requested name",
                                         found=_labels(hits), remedy="Ask for it by its key"))
             elif hits:
                 asked[modality] = hits[0]
@@ -100,7 +100,7 @@ def _labels(series: Sequence[Series]) -> str:
 def _choose_pet(pets: list[Series], asked: Series | None) -> tuple[Series | None, str, tuple[Problem, ...]]:
     """The PET series, why, and problems."""
     if asked is not None:
-        notice = Problem("W-SERIES", f"the PET series asked for is {asked.purpose}", found=asked.label)
+        notice = Problem("W-SERIES", f"the requested PET series is {asked.purpose}", found=asked.label)
         return asked, f"{asked.label}: asked for", (notice,) if asked.purpose else ()
     usable = [s for s in pets if not s.purpose]
     if not usable:

@@ -93,7 +93,7 @@ def take_series(found: Sequence[ScanSet], wanted: Sequence[str]) -> tuple[tuple[
     taken = tuple(with_series(scan, [w for w in wanted if any(answers_to(s, w) for s in scan.candidates)])
                   for scan in found)
     unknown = [w for w in wanted if not any(answers_to(s, w) for scan in found for s in scan.candidates)]
-    problem = Problem("E-NOSERIES", "a series asked for is nobody's", where="cohort.series",
+    problem = Problem("E-NOSERIES", "no patient has a requested series", where="cohort.series",
                       found=f"{len(unknown)} of {len(wanted)} names", remedy="`mtdlr check --scans` lists the series")
     return taken, (problem,) if unknown else ()
 

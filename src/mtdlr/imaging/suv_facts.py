@@ -154,7 +154,7 @@ def decay_constant_per_s(header: PetHeader) -> tuple[float, tuple[Problem, ...]]
     stated, known = header.half_life_s, HALF_LIFE_S.get(header.nuclide or "")
     if stated is None or stated <= 0:
         if known is None:
-            raise ScanError(Problem("E-HALFLIFE", "the half-life is missing and no nuclide code tells it",
+            raise ScanError(Problem("E-HALFLIFE", "the half-life is missing, and no nuclide code gives it",
                                     where=_HALF_LIFE, expected="6586.2 s for F-18", remedy="Add it to the headers"))
         from_code = Problem("W-HALFLIFE", "the half-life was taken from the nuclide's code", where=_HALF_LIFE,
                             found=f"{header.nuclide}, {known:g} s")

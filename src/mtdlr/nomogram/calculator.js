@@ -194,7 +194,7 @@
     const result = predict(row);
     byId("total").textContent = short(result.total);
     byId("total").dataset.value = result.total;
-    if (byId("group")) byId("group").textContent = result.logHazard > model.cutoff ? "high" : "low";
+    if (byId("group")) byId("group").textContent = result.logHazard >= model.cutoff ? "high" : "low";
     result.survival.forEach(function (survival, i) {
       const box = byId("horizon-" + i);
       box.querySelector("b").textContent = survival[0] === null ? "\u2013" : percent(survival[0]);

@@ -35,7 +35,7 @@ def calculator_html(
         title: heading of the page.
         note: a sentence on where the model comes from, under the heading.
         study: the study's name, above it.
-        cutoff: log hazard (X beta) above which a patient's risk group is high; no group is shown without one.
+        cutoff: log hazard (X beta) from which on a patient's risk group is high, as in `predict`; none shows no group.
     """
     nomogram = nomogram.frozen()
     styles, script = (_TEMPLATES.get_template(name).render() for name in ("calculator.css", "calculator.js"))

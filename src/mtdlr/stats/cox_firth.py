@@ -111,7 +111,7 @@ def profile_interval(
         cases: as in `fit_cox`; no clusters.
 
     Raises:
-        FitError: as `fit_cox`; E-COLUMN when there is no such column or it says nothing.
+        FitError: as `fit_cox`; E-COLUMN when there is no such column or it carries no information.
     """
     problem = _Penalised.of(x, surv, None, ties, cases, firth=firth)
     j = problem.place(column)
@@ -192,7 +192,7 @@ class _Penalised:
         name = names.get(column, str(column)) if isinstance(column, int) else column
         found = [k for k, j in enumerate(self.kept) if self.data.names[j] == name]
         if not found:
-            raise FitError(Problem("E-COLUMN", "no such column, or it says nothing", where=f"column {name}",
+            raise FitError(Problem("E-COLUMN", "no such column, or it carries no information", where=f"column {name}",
                                    expected=" or ".join(self.data.names[j] for j in self.kept)))
         return found[0]
 

@@ -224,7 +224,7 @@ def cross_validate_lasso(
     ])
     events = np.array([(surv.event & (assigned == part)).sum() for part in parts], dtype=np.float64)
     cvm, cvsd = _fold_mean(values[events > 0] / events[events > 0, None], events[events > 0])
-    problems = [Problem("W-FOLDEVENTS", "a fold without events says nothing about the penalty", where=f"fold {part}",
+    problems = [Problem("W-FOLDEVENTS", "no event in a fold: it cannot judge penalties", where=f"fold {part}",
                         remedy="Use fewer folds, stratified by event") for part in parts[events == 0]]
     return LassoCV(full, cvm, cvsd, assigned, tuple(problems))
 

@@ -194,7 +194,7 @@ class SignatureSettings(Section):
     lambdas: int = setting(100, "penalties along the path", ge=10)
     folds: int = setting(10, "folds of the inner cross-validation", ge=3)
     repeats: int = setting(10, "repeats of the cross-validation; the median penalty is taken", ge=1)
-    choose: Literal["min", "1se"] = setting("min", "penalty at the least deviance, or one standard error above")
+    choose: Literal["min", "1se"] = setting("min", "penalty at the smallest deviance, or one standard error above")
     max_correlation: float | None = setting(0.95, "features correlated more with an earlier one go", gt=0, le=1)
     min_icc: float = setting(0.75, "least lower limit of the ICC over perturbations", source="Zwanenburg 2019")
     seed: int = setting(0, "seed of the folds", ge=0)

@@ -76,8 +76,9 @@ class TableValidation:
         risk: (n,) log hazard; survival (n, m) at the horizons; index as the judged rows of the table.
         c: Harrell's C; None without events.
         months: by horizon.
-        groups_hr: hazard ratio above against below the frozen cut-off; None where there is no cut-off or one group.
-        high: (n,) above the frozen cut-off; None without one.
+        groups_hr: hazard ratio of risks at or above the frozen cut-off against those below; None where there is no
+            cut-off or one group only.
+        high: (n,) at or above the frozen cut-off; None without one.
         centers: each centre, where there are several.
         pooled: "c", "oe" and "slope" over the centres; empty where fewer than two have enough events.
         problems: what could not be said, and why.
@@ -219,7 +220,7 @@ def _c_index(risk: Vector, surv: Survival, month: float | None = None) -> Estima
 
 
 def _groups(high: NDArray[np.bool_] | None, surv: Survival) -> Estimate | None:
-    """The hazard ratio above against below the cut-off."""
+    """The hazard ratio of the patients at or above the cut-off against those below."""
     if high is None or high.all() or not high.any() or not surv.n_events:
         return None
     return group_hazard_ratio(high, surv, method="cox")
