@@ -1,19 +1,26 @@
 """What the deep score learns on every truth of the generator, from what, and what a linear model would have found.
 
-    python bench/bench_truths.py FOLDER [--seeds 0 1 2 3] [--training 300] [--external 200] [--epochs 14] [--weights 12]
+    python bench/bench_truths.py FOLDER [--seeds 0 1] [--truths places noise] [--follow-ups 1] [--training 300]
+                                 [--external 200] [--networks FOLDER ...] [--weights 12]
 
-All truths but `burden` have the same patients with the same images, so images are made, and masks learned, once a seed
-(both are kept in FOLDER; a second call takes seconds). The ridge Cox model of the embedding is then fitted for each
-truth, fold by fold as in a run: a training patient is scored by the network and the fit that never saw the patient, an
-external one by all. Printed: percent of the way from 0.5 to the true log-hazard's C-index, out of fold / outside, and,
-with --weights, the largest weights of the first fold's fit by name. Radiomics and nomogram are left to bench_learning.
+All truths but `burden` have the same patients with the same images and masks, and no step but the last sees an event.
+So images, networks that learn masks, embeddings and radiomics are made once a seed and kept in FOLDER. For each truth
+the rest of a run is then done by the run's own functions: the ridge Cox head of each fold, the cross-fitted signatures,
+the nomograms with and without the gain rule, the rivals. A training patient is scored by what never saw the patient, an
+external one by all. Each cell is appended to FOLDER/truths.csv when it is done; a second call goes on from there.
+
+`--networks` takes trained DeepMTS folders in the place of training here: masks of networks that never saw any patient
+of these. `--follow-ups` draws the follow-up of the same patients several times; the first is the study's own.
+Printed at the end: percent of the way from 0.5 to the true log-hazard's C-index, out of fold / outside; of pure noise
+the C-index itself.
+With --weights: the largest weights of the first fold's head by name.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,138 +28,253 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from mtdlr.evaluate.rivals import clinical_matrix, coarse_pet, fit_components, fit_free, fit_ridge
+from mtdlr.evaluate.rivals import coarse_pet, fit_rivals
 from mtdlr.imaging.reading import Scan
+from mtdlr.infer import score_patient
+from mtdlr.model import Scores, combine_scores, cross_fitted, fit_model, study_scores
 from mtdlr.nets.embedding import LIMIT_SD, NAMES, central_uptake, spatial_embedding
+from mtdlr.nets.weights import Checkpoint
 from mtdlr.prepare import prepare
+from mtdlr.prepared import Prepared
+from mtdlr.radiomics.extract import patient_features
+from mtdlr.signature import cross_fit_signature
+from mtdlr.stats.calibration import calibrate
 from mtdlr.stats.concordance import concordance
-from mtdlr.stats.ridge import solved_ridge
+from mtdlr.stats.ridge import blockwise_ridge
 from mtdlr.study import Study
 from mtdlr.survival import Survival
 from mtdlr.synthetic import simulate_study
+from mtdlr.synthetic.clinic import TABLE_1
 from mtdlr.synthetic.study import patient_of
-from mtdlr.synthetic.truth import TRUTHS
+from mtdlr.synthetic.truth import BURDEN, TRUTHS, _follow_up
 from mtdlr.train import Case, train
 
 Matrix = NDArray[np.float64]
-Fit = Callable[[Matrix, Survival], Callable[[Matrix], Matrix]]
-STUDY = Study.of({"preset": "quick"})
-FOLDS, AT_ONCE = 3, 25
-LEVELS = {"t_stage": ["T1", "T2", "T3", "T4"], "n_stage": ["N0", "N1", "N2", "N3"], "tnm_stage": ["III", "IVa"]}
+FACTORS = {"t_stage": ("T1", "T2", "T3", "T4"), "n_stage": ("N0", "N1", "N2", "N3"), "tnm_stage": ("III", "IVa")}
+CONTINUOUS = ["age", "bmi", "ldh"]
+SETTINGS = {"preset": "quick", "cohort": {"stage": "tnm_stage", "factors": FACTORS, "continuous": CONTINUOUS}}
+STUDY = Study.of(SETTINGS)
+SELECTED = Study.of(SETTINGS | {"nomogram": {"select": "gain"}})
+FOLDS, AT_ONCE, MONTH = 3, 25, 60.0
+BLOCKS = np.array([name.partition(":")[0] for name in NAMES])
 
 
-def images_of(folder: Path, seed: int, sizes: tuple[int, int]) -> Mapping[str, NDArray]:
-    """Prepared images and manual masks of one seed, made once."""
-    path = folder / f"images_{seed}_{sizes[0]}_{sizes[1]}.npz"
+# ---- once a seed: no event is looked at -----------------------------------------------------------------------------
+
+
+def images_of(folder: Path, images: str, seed: int, sizes: tuple[int, int]) -> Mapping[str, NDArray]:
+    """Prepared images and manual masks of one seed; each patient is kept under `prepared`."""
+    path = folder / "images.npz"
     if not path.exists():
-        tables = simulate_study(n_training=sizes[0], n_internal=0, n_external=sizes[1], seed=seed, truth="places")
+        tables = simulate_study(n_training=sizes[0], n_internal=0, n_external=sizes[1], seed=seed, truth=images)
         found = []
-        for row, hidden in zip(*(table.to_dict("records") for table in tables), strict=True):
-            made = patient_of({str(k): v for k, v in row.items()}, {str(k): v for k, v in hidden.items()})
-            scan = Scan(made.patient_id, made.pet, made.ct, made.manual_mask, {}, ())
-            found.append(prepare(scan, STUDY.prepare, patient_id=made.patient_id))
-        np.savez(path, image=np.array([one.image for one in found]), mask=np.array([one.mask for one in found]))
+        for k, (row, hidden) in enumerate(zip(*(table.to_dict("records") for table in tables), strict=True)):
+            place = folder / "prepared" / f"{k:04d}"
+            if not (place / "facts.json").exists():
+                made = patient_of({str(k): v for k, v in row.items()}, {str(k): v for k, v in hidden.items()})
+                scan = Scan(made.patient_id, made.pet, made.ct, made.manual_mask, {}, ())
+                prepare(scan, STUDY.prepare, patient_id=made.patient_id).save(place)
+            one = Prepared.load(place)
+            found.append((np.array(one.image), np.array(one.mask)))
+        np.savez(path, image=np.array([one[0] for one in found]), mask=np.array([one[1] for one in found]))
     return np.load(path)
 
 
-def embeddings_of(folder: Path, seed: int, sizes: tuple[int, int], epochs: int) -> tuple[NDArray, NDArray, NDArray]:
-    """(embeddings by the network of each fold (3, n, m), embedding without a mask (n, m), coarse PET (n, 512))."""
-    path = folder / f"embedded_{seed}_{sizes[0]}_{sizes[1]}_{epochs}.npz"
+def networks_of(folder: Path, seed: int, n: int, given: list[Path]) -> list[Checkpoint]:
+    """Those at hand, or one a fold, trained on the other folds' masks."""
+    if given:
+        return [Checkpoint.load(one) for one in given]
+    data = np.load(folder / "images.npz")
+    cases = [Case(f"{k:04d}", data["image"][k], data["mask"][k], 1.0 + k, k % 4 == 0) for k in range(n)]
+    # no outcome enters the masks; these only let the head be solved
+    return [train([case for k, case in enumerate(cases) if k % FOLDS != fold], "deepmts", STUDY.deepmts,
+                  folder / f"network_{fold}", seed=1000 * seed + fold) for fold in range(FOLDS)]
+
+
+def embeddings_of(folder: Path, networks: list[Checkpoint], *, of_others: bool) -> Mapping[str, NDArray]:
+    """deep (folds, n, m): by the network of each fold, or by the mean map of networks of other patients; free (n, m)
+    without a mask; pet (n, 512) coarse; dice (n,) of the mask."""
+    path = folder / "embedded.npz"
     if not path.exists():
-        data = images_of(folder, seed, sizes)
+        data = np.load(folder / "images.npz")
         image, mask = torch.from_numpy(data["image"]), data["mask"]
-        reach = STUDY.deepmts.near_voxels
-        parts = image.split(AT_ONCE)
-        free = torch.cat([spatial_embedding(x, central_uptake(x, reach), reach) for x in parts])
-        deep = []
-        for fold in range(FOLDS):
-            cases = [Case(f"{k:04d}", data["image"][k], mask[k], 1.0 + k, k % 4 == 0) for k in range(sizes[0])
-                     if k % FOLDS != fold]  # no outcome enters the masks; these only let the head be solved
-            network = train(cases, "deepmts", STUDY.deepmts.model_copy(update={"epochs": epochs}),
-                            folder / f"network_{seed}_{sizes[0]}_{epochs}_{fold}", seed=1000 * seed + fold).model
-            with torch.no_grad():
-                probability = torch.cat([network.segment(x) for x in parts])  # type: ignore[operator]
-                deep.append(torch.cat([spatial_embedding(x, p, reach) for x, p in
-                                       zip(parts, probability.split(AT_ONCE), strict=True)]).numpy())
-            hard = probability.numpy() > 0.5
-            dice = 2 * (hard & mask).sum((1, 2, 3)) / (hard.sum((1, 2, 3)) + mask.sum((1, 2, 3)))
-            held = np.arange(sizes[0]) % FOLDS == fold
-            print(f"seed {seed}, fold {fold}: Dice held out {dice[:sizes[0]][held].mean():.3f}, outside "
-                  f"{dice[sizes[0]:].mean():.3f}, in sample {dice[:sizes[0]][~held].mean():.3f}", flush=True)
-        np.savez(path, deep=np.array(deep), free=free.numpy(), pet=np.array([coarse_pet(x) for x in data["image"]]))
-    found = np.load(path)
-    return found["deep"], found["free"], found["pet"]
+        parts, reach = image.split(AT_ONCE), STUDY.deepmts.near_voxels
+        maps = folder / "probability.npy"
+        with torch.no_grad():
+            if not maps.exists():
+                np.save(maps, np.array([torch.cat([one.model.segment(x) for x in parts]).numpy()  # type: ignore
+                                        for one in networks]))
+            probability = np.load(maps)
+            if of_others:
+                probability = probability.mean(axis=0, keepdims=True)
+            deep = [torch.cat([spatial_embedding(x, p, reach) for x, p in
+                               zip(parts, torch.from_numpy(one).split(AT_ONCE), strict=True)]).numpy()
+                    for one in probability]
+            free = torch.cat([spatial_embedding(x, central_uptake(x, reach), reach) for x in parts]).numpy()
+        hard = probability > 0.5
+        dice = 2 * (hard & mask).sum((2, 3, 4)) / (hard.sum((2, 3, 4)) + mask.sum((1, 2, 3)))
+        np.savez(path, deep=np.array(deep * (FOLDS if of_others else 1)), free=free, dice=dice,
+                 pet=np.array([coarse_pet(x) for x in data["image"]]))
+    return np.load(path)
 
 
-def fit_embedding(x: Matrix, surv: Survival) -> Callable[[Matrix], Matrix]:
-    """What `nets.refit.solve_linear` fits, for vectors at hand; its weights by name are kept on the function."""
-    center, spread = x.mean(axis=0), x.std(axis=0)
-    scale = np.where(spread > 1e-6, spread, 1.0)
-
-    def standardised(values: Matrix) -> Matrix:
-        return np.clip((values - center) / scale, -LIMIT_SD, LIMIT_SD)
-
-    size = float(np.sqrt(standardised(x).var(axis=0).sum()))
-    coef, _ = solved_ridge(standardised(x) / size, surv)
-    fit_embedding.weights = coef / size  # type: ignore[attr-defined]
-    return lambda values: standardised(values) @ coef / size
-
-
-def ways(by_fold: list[Matrix], clinical: pd.DataFrame, truth: NDArray[np.float64], fit: Fit) -> tuple[float, float]:
-    """Percent of the way to the truth, out of fold and outside."""
-    surv = Survival(clinical["time_months"].to_numpy(float), clinical["event"].to_numpy(bool))
-    n = int((clinical["split"] == "training").sum())
-    fold, inner, outer = np.arange(n) % FOLDS, np.zeros(n), np.zeros(len(clinical) - n)
-    for k, x in enumerate(by_fold):
-        rows = np.flatnonzero(fold != k)
-        risk = fit(x[rows], surv.take(rows))(x)
-        held = risk[:n][fold == k]
-        scale = held.std() or 1.0
-        inner[fold == k] = (held - held.mean()) / scale
-        outer += (risk[n:] - held.mean()) / scale / FOLDS
-    parts = ((inner, np.arange(n)), (outer, np.arange(n, len(clinical))))
-    found = []
-    for risk, rows in parts:
-        best = concordance(truth[rows], surv.take(rows)).c.value
-        found.append(100.0 * (concordance(risk, surv.take(rows)).c.value - 0.5) / (best - 0.5))
-    return found[0], found[1]
+def radiomics_of(folder: Path, networks: list[Checkpoint], sizes: tuple[int, int], *, of_others: bool
+                 ) -> dict[str, pd.DataFrame]:
+    """Features in predicted (out of fold) and manual masks, a row a patient."""
+    if not (folder / "auto.csv").exists():
+        auto, manual = {}, {}
+        for k in range(sum(sizes)):
+            patient = Prepared.load(folder / "prepared" / f"{k:04d}")
+            fold = k % FOLDS if k < sizes[0] and not of_others else None
+            mask = score_patient(patient, {"deepmts": networks}, fold, STUDY.score).mask
+            auto[k] = patient_features(patient, mask, STUDY.radiomics)[0] | {
+                "_ml": float(mask.array.sum()) * mask.voxel_ml}
+            manual[k] = patient_features(patient, patient.manual_mask, STUDY.radiomics)[0]
+        for name, rows in (("manual", manual), ("auto", auto)):
+            pd.DataFrame.from_dict(rows, orient="index").to_csv(folder / f"{name}.csv")
+    return {name: pd.read_csv(folder / f"{name}.csv", index_col=0) for name in ("auto", "manual")}
 
 
-def learn(folder: Path, seed: int, asked: argparse.Namespace) -> dict[tuple[str, str], tuple[float, float]]:
-    """Every model's ways by (truth, model)."""
+# ---- once a truth ---------------------------------------------------------------------------------------------------
+
+
+def head(x: Matrix, surv: Survival, columns: NDArray[np.bool_]) -> tuple[Matrix, Matrix]:
+    """(risk of every row of x[1], weights) of the head that `nets.refit.solve_linear` fits to x[0] of some columns."""
+    seen, others = x
+    center, spread = seen.mean(axis=0), seen.std(axis=0)
+    columns = columns & (spread > 1e-6 * np.maximum(1.0, np.abs(seen).max(axis=0)))
+    z, w = (np.clip((part - center) / np.where(columns, spread, 1.0), -LIMIT_SD, LIMIT_SD)[:, columns]
+            for part in (seen, others))
+    size = float(np.sqrt(z.var(axis=0).sum()))
+    of_block = BLOCKS[columns]
+    coef, _ = blockwise_ridge(z / size, surv, [np.flatnonzero(of_block == b) for b in dict.fromkeys(of_block.tolist())])
+    weights = np.zeros(len(NAMES))
+    weights[columns] = coef / size
+    return w @ coef / size, weights
+
+
+def deep_scores(data: Mapping[str, NDArray], table: pd.DataFrame, folds: pd.Series, shown: int) -> dict[str, Scores]:
+    """`combine_scores` of the heads of every fold: with all numbers, and without the measures."""
+    surv = Survival(table["time_months"].to_numpy(float), table["event"].to_numpy(bool))
+    n, every = len(folds), np.ones(len(NAMES), bool)
+    risks: dict[str, list[Matrix]] = {"deepmts": [], "plain": [], "no-mask": []}
+    for k in range(FOLDS):
+        rows = np.flatnonzero(folds.to_numpy() != k)
+        for name, x, columns in (("deepmts", data["deep"][k], every), ("plain", data["deep"][k], BLOCKS != "measures"),
+                                 ("no-mask", data["free"], every)):
+            x = x.astype(np.float64)
+            risk, weights = head((x[rows], x), surv.take(rows), columns)
+            risks[name].append(risk)
+            if shown and not k and name == "deepmts":
+                top = np.argsort(-np.abs(weights))[:shown]
+                print("  " + ", ".join(f"{NAMES[j]} {weights[j]:+.2f}" for j in top), flush=True)
+    raw = {i: {"risks": {name: [float(one[j]) for one in found] for name, found in risks.items()}}
+           for j, i in enumerate(table.index)}
+    plain = {i: {"risks": {"deepmts": one["risks"]["plain"], "no-mask": one["risks"]["no-mask"]}}
+             for i, one in raw.items()}
+    assert len(folds) == n
+    return {"all": combine_scores(raw, folds, "no-mask"), "plain": combine_scores(plain, folds, "no-mask")}
+
+
+def cell(folder: Path, table: pd.DataFrame, truth: Matrix, asked: argparse.Namespace,
+         radiomics: Mapping[str, pd.DataFrame]) -> list[dict[str, object]]:
+    """Every model's figures on one truth and follow-up."""
+    data = np.load(folder / "embedded.npz")
+    training = table[table["split"] == "training"]
+    folds = pd.Series(np.arange(len(training)) % FOLDS, index=training.index)
+    surv = Survival(training["time_months"].to_numpy(float), training["event"].to_numpy(bool))
+    deep = deep_scores(data, table, folds, asked.weights)
+    features = {name: rows.drop(columns=[c for c in rows if c.startswith("_")]).set_axis(table.index)
+                for name, rows in radiomics.items()}
+    signatures = {name: cross_fit_signature(rows.loc[training.index], surv, folds.to_numpy(), STUDY.signature)
+                  for name, rows in features.items()}
+    scores = study_scores(table, deep["all"], features, signatures)
+    rivals = fit_rivals(table, folds, stage="tnm_stage", factors=FACTORS, continuous=CONTINUOUS, inputs={
+        "volume": radiomics["auto"][["_ml"]].set_axis(table.index), "radiomics": features["auto"],
+        "image": pd.DataFrame(data["pet"], table.index)})
+    risks = rivals.risks.assign(deepmts_plain=deep["plain"].table["deepmts"])
+    calibrations, notes = {}, {}
+    for label, study in (("", STUDY), ("_gain", SELECTED)):
+        model = fit_model(table, scores, deep["all"], {name: pair[0] for name, pair in signatures.items()}, study,
+                          networks={}, mean_image=Path())
+        found, predicted = model.risks(table.join(scores)), model.predicted(table.join(scores))
+        if label:
+            held, _ = cross_fitted(table.join(scores), folds, study)
+            found.update(held)
+            found = found[list(model.nomograms.keys() & set(found))].add_suffix(label)
+        risks = risks.join(found)
+        outside = (table["split"] == "external").to_numpy()
+        calibrations["mtdlr" + label] = calibrate(predicted["mtdlr"][MONTH].to_numpy(float)[outside],
+                                                  Survival(table["time_months"].to_numpy(float)[outside],
+                                                           table["event"].to_numpy(bool)[outside]), MONTH)
+        notes["mtdlr" + label] = "+".join(model.nomograms["mtdlr"].design.variables)
+    rows = []
+    for name in risks:
+        row: dict[str, object] = {"model": name}
+        for split in ("training", "external"):
+            mine = (table["split"] == split).to_numpy() & risks[name].notna().to_numpy()
+            own = Survival(table["time_months"].to_numpy(float)[mine], table["event"].to_numpy(bool)[mine])
+            c, best = (concordance(r[mine], own).c.value for r in (risks[name].to_numpy(float), truth))
+            row |= {f"c_{split}": c, f"way_{split}": 100.0 * (c - 0.5) / (best - 0.5)}
+        calibration = calibrations.get(str(name))
+        row |= {"slope": calibration.slope.value if calibration else np.nan,
+                "oe": calibration.oe.value if calibration else np.nan, "terms": notes.get(str(name), "")}
+        rows.append(row)
+    return rows
+
+
+def redrawn(clinical: pd.DataFrame, truth: Matrix, number: int) -> pd.DataFrame:
+    """The same patients with another follow-up from the same hazards."""
+    rng, parts = np.random.default_rng([number, 77]), []
+    for split, rows in clinical.groupby("split", sort=False):
+        margins = TABLE_1[str(split)]
+        months, event = _follow_up(truth[clinical.index.get_indexer(rows.index)], str(split),
+                                   round(len(rows) * margins.events / margins.n), rng)
+        parts.append(rows.assign(time_months=months, event=event.astype(int)))
+    return pd.concat(parts).loc[clinical.index]
+
+
+def measure(asked: argparse.Namespace, seed: int, done: set[tuple[int, str, int]]) -> None:
+    """All truths of one seed that are not in the CSV yet."""
     sizes = (asked.training, asked.external)
-    deep, free, pet = embeddings_of(folder, seed, sizes, asked.epochs)
-    plain = np.array([not name.startswith("measures") for name in NAMES])
-    size = deep[:, :, [NAMES.index("shape: size")]]
-    found = {}
-    for truth in (name for name in TRUTHS if name != "burden"):
+    for truth in asked.truths:
+        todo = [number for number in range(asked.follow_ups) if (seed, truth, number) not in done]
+        if not todo:
+            continue
+        images = BURDEN if truth == BURDEN else "places"
+        folder = asked.folder / f"{images}_{seed}"
+        folder.mkdir(parents=True, exist_ok=True)
+        images_of(folder, images, seed, sizes)
+        networks = networks_of(folder, seed, sizes[0], asked.networks)
+        data = embeddings_of(folder, networks, of_others=bool(asked.networks))
+        radiomics = radiomics_of(folder, networks, sizes, of_others=bool(asked.networks))
         clinical, hidden = simulate_study(n_training=sizes[0], n_internal=0, n_external=sizes[1], seed=seed,
                                           truth=truth)
-        matrix = clinical_matrix(clinical, LEVELS, ["age", "bmi", "ldh"])
-        stage = matrix[["tnm_stage=IVa"]].to_numpy()
-        work: dict[str, tuple[list[Matrix], Fit]] = {
-            "DeepMTS": (list(deep.astype(float)), fit_embedding),
-            "DeepMTS without the measures": (list(deep[:, :, plain].astype(float)), fit_embedding),
-            "SingleTask (no-mask)": ([free.astype(float)] * FOLDS, fit_embedding),
-            "image-PCA ridge": ([pet] * FOLDS, fit_components),
-            "clinical ridge": ([matrix.to_numpy()] * FOLDS, fit_ridge),
-            "volume + stage": ([np.column_stack([one, stage]) for one in size], fit_free),
-            "stage": ([stage] * FOLDS, fit_free)}
-        for model, (by_fold, fit) in work.items():
-            found[truth, model] = ways(by_fold, clinical, hidden["log_hazard"].to_numpy(), fit)
-        if asked.weights:
-            seen = np.arange(sizes[0]) % FOLDS != 0
-            fit_embedding(deep[0][:sizes[0]][seen].astype(float), _outcome(clinical, sizes[0]))
-            weights = fit_embedding.weights  # type: ignore[attr-defined]
-            top = np.argsort(-np.abs(weights))[:asked.weights]
-            print(f"seed {seed}, {truth}: " + ", ".join(f"{NAMES[j]} {weights[j]:+.2f}" for j in top), flush=True)
-    return found
+        clinical, hazard = clinical.set_index("patient_id"), hidden["log_hazard"].to_numpy()
+        for number in todo:
+            table = redrawn(clinical, hazard, number) if number else clinical
+            print(f"seed {seed}, {truth}, follow-up {number}: Dice {data['dice'].mean():.3f}", flush=True)
+            rows = pd.DataFrame(cell(folder, table, hazard, asked, radiomics))
+            rows.insert(0, "follow_up", number)
+            rows.insert(0, "truth", truth)
+            rows.insert(0, "seed", seed)
+            path = asked.folder / "truths.csv"
+            rows.round(4).to_csv(path, mode="a", header=not path.exists(), index=False)
 
 
-def _outcome(clinical: pd.DataFrame, n: int) -> Survival:
-    """Follow-up of the training patients outside the first fold."""
-    rows = np.flatnonzero(np.arange(n) % FOLDS != 0)
-    return Survival(clinical["time_months"].to_numpy(float)[rows], clinical["event"].to_numpy(bool)[rows])
+def show(found: pd.DataFrame) -> None:
+    """Means over seeds and follow-ups: percent of the way, out of fold / outside; of noise the C-index itself."""
+    table = {}
+    for truth, part in found.groupby("truth", sort=False):
+        means = part.groupby("model", sort=False)[["way_training", "way_external", "c_training", "c_external"]].mean()
+        table[truth] = {model: f"{row.c_training:.3f} / {row.c_external:.3f}" if truth == "noise"
+                        else f"{row.way_training:.0f} / {row.way_external:.0f}" for model, row in means.iterrows()}
+    print(pd.DataFrame(table).to_string())
+    for model, part in found[found["model"].str.startswith("mtdlr")].groupby("model"):
+        pooled = part[part["truth"] != "noise"]
+        print(f"{model}: calibration slope outside {pooled['slope'].median():.2f} in the median "
+              f"({pooled['slope'].quantile(0.25):.2f} to {pooled['slope'].quantile(0.75):.2f}), O/E "
+              f"{pooled['oe'].median():.2f}")
 
 
 def main() -> None:
@@ -160,19 +282,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
+    parser.add_argument("--truths", nargs="+", default=[*(name for name in TRUTHS if name != BURDEN), BURDEN])
+    parser.add_argument("--follow-ups", type=int, default=1)
     parser.add_argument("--training", type=int, default=300)
     parser.add_argument("--external", type=int, default=200)
-    parser.add_argument("--epochs", type=int, default=STUDY.deepmts.epochs)
+    parser.add_argument("--networks", type=Path, nargs="+", default=[])
     parser.add_argument("--weights", type=int, default=0)
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", category=RuntimeWarning)
-    by_seed = [learn(asked.folder, seed, asked) for seed in asked.seeds]
-    print(f"\npercent of the way to the truth, out of fold / outside; seeds {asked.seeds}")
-    for key in by_seed[0]:
-        shown = ", ".join(f"{one[key][0]:.0f} / {one[key][1]:.0f}" for one in by_seed)
-        mean = np.mean([one[key] for one in by_seed], axis=0)
-        print(f"{key[0]:8} {key[1]:30} {shown}; mean {mean[0]:.0f} / {mean[1]:.0f}")
+    path = asked.folder / "truths.csv"
+    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=["seed", "truth", "follow_up"])
+    done = set(known[["seed", "truth", "follow_up"]].itertuples(index=False, name=None))
+    for seed in asked.seeds:
+        measure(asked, seed, done)
+    show(pd.read_csv(path))
 
 
 if __name__ == "__main__":

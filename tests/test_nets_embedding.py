@@ -10,12 +10,12 @@ import torch
 
 from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
-from mtdlr.nets.embedding import NAMES, LinearHead, central_uptake, spatial_embedding
+from mtdlr.nets.embedding import NAMES, LinearHead, central_uptake, drawn_in, spatial_embedding
 from mtdlr.nets.refit import embedded, solve_linear
 from mtdlr.nets.singletask import NoMask, SingletaskConfig
 from mtdlr.nets.weights import weights_of
 from mtdlr.stats.concordance import concordance
-from mtdlr.stats.ridge import solved_ridge
+from mtdlr.stats.ridge import blockwise_ridge
 from mtdlr.study import DeepmtsSettings, SingletaskSettings
 from mtdlr.survival import Survival
 from mtdlr.train import train
@@ -62,6 +62,35 @@ def test_the_node_on_the_tumours_side_is_told_from_the_other() -> None:
     assert _embedded(name, middle=(0, 0, -2), node=(-9, 4, -8)) == pytest.approx(near, abs=1e-3)
 
 
+def test_a_round_prediction_is_drawn_in_to_the_uptake() -> None:
+    """A prediction that is a voxel too large all round is cut to the uptake's own edge, and no scale of uptake moves
+    it."""
+    image, tumour = _scan(radii=(7, 4, 4), node=(-9, 4, 8))
+    large = torch.nn.functional.max_pool3d(tumour[:, None], 3, 1, 1)[:, 0]
+    found = drawn_in(image, large, 1)
+    assert float((found - tumour).abs().sum()) < 0.1 * float((large - tumour).abs().sum())
+    torch.testing.assert_close(drawn_in(image * 3.0, large, 1), found)
+
+
+def test_uptake_of_bone_and_of_a_node_move_their_own_numbers() -> None:
+    """Bone with twice the uptake moves its own band and no other number but those that read it with the rest of the
+    quiet tissue; a hotter node moves the uptake of far active tissue."""
+    image, probability = _scan(node=(-9, 4, 8))
+    image[:, 1, 2:8, 26:30, 10:20] = 0.5
+    hot = image.clone()
+    hot[:, 0, 2:8, 26:30, 10:20] *= 2
+    change = dict(zip(NAMES, (spatial_embedding(hot, probability, 2) - spatial_embedding(image, probability, 2))[0],
+                      strict=True))
+    assert float(change["tissue: bone uptake below"]) > 0.4
+    assert all(abs(float(by)) < 0.02 for name, by in change.items() if not name.startswith(("tissue: bone", "spread")))
+    warm = image.clone()
+    node = ((GRID - np.reshape((-9.0, 4.0, 8.0), (3, 1, 1, 1))) ** 2).sum(0) < 9
+    warm[:, 0][torch.from_numpy(node)[None]] *= 1.5
+    moved = (spatial_embedding(warm, probability, 2) - spatial_embedding(image, probability, 2))[0]
+    for name in ("nodes: far uptake", "nodes: far hottest", "nodes: uptake same side"):
+        assert float(moved[NAMES.index(name)]) > 0.15
+
+
 def test_a_scale_of_uptake_moves_few_numbers() -> None:
     """Twice the SUV changes the tumour's mean uptake and nothing else but what is measured in absolute units."""
     image, probability = _scan(node=(-9, 4, 8), slope=0.3)
@@ -69,7 +98,7 @@ def test_a_scale_of_uptake_moves_few_numbers() -> None:
     twice[:, 0] *= 2
     change = (spatial_embedding(twice, probability, 2) - spatial_embedding(image, probability, 2))[0].abs()
     moved = {name for name, by in zip(NAMES, change, strict=True) if by > 0.02 and not name.startswith("measures")}
-    assert moved == {"uptake: mean"}
+    assert moved == {"uptake: mean", "tissue: soft"}
 
 
 @pytest.mark.parametrize("empty", ["no tumour", "air"])
@@ -113,15 +142,18 @@ def test_the_head_is_the_ridge_model_of_the_embedding() -> None:
     """The risk is the ridge Cox model of the standardised embedding; nothing but the head moves; the fit without the
     measures gives them no weight."""
     model = NoMask(SingletaskConfig(network="no-mask", near_voxels=2))
-    facts = solve_linear(model, CASES, solved_ridge, batch_size=7)
+    facts = solve_linear(model, CASES, blockwise_ridge, batch_size=7)
     assert isinstance(model.head, LinearHead)
     z = model.head.standardised(embedded(model, CASES, 40)).numpy()
     size = np.sqrt(z.var(axis=0).sum())
-    coef, found = solved_ridge(z / size, SURV)
+    of_block = np.array([name.partition(":")[0] for name in NAMES])
+    blocks = {str(name): np.flatnonzero(of_block == name) for name in dict.fromkeys(of_block.tolist())}
+    coef, found = blockwise_ridge(z / size, SURV, list(blocks.values()))
     with torch.no_grad():
         risk = model(torch.from_numpy(np.stack([case.image for case in CASES]))).risk.numpy()
     np.testing.assert_allclose(risk, z @ coef / size, atol=2e-3)
     assert found["penalty"] == facts["with_measures"]["penalty"]
+    assert facts["with_measures"]["factors"] == dict(zip(blocks, found["factors"], strict=True))
     assert concordance(risk, SURV).c.value > 0.7 and facts["with_measures"]["left_out_c_index"] > 0.65
     plain = dict(zip(NAMES, model.head.plain.tolist(), strict=True))
     assert all(weight == 0 for name, weight in plain.items() if name.startswith("measures")) and any(plain.values())

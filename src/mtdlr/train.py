@@ -38,7 +38,7 @@ from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.step import MicroBatch, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
 from mtdlr.nets.weights import MODEL, Checkpoint, Config, Network, build, replace_file, save_network, weights_of
 from mtdlr.stats.concordance import concordance
-from mtdlr.stats.ridge import solved_ridge
+from mtdlr.stats.ridge import blockwise_ridge
 from mtdlr.survival import Survival
 
 if TYPE_CHECKING:
@@ -381,7 +381,7 @@ def _finish(run: _Run, plan: _Plan) -> Checkpoint:
     run.model.load_state_dict(run.best, strict=False)
     solved, size = {}, plan.settings.batch_size
     if isinstance(run.model.head, LinearHead):
-        solved = {"risk": solve_linear(run.model, plan.cases, solved_ridge, batch_size=size)}
+        solved = {"risk": solve_linear(run.model, plan.cases, blockwise_ridge, batch_size=size)}
     else:
         solve_direct(run.model, plan.cases, plan.settings.survival_loss, plan.cuts_months, l2=plan.settings.head_l2,
                      batch_size=size)

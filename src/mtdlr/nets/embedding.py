@@ -5,17 +5,19 @@ coordinates about the tumour's middle and the head's: moments, shells, octants a
 into mean, difference, size of the difference, and difference towards the tumour's side. No outcome enters, so a ridge
 Cox model of it has nothing to overfit but its own weights.
 
-Everything is smooth in image and probability. Lengths count in `reach`, the voxels of about 8 mm. Uptake counts from
-air and in units of the tumour's mean, so a scanner's scale moves few of the numbers.
+The predicted tumour is first drawn in by its uptake (`drawn_in`), as a reader's isocontour would be: predicted
+probabilities are rounder than tumours. Everything is smooth in image and probability. Lengths count in `reach`, the
+voxels of about 8 mm. Uptake counts from air and in units of the tumour's mean, or of quiet soft tissue, so a scanner's
+scale moves few of the numbers. Tissue is told apart by CT as scaled from -1024 to 1024 HU.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtdlr.nets.regions import ACTIVE, ACTIVE_WIDTH, dilated, n_region_statistics, region_statistics
+from mtdlr.nets.surroundings import NODES, TISSUE, Around, mean_around, node_numbers, tissue_numbers
 
 AXES = "zyx"
 SHELLS = ((0.0, 0.35), (0.35, 0.55), (0.55, 0.75), (0.75, 0.95), (0.95, 1.01))
@@ -23,7 +25,8 @@ DEPTHS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)  # reaches below the tumour
 FOLDS = ("mean", "left-right", "towards tumour", "asymmetry")
 LIMIT_SD = 4.0
 PRIOR_REACHES = 3.0
-SMALL = 1e-3
+SMALL, TINY = 1e-3, 1e-9
+CONTOUR, CONTOUR_WIDTH = 0.45, 0.05  # of the tumour's highest uptake: where `drawn_in` puts its edge, and how sharply
 
 
 def _names() -> tuple[str, ...]:
@@ -44,7 +47,7 @@ def _names() -> tuple[str, ...]:
                *(f"below {d:g}" for d in DEPTHS)])
     measures = [f"measure {k + 1}" for k in range(n_region_statistics(2))]
     blocks = {"place": place, "shape": shape, "uptake": uptake, "sectors": sectors, "spread": spread,
-              "measures": measures}
+              "tissue": list(TISSUE), "nodes": list(NODES), "measures": measures}
     return tuple(f"{block}: {name}" for block, names in blocks.items() for name in names)
 
 
@@ -93,10 +96,27 @@ def spatial_embedding(image: Tensor, probability: Tensor, reach: int) -> Tensor:
         probability: of tumour; without any, the numbers are those of a speck in the grid's middle.
         reach: voxels that make about 8 mm.
     """
-    seen = _Seen(image, probability, reach)
+    seen = _Seen(image, drawn_in(image, probability, max(1, reach // 2)), reach)
+    around = seen.around()
     parts = [seen.place(), seen.shape(), seen.uptake(), seen.sectors(), seen.spread(),
-             region_statistics(image, probability, reach)]
+             tissue_numbers(image, around), node_numbers(around), region_statistics(image, probability, reach)]
     return torch.cat(parts, 1)
+
+
+def drawn_in(image: Tensor, probability: Tensor, voxels: int) -> Tensor:
+    """(b, z, y, x): the tumour within `voxels` of the predicted one, where uptake is near or above 45 % of its highest.
+
+    Args:
+        image: (b, 2, z, y, x), PET first.
+        probability: (b, z, y, x) of tumour.
+        voxels: how far the prediction may be wrong at its edge.
+    """
+    uptake = image[:, :1] - image[:, :1].amin((2, 3, 4), keepdim=True)
+    tumour = probability[:, None]
+    high = ((uptake**6 * tumour).sum((2, 3, 4), keepdim=True) + TINY) / (
+        (uptake**5 * tumour).sum((2, 3, 4), keepdim=True) + TINY)
+    share = uptake / high.clamp_min(SMALL)
+    return (dilated(tumour, voxels) * torch.sigmoid((share - CONTOUR) / CONTOUR_WIDTH))[:, 0]
 
 
 class _Seen:
@@ -184,6 +204,14 @@ class _Seen:
         hot = [(self.relative * zone).sum((2, 3, 4)) / (zone.sum((2, 3, 4)) + 1.0) for zone in (far, near)]
         return torch.cat([*hot, torch.log1p(far.sum((2, 3, 4)) * self.unit), *middle, middle[2] * self.side, *below], 1)
 
+    def around(self) -> Around:
+        """What the numbers of the surroundings are made from."""
+        near, far = (self.active * zone for zone in self.zones)
+        left = torch.sigmoid((self.lines[2] - self.middle[2]) / (0.5 * self.reach))
+        side = self.side[:, :, None, None, None]
+        return Around(self.reach, self.unit, self.tumour, self.mean, self.relative, self.active, near, far, self.away,
+                      self.lines[0] - self.middle[0], (left * (1.0 + side) + (1.0 - left) * (1.0 - side)) / 2.0)
+
     def _inside(self, values: Tensor) -> Tensor:
         """(b, 1): the mean in the tumour."""
         return (values * self.tumour).sum((2, 3, 4)) / self.volume
@@ -207,7 +235,7 @@ class _Seen:
 
     def _shells(self) -> list[Tensor]:
         """Mean relative uptake by depth below the tumour's surface, outermost first."""
-        depth = _mean_around(self.tumour, int(self.reach))
+        depth = mean_around(self.tumour, int(self.reach))
         weights = [self.tumour * torch.sigmoid((depth - low) / 0.03) * torch.sigmoid((high - depth) / 0.03)
                    for low, high in SHELLS]
         return [((self.relative - 1.0) * w).sum((2, 3, 4)) / (w.sum((2, 3, 4)) + 1.0) for w in weights]
@@ -215,7 +243,7 @@ class _Seen:
     def _texture(self) -> tuple[Tensor, Tensor]:
         """Log variance of uptake within a small neighbourhood, and between neighbourhoods."""
         k = max(1, int(self.reach) // 2)
-        local = _mean_around(self.relative * self.tumour, k) / (_mean_around(self.tumour, k) + SMALL)
+        local = mean_around(self.relative * self.tumour, k) / (mean_around(self.tumour, k) + SMALL)
         return (torch.log(self._inside((self.relative - local).square()) + 1e-4),
                 torch.log(self._inside((local - 1.0).square()) + 1e-4))
 
@@ -223,11 +251,6 @@ class _Seen:
         """Mean, difference, difference towards the tumour's side, size of the difference."""
         half = (left - right) / 2.0
         return [(left + right) / 2.0, half, half * self.side, half.abs()]
-
-
-def _mean_around(x: Tensor, voxels: int) -> Tensor:
-    """The mean within a cube of `voxels` each way; outside the grid counts as 0."""
-    return F.avg_pool3d(x, 2 * voxels + 1, 1, voxels)
 
 
 def central_uptake(image: Tensor, reach: int) -> Tensor:

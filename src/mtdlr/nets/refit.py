@@ -69,7 +69,8 @@ def solve_direct(
 
 def solve_linear(
     model: Network, cases: Sequence[Case],
-    ridge: Callable[[NDArray[np.float64], Survival], tuple[NDArray[np.float64], dict[str, float]]], *, batch_size: int
+    ridge: Callable[[NDArray[np.float64], Survival, Sequence[NDArray[np.intp]]],
+                    tuple[NDArray[np.float64], dict[str, Any]]], *, batch_size: int
 ) -> dict[str, Any]:
     """Give a linear head the weights of a ridge Cox model of the embedding, and say what they are.
 
@@ -78,7 +79,8 @@ def solve_linear(
     Args:
         model: left in evaluation mode; its head is a `LinearHead`.
         cases: the patients; the penalty is chosen within them.
-        ridge: (weights, what to say of the fit) of features (n, p) whose variances add up to 1: `solved_ridge`.
+        ridge: (weights, what to say of the fit) of features (n, p) whose variances add up to 1, and the columns of each
+            block: `blockwise_ridge`.
         batch_size: patients that go through the network at a time.
 
     Returns:
@@ -96,12 +98,16 @@ def solve_linear(
     z = ((vectors - vectors.mean(0)) / torch.where(varies, spread, torch.ones_like(spread))).clamp(
         -LIMIT_SD, LIMIT_SD).numpy()
     surv = Survival(*(np.asarray(part, dtype=float) for part in follow_up(cases)))
-    plain = np.array([not name.startswith("measures") for name in NAMES])
+    of_block = np.array([name.partition(":")[0] for name in NAMES])
+    plain = of_block != "measures"
     facts: dict[str, Any] = {}
     for label, target, columns in (("with_measures", head.weight, varies.numpy()),
                                    ("without_measures", head.plain, varies.numpy() & plain)):
         size = float(np.sqrt(z[:, columns].var(axis=0).sum())) or 1.0
-        coef, facts[label] = ridge(z[:, columns] / size, surv)
+        names = list(dict.fromkeys(of_block[columns].tolist()))
+        blocks = [np.flatnonzero(of_block[columns] == name) for name in names]
+        coef, said = ridge(z[:, columns] / size, surv, blocks)
+        facts[label] = said | {"factors": dict(zip(names, said["factors"], strict=True))}
         weights = np.zeros(len(NAMES))
         weights[columns] = coef / size
         with torch.no_grad():

@@ -1,0 +1,126 @@
+"""What a reader sees around a tumour: uptake of bone, soft tissue and fat, and how active tissue outside it is spread.
+
+Part of the spatial embedding (`embedding.py`), whose conventions hold here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+BANDS = ("above", "level", "below")
+CLASSES = {"bone": (0.15, 9.0, 0.03), "soft": (-0.03, 0.12, 0.02), "fat": (-0.15, -0.04, 0.02)}
+"""Lower and upper limit on CT scaled from -1024 to 1024 HU, and the width of either edge."""
+BAND_REACHES = 1.5  # half the height of the middle band
+TISSUE = ("soft", "tumour over soft",
+          *(f"{c} {what} {band}" for c in CLASSES for band in BANDS for what in ("uptake", "volume")))
+ZONES = ("near", "far")
+NODES = (*(f"{z} {what}" for z in ZONES for what in (
+    "uptake", "SD", "hottest", "on the tumour's side", "extent z", "extent y", "extent x", "compactness")),
+    *(f"{what} {side} side" for side in ("same", "other") for what in ("uptake", "lowest")))
+LEAST = 1e-4
+DOUBT = 2.0  # voxels of 64 mm3 of ordinary active tissue that every mean begins with, so that a speck says little
+ORDINARY, ORDINARY_HOTTEST, ORDINARY_VARIANCE = 0.8, 0.5, 0.02  # uptake over the tumour's mean
+POWER, HIGHEST = 6, 4.0  # of uptake as a weight in "hottest"; uptake over the tumour's mean is cut there
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """Maps (b, 1, z, y, x) about one batch's tumours.
+
+    Args:
+        reach: voxels that make about 8 mm.
+        unit: voxels' volume in units of 64 mm3.
+        tumour: its map.
+        mean: (b, 1) its mean uptake.
+        relative: uptake over that.
+        active: active tissue outside it; near, far: parts of it.
+        away: coordinates about the tumour's middle, z, y, x.
+        height: voxels above the grid's middle.
+        same: share of each place on the tumour's side of the head.
+    """
+
+    reach: float
+    unit: float
+    tumour: Tensor
+    mean: Tensor
+    relative: Tensor
+    active: Tensor
+    near: Tensor
+    far: Tensor
+    away: Sequence[Tensor]
+    height: Tensor
+    same: Tensor
+
+
+def tissue_numbers(image: Tensor, around: Around) -> Tensor:
+    """(b, len(TISSUE)): log uptake of quiet soft tissue; of the tumour over it; by height, log uptake over it and log
+    volume of each tissue."""
+    uptake = image[:, :1] - image[:, :1].amin((2, 3, 4), keepdim=True)
+    quiet = (1.0 - around.active) * (1.0 - F.max_pool3d(around.tumour, 3, 1, 1)).clamp_min(0.0)
+    kinds = [torch.sigmoid((image[:, 1:2] - low) / width) * torch.sigmoid((high - image[:, 1:2]) / width) * quiet
+             for low, high, width in CLASSES.values()]
+    soft = (total(uptake * kinds[1]) / (total(kinds[1]) + 1.0)).clamp_min(LEAST)
+    found = [torch.log(soft), torch.log(around.mean.clamp_min(LEAST) / soft)]
+    edge, width = BAND_REACHES * around.reach, around.reach
+    below_top = torch.sigmoid((edge - around.height) / width)
+    above_bottom = torch.sigmoid((around.height + edge) / width)
+    for kind in kinds:
+        for band in (1.0 - below_top, below_top * above_bottom, 1.0 - above_bottom):
+            there = kind * band
+            mean = (total(uptake * there) + 0.1 * soft) / (total(there) + 0.1)
+            found += [torch.log(mean / soft + 0.01), torch.log1p(total(there) * around.unit)]
+    return torch.cat(found, 1)
+
+
+def node_numbers(around: Around) -> Tensor:
+    """(b, len(NODES)): uptake, spread, side and lumps of active tissue near and far, and how low it lies on either
+    side."""
+    found: list[Tensor] = []
+    doubt = DOUBT / around.unit
+    for tissue in (around.near, around.far):
+        found += _lesions(around, tissue, doubt)
+    low = torch.exp((-around.away[0] / around.reach).clamp(-6.0, 10.0))
+    for half in (around.same, 1.0 - around.same):
+        tissue = around.far * half
+        weight = total(tissue) + doubt
+        found += [torch.log((total(around.relative * tissue) + doubt * ORDINARY) / weight),
+                  torch.log((total(tissue * low) + doubt) / weight)]
+    return torch.cat(found, 1)
+
+
+def _lesions(around: Around, tissue: Tensor, doubt: float) -> list[Tensor]:
+    """The numbers of one zone, in the order of `NODES`."""
+    weight = total(tissue) + doubt
+    mean = (total(around.relative * tissue) + doubt * ORDINARY) / weight
+    square = (total((around.relative - wide(mean)).square() * tissue) + doubt * ORDINARY_VARIANCE) / weight
+    high = around.relative.clamp_max(HIGHEST)
+    hottest = ((total(high ** (POWER + 1) * tissue) + doubt * ORDINARY_HOTTEST)
+               / (total(high**POWER * tissue) + doubt * ORDINARY_HOTTEST))
+    found = [torch.log(mean), torch.log(square), torch.log(hottest + 0.01),
+             (total(around.same * tissue) + doubt / 2.0) / weight]
+    for away in around.away:
+        middle = total(tissue * away) / weight
+        spread = total(tissue * (away - wide(middle)).square()) / weight
+        found.append(torch.log(spread + 0.25 * around.reach**2))
+    lumps = (total(mean_around(tissue, int(around.reach)) * tissue) + 0.1 * doubt) / weight
+    return [*found, lumps]
+
+
+def total(values: Tensor) -> Tensor:
+    """(b, 1): the sum over the grid."""
+    return values.sum((2, 3, 4))
+
+
+def wide(values: Tensor) -> Tensor:
+    """(b, 1, 1, 1, 1) of (b, 1)."""
+    return values[:, :, None, None, None]
+
+
+def mean_around(x: Tensor, voxels: int) -> Tensor:
+    """The mean within a cube of `voxels` each way; outside the grid counts as 0."""
+    return F.avg_pool3d(x, 2 * voxels + 1, 1, voxels)
