@@ -141,7 +141,7 @@ class CohortError(MtdlrError):
 
 
 class FitError(MtdlrError):
-    """The data cannot carry the statistic or model that was asked for."""
+    """The data cannot carry the statistic or model that was requested."""
 
 
 class StoreError(MtdlrError):
@@ -149,4 +149,4 @@ class StoreError(MtdlrError):
 
 
 class BundleError(MtdlrError):
-    """A model folder is not what it says it is."""
+    """A model folder is not what its header describes."""

@@ -32,7 +32,7 @@ FALLBACK_SUV = 2.5
 
 @dataclass(frozen=True, eq=False)
 class NetworkScore:
-    """What one network says about one patient.
+    """What one network returns for one patient.
 
     Args:
         risk: log-hazard up to a constant; higher is worse.

@@ -34,7 +34,7 @@ NetworkName = Literal["deepmts", "no-mask", "csn-only", "densenet121-3d"]
 Networks = tuple[tuple[str, tuple[Path, ...]], ...]
 """(name, checkpoint folder of each fold) of each network."""
 TOLD = {"Dice loss": "dice_loss", "survival loss": "survival_loss", "C": "val_c_index", "Dice": "val_dice"}
-"""The figures of the last finished epoch that a training tells of, and their columns in its log."""
+"""The figures of the last finished epoch that a training reports, and their columns in its log."""
 if TYPE_CHECKING:
     from mtdlr.model import FrozenModel, Scale
     from mtdlr.nets.device import Name as DeviceName

@@ -56,8 +56,8 @@ class Scale:
 class Scores:
     """Deep scores of every patient: columns deepmts, single_task, each with `_sd` and `_in_sample` beside.
 
-    `_sd` is the spread over the networks that speak for the patient (nan for one), `_in_sample` what the networks that
-    trained on the patient say (training cohort only). `folds` is the fold of each training patient.
+    `_sd` is the SD over the networks that score the patient (nan for one network). `_in_sample` is the score by the
+    networks that trained on the patient (training cohort only). `folds` is the fold of each training patient.
     """
 
     table: pd.DataFrame
@@ -201,7 +201,7 @@ def fit_model(
     table: pd.DataFrame, scores: pd.DataFrame, deep: Scores, signatures: Mapping[str, Signature], study: Study, *,
     networks: Mapping[str, Sequence[Path]], mean_image: Path,
 ) -> FrozenModel:
-    """The frozen model of a study: nomograms and cut-offs, fitted on the training rows and nobody else.
+    """The frozen model of a study: nomograms and cut-offs, fitted on the training rows alone.
 
     Args:
         table: (patients) split, time_months, event and the clinical columns; rows of other cohorts take no part.
@@ -356,7 +356,7 @@ def _scaled(risks: pd.DataFrame, scales: Sequence[Scale]) -> pd.DataFrame:
 
 
 def _scale(risks: pd.Series, folds: pd.Series, fold: int) -> Scale:
-    """From the network's own held-out fold; none (the raw risk) where one network saw everybody."""
+    """From the network's own held-out fold; none (the raw risk) where one network saw all patients."""
     if folds.nunique() < 2:
         return Scale(0.0, 1.0)
     held_out = risks[folds.index[folds == fold]]

@@ -121,7 +121,7 @@ def load_mean_image(folder: Path) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, eq=False)
 class PatientScore:
-    """What the networks say of one patient.
+    """What the networks return for one patient.
 
     Args:
         risks: raw log-hazards of each network, in the order of the folds; with `_plain` behind the name those of

@@ -95,7 +95,7 @@ class Signature:
 
 def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSettings,
                   perturbed: Sequence[pd.DataFrame] = ()) -> Signature:
-    """The Lasso-Cox (or elastic-net) signature of the given (training) patients and nobody else.
+    """The Lasso-Cox (or elastic-net) signature of the given (training) patients alone.
 
     Rows without features (an empty mask) take no part. The penalty is the median over repeated cross-validations.
     With `perturbed` tables of the same patients, features that these change too much (`settings.min_icc`) take no part.

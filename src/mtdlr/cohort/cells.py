@@ -61,7 +61,7 @@ def plain(text: str) -> str:
 
 
 def is_missing(cell: str) -> bool:
-    """Whether a cell says that nothing is known."""
+    """Whether a cell states that nothing is known."""
     return plain(cell) in MISSING
 
 

@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Checked:
-    """What a study's files tell without any computing.
+    """What a study's files show without any computing.
 
     Args:
         problems: everything that is wrong or noticed, errors first.
@@ -56,7 +56,7 @@ class _Look:
 
 @dataclass(frozen=True)
 class _Seen:
-    """What headers and voxels of one patient tell."""
+    """What headers and voxels of one patient show."""
 
     audit: Mapping[str, object]
     problems: tuple[Problem, ...]
@@ -170,7 +170,7 @@ def _collect(problems: list[Problem], step: Callable[[], T]) -> T | None:
 
 
 def _look(survey: Survey, settings: PrepareSettings, workers: Workers) -> dict[str, _Seen]:
-    """What the scans tell, of every patient with a row; of all scans where ids do not match."""
+    """What the scans of every patient with a row show; of all scans where ids do not match."""
     ids = [i for i in survey.ids if i in survey.scans]
     wanted = list(survey.scans) if len(ids) < len(survey.ids) or not ids else ids
     scans = [survey.scans[i] for i in sorted(wanted) if survey.scans[i].kind != NOTHING]
@@ -181,7 +181,7 @@ def _look(survey: Survey, settings: PrepareSettings, workers: Workers) -> dict[s
 
 
 def look(job: _Look) -> _Seen:
-    """What headers and voxels of one patient's scans tell."""
+    """What headers and voxels of one patient's scans show."""
     settings, id_ = job.settings, job.scan.patient_id
     audit, of_headers = survey_scan(
         job.scan, pet_units=settings.pet_units, uptake_min=settings.uptake_min,

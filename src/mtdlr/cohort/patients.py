@@ -146,7 +146,7 @@ def survey_cohort(settings: CohortSettings) -> Survey:
 
 
 def find_scans(settings: CohortSettings) -> tuple[dict[str, ScanSet], list[Problem]]:
-    """The scans by patient id, with the series and the mask's label that are asked for, and what is wrong with all.
+    """The scans by patient id, with the series and the mask's label that are requested, and what is wrong with all.
 
     Raises:
         ScanError: what `discover` raises.

@@ -43,7 +43,7 @@ class Listing:
 
 
 class _Guarded:
-    """A stream whose damage is told as a `ScanError`, wherever it is read."""
+    """A stream whose damage is raised as a `ScanError`, wherever it is read."""
 
     def __init__(self, stream: BinaryIO, told: ScanError) -> None:
         self._stream, self._told = stream, told
@@ -154,7 +154,7 @@ def walk(root: Path) -> Listing:
 
 
 def open_each(paths: Iterable[Path]) -> Iterator[tuple[Path, BinaryIO | ScanError]]:
-    """Each path with an open stream, valid until the next one is asked for, or with the error that opening it gives.
+    """Each path with an open stream, valid until the next one is requested, or with the error that opening it gives.
 
     Archives are opened once. A stream raises `ScanError` E-ZIP or E-NOFILE where it turns out to be damaged.
     """

@@ -73,7 +73,7 @@ def answers_to(series: Series, name: str) -> bool:
 
 
 def _asked_for(series: Sequence[Series], wanted: Sequence[str]) -> tuple[dict[str, Series], list[Problem]]:
-    """The series that were asked for, by modality. A name that fits several usable series is an error."""
+    """The requested series, by modality. A name that fits several usable series is an error."""
     asked: dict[str, Series] = {}
     problems = []
     for name in wanted:

@@ -98,7 +98,7 @@ def _zone_min(ds: Dataset) -> float | None:
 
 
 def read_pet_header(ds: Dataset) -> PetHeader:
-    """What a PET file says about its numbers.
+    """What a PET file states about its numbers.
 
     Raises:
         ScanError: E-TAG, E-TIMETAG.

@@ -140,7 +140,7 @@ def _nifti_pet(path: Path, pet_units: str, uptake_min: float | None, assume_geom
 
 
 def _no_frame(stack: Stack) -> tuple[Problem, ...]:
-    """W-NOFRAME where a series does not say in which frame of reference it lies."""
+    """W-NOFRAME where a series does not name its frame of reference."""
     if stack.frame:
         return ()
     return (Problem("W-NOFRAME", "the series names no frame of reference: nothing says that PET and CT fit together",
@@ -162,8 +162,9 @@ def _hu_range(low: float, high: float) -> tuple[Problem, ...]:
 def read_headers(
     files: Files, role: str, *, pet_units: str = "auto", uptake_min: float | None = None, assume_geometry: bool = False
 ) -> Image:
-    """An image without its voxels: a volume of zeros that costs no memory stands for them. The audit of a PET tells
-    what its SUV would rest on.
+    """An image without its voxels: its volume holds zeros and costs no memory.
+
+    The audit of a PET names what its SUV would rest on.
 
     Args:
         files: one NIfTI file, or the files of one DICOM series.

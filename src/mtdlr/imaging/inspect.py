@@ -1,4 +1,4 @@
-"""Every voxel of a scan read once: what is wrong that no header tells, and hashes by which the image is known again.
+"""Every voxel of a scan read once: what is wrong that no header shows, and hashes by which the image is known again.
 
 One image is held at a time, so memory is bounded by the largest image that is read at all (`nifti.read`).
 """
@@ -24,7 +24,7 @@ from mtdlr.volume import Volume
 
 @dataclass(frozen=True)
 class Inspection:
-    """What the voxels of one patient's files tell.
+    """What the voxels of one patient's files show.
 
     Args:
         problems: everything that reading found, with "PET", "CT" or "mask" in front of its place. A damaged PET hides
@@ -50,7 +50,7 @@ def inspect_scan(
     scan: ScanSet, *, pet_units: str = "auto", uptake_min: float | None = None, mask_label: int | None = None,
     assume_geometry: bool = False,
 ) -> Inspection:  # fmt: skip
-    """What the voxels of a patient's PET, CT and mask tell; each file is read once.
+    """What the voxels of a patient's PET, CT and mask show; each file is read once.
 
     Seen here and in no header: cut or damaged compressed data, a checksum that does not match, pixel data that do not
     decode, NaN and infinite voxels, a mask's values that are no labels, Bq/ml given as SUV, a CT without air.

@@ -145,7 +145,7 @@ def _hecktor(files: Sequence[Path], pattern: str) -> list[ScanSet]:
 
 
 def _repeated(images: Iterable[Sequence[Path]]) -> tuple[Problem, ...]:
-    """What to say of images that lie in several folders, as in the tasks of HECKTOR 2025."""
+    """The warning for images that lie in several folders, as in the tasks of HECKTOR 2025."""
     several = [paths for paths in images if len(paths) > 1]
     if not several:
         return ()

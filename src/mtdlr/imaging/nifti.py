@@ -37,7 +37,7 @@ _SHEAR_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Header:
-    """What the header says, checked: shape (z, y, x), affine to LPS mm, and how to find the voxels."""
+    """The checked header: shape (z, y, x), affine to LPS mm, and how to find the voxels."""
 
     shape: tuple[int, int, int]
     affine: NDArray[np.float64]
@@ -240,7 +240,7 @@ def _offset(raw: nibabel.Nifti1Header, available: int) -> int:
 
 
 def _scaling(raw: nibabel.Nifti1Header) -> tuple[float, float]:
-    """(slope, intercept); slope 0 means unscaled, as the standard says."""
+    """(slope, intercept); slope 0 means unscaled, by the standard."""
     slope, inter = float(raw["scl_slope"]), float(raw["scl_inter"])
     if slope == 0:
         return 1.0, 0.0
@@ -307,7 +307,7 @@ def _qform(raw: nibabel.Nifti1Header) -> NDArray[np.float64]:
 
 
 def _voxel_sizes_only(raw: nibabel.Nifti1Header, *, allowed: bool) -> NDArray[np.float64]:
-    """An upright affine with the header's voxel sizes, if the reader was told to assume it."""
+    """An upright affine with the header's voxel sizes, if the caller allows it."""
     if not allowed:
         raise ScanError(Problem("E-NOFORM", "neither sform nor qform says how the image lies in the patient",
                                 expected="sform_code or qform_code > 0",

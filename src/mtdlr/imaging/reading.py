@@ -98,7 +98,7 @@ def survey_scan(
     scan: ScanSet, *, pet_units: str = "auto", series: str | Sequence[str] | None = None,
     uptake_min: float | None = None, assume_geometry: bool = False, other_frame: bool = False,
 ) -> tuple[dict[str, object], tuple[Problem, ...]]:  # fmt: skip
-    """(audit as far as the headers tell it, what `inspect_scan` finds).
+    """(audit as far as the headers give it, what `inspect_scan` finds).
 
     Args: as `read_scan`.
     """

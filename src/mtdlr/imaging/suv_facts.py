@@ -1,4 +1,4 @@
-"""What a PET header says about the patient and the dose, each fact checked: kilograms, metres, becquerel, seconds."""
+"""What a PET header states about the patient and the dose, each fact checked: kilograms, metres, becquerel, seconds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _HALF_LIFE = "RadionuclideHalfLife (0018,1075)"
 
 @dataclass(frozen=True)
 class PetHeader:
-    """What a PET series says about its numbers; None or empty where a header is silent.
+    """What a PET series states about its numbers; None or empty where the header lacks it.
 
     Args:
         units: (0054,1001), suv_type: (0054,1006), decay_correction: (0054,1102).

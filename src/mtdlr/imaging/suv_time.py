@@ -212,7 +212,7 @@ def suv_change_percent(used: datetime, instead: datetime, decay_per_s: float) ->
 
 
 def injection_time(clock: Clock, reference: datetime, *, uptake_min: float | None = None) -> Injection:
-    """When the dose was given, from the headers or from the uptake time that was asked for.
+    """When the dose was given, from the headers or from the uptake time that was given.
 
     Args:
         clock: times of the series.
@@ -249,7 +249,7 @@ def _blank(clock: Clock, reference: datetime) -> bool:
 
 
 def _asked(clock: Clock, reference: datetime, uptake_min: float) -> Injection:
-    """The injection the reader states, with a warning where the header says otherwise."""
+    """The injection the reader states, with a warning where the header differs."""
     moment = reference - timedelta(minutes=uptake_min)
     header = clock.injection.time() if clock.injection is not None else clock.injection_time
     if header is None:

@@ -16,7 +16,7 @@ def augment(image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Te
     """Images and masks under one rotation, shift and left-right flip a patient.
 
     Rotations are uniform within 5 degrees about each axis, shifts uniform within 10 of 128 voxels, flips along x at
-    one half. What enters from outside is the patient's own air (the least CT number and uptake), and masks stay binary
+    one half. What enters from outside is the patient's own air (the lowest CT number and uptake), and masks stay binary
     at one half.
 
     Args:

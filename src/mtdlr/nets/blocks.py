@@ -263,8 +263,8 @@ class Standardise(nn.BatchNorm1d):
     """Vectors (b, n) to mean 0 and SD 1 by running figures, in training too.
 
     Eight patients, half of them with an event, say too little about a feature's mean and SD: standardised by each batch
-    alone, what a linear layer learns from it is half noise. The figures move once a step, when all of its
-    micro-batches and processes are through (`settle`), so how a batch was cut changes nothing.
+    alone, what a linear layer learns from it is half noise. The figures are updated once a step, after all
+    its micro-batches and processes (`settle`), so that the division of a batch changes nothing.
     """
 
     seen: Tensor

@@ -71,7 +71,7 @@ def check_cases(cases: Sequence[Case], needs_masks: bool) -> None:
 
 
 def digest_of(cases: Sequence[Case]) -> str:
-    """What tells this set of patients from another: ids, follow-up, and who has a mask."""
+    """What distinguishes this set of patients from another: ids, follow-up, and who has a mask."""
     text = "\n".join(f"{c.id},{float(c.time_months)!r},{int(c.event)},{c.mask is not None}" for c in cases)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

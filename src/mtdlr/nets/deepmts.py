@@ -69,8 +69,14 @@ class DeepmtsConfig:
 
 
 class Output(NamedTuple):
-    """What a network says about a batch: risk (b,); hazard logits (b, k) or None; probability (b, z, y, x) or None;
-    risk (b,) of the fit without the block `measures`, or None."""
+    """What a network returns for a batch.
+
+    Args:
+        risk: (b,) log-hazard up to a constant; higher is worse.
+        hazard_logits: (b, k) of the k intervals of the discrete-time likelihood; None for a log-hazard.
+        probability: (b, z, y, x) tumour probability; None for a network without masks.
+        plain: (b,) risk of the fit without the block `measures`; None where there is no such fit.
+    """
 
     risk: Tensor
     hazard_logits: Tensor | None

@@ -153,7 +153,7 @@ def _exact() -> Iterator[None]:
 
 @contextmanager
 def kernels(device: torch.device, *, deterministic: bool) -> Iterator[None]:
-    """A card's random state and choice of kernels for a training alone; the caller's come back.
+    """Give a training a card's random state and choice of kernels of its own; the caller's are restored afterwards.
 
     The card takes the fastest of the kernels it tries or, on request, those that give the same bits every time.
 
@@ -191,7 +191,7 @@ def prepared_for(model: Network, device: torch.device) -> Network:
 
 
 def peak_memory_mb() -> float:
-    """Peak memory of this process, MB; nan where the system does not say."""
+    """Peak memory of this process, MB; nan where the system does not report it."""
     if resource is None:
         return float("nan")
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024.0, 1)

@@ -152,7 +152,7 @@ class _Seen:
         return torch.cat([*(off / self.reach for off in self.off), self.side, self.off[2].abs() / self.reach], 1)
 
     def shape(self) -> Tensor:
-        """Its volume, and what its moments say beside the volume."""
+        """Its volume, and what its moments add to the volume."""
         size = torch.log(self.volume * self.unit)
         own = torch.log(self.volume) / 3.0
         tilt = {pair: self._tilt(*pair) for pair in ((0, 1), (0, 2), (1, 2))}

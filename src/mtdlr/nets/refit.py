@@ -1,7 +1,7 @@
 """The weights of a risk, solved exactly once everything below them is trained: a linear head's, or the direct ones.
 
-Steps of a few patients leave these weights far from the least of the loss they follow (bench/RESULTS.md, 2026-11-26).
-With the rest as it is the penalised partial likelihood is convex in them, and the risk set can be everybody.
+Steps on a few patients leave these weights far from the minimum of the loss (bench/RESULTS.md, 2026-11-26). With all
+other weights fixed, the penalised partial likelihood is convex in them, and all patients can share one risk set.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from mtdlr.survival import Survival
 def solve_direct(
     model: Network, cases: Sequence[Case], loss: SurvivalLoss, cuts_months: Tensor, *, l2: float, batch_size: int
 ) -> None:
-    """Give the last layer the direct weights of the least survival loss plus `l2` times their squares.
+    """Refit the direct weights of the last layer by minimising the survival loss plus an L2 penalty.
 
     Nothing else of the model changes, and a head without direct weights stays as it is.
 
@@ -72,7 +72,7 @@ def solve_linear(
     ridge: Callable[[NDArray[np.float64], Survival, Sequence[NDArray[np.intp]]],
                     tuple[NDArray[np.float64], dict[str, Any]]], *, batch_size: int
 ) -> dict[str, Any]:
-    """Give a linear head the weights of a ridge Cox model of the embedding, and say what they are.
+    """Give a linear head the weights of a ridge Cox model of the embedding, and return what they are.
 
     All patients are in the risk set. The second fit, `plain`, does without the block `measures`.
 

@@ -1,4 +1,4 @@
-"""torch's global state, lent to one job of a process at a time."""
+"""torch's global state, given to one job of a process at a time."""
 
 from __future__ import annotations
 

@@ -73,8 +73,7 @@ class RiskSet:
 def backward(model: Network, micro_batches: Sequence[MicroBatch], risk_set: RiskSet | None, *,
              survival_weight: float = 1.0, several: bool = False,
              precision: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-    """Add the gradients of Dice and survival loss to the model's; the batch's ((Dice, survival) losses, risks) come
-    back, on the model's device, which nobody has waited for.
+    """Add the gradients of Dice and survival loss to the model's.
 
     Args:
         model: in training mode, gradients cleared.
@@ -84,6 +83,9 @@ def backward(model: Network, micro_batches: Sequence[MicroBatch], risk_set: Risk
         several: whether the batch has more than one micro-batch; then all risks are computed once beforehand, without
             gradient, so that each micro-batch's loss is that of the whole batch.
         precision: what the network computes in; bfloat16 by autocast.
+
+    Returns:
+        The batch's (Dice, survival) losses (2,) and risks (n,), on the model's device; reading them waits for it.
     """
     device = next(model.parameters()).device
     n = risk_set.n if risk_set is not None else 0

@@ -63,6 +63,6 @@ def _clinical_value(term: Factor | Continuous | Spline, given: str) -> Any:
 
 
 def _unused(name: str, value: Any, terms: Mapping[str, Any]) -> Problem:
-    """What to say of a clinical value that the nomogram does not use."""
+    """The error for a clinical value that the nomogram does not use."""
     return Problem("E-CLINICAL", "the model does not use this clinical value", where=name, found=repr(value),
                    expected=", ".join(terms) or "no clinical value")

@@ -112,7 +112,7 @@ def _p_of_term(terms: Sequence[Term], term: Term, rows: pd.DataFrame, surv: Surv
 
 
 def _finite(fit: Callable[[bool], Nomogram]) -> Nomogram:
-    """The nomogram; where the events are separated, by Firth's method, with a warning that says so."""
+    """The nomogram; where the events are separated, by Firth's method, with a warning."""
     try:
         return fit(False)
     except FitError as error:

@@ -30,7 +30,7 @@ def choice_of(audit: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def suv_stated(suv: Mapping[str, Any]) -> Rows:
-    """What the header says, silent tags included, where there was a header."""
+    """What the header holds, absent tags included, where there was a header."""
     if "decay_correction" not in suv:
         return []
     return [(tag, _plain(suv[key])) for key, tag in _STATED if key in suv]

@@ -23,7 +23,7 @@ from mtdlr.study import MAIN
 
 @dataclass(frozen=True)
 class Page:
-    """What one patient's page and its line in the report say.
+    """What one patient's page and its line in the report show.
 
     Args:
         id, name, split, center: who; `name` is the page's file name without suffix.

@@ -106,7 +106,7 @@ def nam_dagostino_test(groups: CalibrationGroups, *, development: bool = False) 
 def hosmer_lemeshow(
     predicted_risk: ArrayLike, status: ArrayLike, *, groups: int = 10, development: bool = True
 ) -> Test:
-    """The Hosmer-Lemeshow test of predicted probabilities against a 0/1 outcome that is known for everybody.
+    """The Hosmer-Lemeshow test of predicted probabilities against a 0/1 outcome that is known for all patients.
 
     With follow-up data the outcome at a month is not known for those censored before it, and leaving them out biases
     the test towards too many events: prefer `gnd_test`.

@@ -77,7 +77,7 @@ def chi_square(table: ArrayLike) -> GroupTest:
                            (counts.shape[0] - 1) * (counts.shape[1] - 1))
     small = float((expected < 5).mean())
     warnings = (Problem("W-EXPECTED", "expected counts are too small for the chi-square approximation",
-                        found=f"{100 * small:.0f}% of cells expect fewer than 5, the least {expected.min():.2g}",
+                        found=f"{100 * small:.0f}% of cells expect fewer than 5, minimum {expected.min():.2g}",
                         remedy="Use Fisher's exact test"),) if small > 0.2 or expected.min() < 1 else ()
     return GroupTest("chi-square", test.statistic, test.df, test.p, warnings=warnings)
 

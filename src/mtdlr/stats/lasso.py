@@ -293,7 +293,7 @@ class _Features:
     def checked(
         cls, x: ArrayLike, surv: Survival, weights: ArrayLike | None = None, factor: ArrayLike | None = None
     ) -> _Features:
-        """The features; raises what lasso_path says."""
+        """The checked features; raises the errors of `lasso_path`."""
         matrix = matrix_of(x, surv)[0]
         if 0 in matrix.shape:
             raise FitError(Problem("E-LENGTH", "x needs at least one patient and one column",

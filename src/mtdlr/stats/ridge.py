@@ -121,7 +121,7 @@ def cross_validate_ridge(
 
 
 def solved_ridge(x: ArrayLike, surv: Survival) -> tuple[Vector, dict[str, float]]:
-    """(p,) coefficients at the penalty of the least left-out deviance, and that `penalty` and `left_out_c_index`.
+    """(p,) coefficients at the penalty of the smallest left-out deviance, and that `penalty` and `left_out_c_index`.
 
     Args:
         x: (n, p) features whose variances add up to 1.

@@ -242,7 +242,7 @@ class _Model:
 
     @classmethod
     def checked(cls, x: ArrayLike, surv: Survival, ties: Ties) -> _Model:
-        """The model; raises what fit_cox says."""
+        """The checked model; raises the errors of `fit_cox`."""
         one_of(ties, TIES, "treatment of ties")
         data = CoxRows.checked(x, surv, None, Cases())
         rows = informative(data, efron=ties == "efron")[1]

@@ -79,7 +79,7 @@ def _lobule(
     grid: Grid, center_mm: NDArray[np.float64], volume_ml: float, taken: NDArray[np.bool_], *,
     irregularity: float, rng: np.random.Generator, stretch: NDArray[np.float64] | None = None
 ) -> Lobule:
-    """A lump of the given volume in voxels not yet taken: an ellipsoid with bumps, stretched if that is asked for."""
+    """A lump of the given volume in voxels not yet taken: an ellipsoid with bumps, stretched on request."""
     radius = (volume_ml * 750 / np.pi) ** (1 / 3)
     axes = rng.uniform(0.8, 1.25, 3)
     frame = np.linalg.qr(rng.standard_normal((3, 3)))[0] * (axes / np.cbrt(axes.prod()))

@@ -109,7 +109,7 @@ def calibration_figure(
 
 @drawn
 def decision_figure(curves: Mapping[str, DecisionCurve], *, width: Width = "single") -> Figure:
-    """Net benefit by threshold, with those of treating everybody and nobody.
+    """Net benefit by threshold, with those of treating all and none.
 
     Args:
         curves: by label, of one month and one cohort.
@@ -135,7 +135,7 @@ def decision_figure(curves: Mapping[str, DecisionCurve], *, width: Width = "sing
 
 @drawn
 def training_figure(log: Sequence[Mapping[str, float]], *, width: Width = "double") -> Figure:
-    """The course of a training by epoch: a, the losses; b, what the inner validation set says.
+    """The course of a training by epoch: a, the losses; b, the inner validation set.
 
     Args:
         log: a row per epoch: `epoch`, losses by name, `val_...` figures; `joint` is 1 once survival is trained too,

@@ -120,7 +120,7 @@ def auc_figure(
 def benefit_figure(
     benefit: Mapping[str, NetBenefit], over: Mapping[str, NetBenefit], *, width: Width = "double"
 ) -> Figure:
-    """a: net benefit by threshold; b: how much more of it one has than treating everybody or the reference model.
+    """a: net benefit by threshold; b: how much more of it one has than treating all patients or the reference model.
 
     Args:
         benefit: of each strategy, by label.
