@@ -57,7 +57,7 @@ def cox_loss(risk: Tensor, time_months: Tensor, event: Tensor,
 
 
 def risk_sets(time_months: Tensor, event: Tensor, ties: Literal["breslow", "efron"]) -> tuple[Tensor, Tensor]:
-    """The risk set of each event as log-weights (k, n) of all patients, minus infinity outside; who had the events (k,).
+    """The risk set of each event as log-weights (k, n) of all patients, -inf outside; who had the events (k,).
 
     Known before any risk is, so a GPU needs no answer from the processor: see `cox_loss_of_sets`. Of d tied events
     Efron's l-th, l = 0 .. d-1, sees those tied with it at the weight 1 - l/d.

@@ -293,6 +293,13 @@ def model_colors(labels: Sequence[str], emphasised: Sequence[str] = ()) -> list[
     A score with the stage has the colour of the score. Others take what is left, in order; past eight, colours come
     again and dashes tell the curves apart.
 
+    Args:
+        labels: printed names of the models.
+        emphasised: those drawn in the emphasised colour.
+
+    Returns:
+        One colour for each label, in order.
+
     >>> model_colors(["Stage", "Other", "MTDLR"])[2] == VERMILLION
     True
     """
