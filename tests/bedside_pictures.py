@@ -49,7 +49,7 @@ def browser() -> str | None:
 
 
 def take(page: str, target: Path, size: tuple[int, int]) -> None:
-    """A picture of the top of a page, in 128 colours."""
+    """A picture of the top of a page, in 256 colours."""
     with tempfile.TemporaryDirectory() as place:
         source, raw = Path(place) / "page.html", Path(place) / "raw.png"
         source.write_text(page, encoding="utf-8")
@@ -57,7 +57,7 @@ def take(page: str, target: Path, size: tuple[int, int]) -> None:
                         f"--user-data-dir={place}/profile", f"--window-size={size[0]},{size[1]}",
                         f"--screenshot={raw}", source.as_uri()], check=True, capture_output=True, timeout=120)
         with Image.open(raw) as picture:
-            picture.convert("RGB").quantize(128).save(target, optimize=True)
+            picture.convert("RGB").quantize(256).save(target, optimize=True)
 
 
 def make(folder: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from one_prediction import prediction
+from one_prediction import prediction, prepared
 from typer.testing import CliRunner, Result
 
 from mtdlr import predict as stage
@@ -18,6 +19,8 @@ from mtdlr.errors import MtdlrError, ScanError, TableError
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.covariates import clinical_values
 from mtdlr.report import pdf
+from mtdlr.shift import Reference, image_hashes
+from mtdlr.shift.aggregates import Aggregates, salted
 from mtdlr.stats.terms import Continuous, Factor
 from mtdlr.survival import Survival
 
@@ -107,3 +110,11 @@ def test_only_levels_that_the_nomogram_saw_are_offered() -> None:
         clinical_values(model, ["tnm_stage"], {"tnm_stgae": "IVa"})
     assert "E-CLINICAL tnm_stgae: the model does not use this clinical value" in str(caught.value)
     assert "expected tnm_stage" in str(caught.value)
+
+
+def test_a_scan_of_the_training_cohort_is_said() -> None:
+    """W-TRAINED where PET or CT of the patient are, by their salted hashes, those of a training patient."""
+    patient, _ = prepared()
+    known = Aggregates(Reference({}, {}, 0), None, (), "salt", (salted("salt", image_hashes(patient)[1]),))
+    assert [p.code for p in stage.trained_on(known, patient)] == ["W-TRAINED"]
+    assert stage.trained_on(replace(known, salt="other"), patient) == () == stage.trained_on(None, patient)

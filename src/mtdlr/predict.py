@@ -31,7 +31,8 @@ from mtdlr.report.figures import attribution_figure, nomogram_figure, percent, s
 from mtdlr.report.model_card import ModelCard, model_card
 from mtdlr.report.patient_page import patient_page
 from mtdlr.report.pdf import can_write_pdf, write_pdf
-from mtdlr.shift import Shift, patient_numbers, physical_values
+from mtdlr.shift import Shift, image_hashes, patient_numbers, physical_values
+from mtdlr.shift.aggregates import Aggregates
 from mtdlr.study import MAIN
 from mtdlr.versions import package_version
 from mtdlr.volume import Volume
@@ -201,7 +202,7 @@ class Bundle:
         features, found = patient_features(prepared, scored.mask, study.radiomics)
         auto = self.frozen.signatures["auto"].score(pd.DataFrame([features], index=["patient"]))
         row = deep.assign(auto_radio=auto, **{name: value for name, value in clinical.items()})
-        noticed = () if shift is None else shift.problems
+        noticed = (*(() if shift is None else shift.problems), *trained_on(self.frozen.aggregates, prepared))
         prediction = replace(
             self._read_off(row, prepared, scored.mask, clinical,
                            (*noticed, *prepared.problems, *scored.problems, *found)),
@@ -249,6 +250,19 @@ class Bundle:
         return Prediction(risk, survival, "" if cutoff is None else ("high" if risk >= cutoff else "low"),
                           {str(k): float(v) for k, v in nomogram.points(row).iloc[0].items()}, scores, clinical, mask,
                           prepared, nomogram, (*self.frozen.problems, *problems, *nomogram.outside(row)))
+
+
+def trained_on(aggregates: Aggregates | None, prepared: Prepared) -> tuple[Problem, ...]:
+    """W-TRAINED where the model saw this scan in training, by the salted hashes of its images.
+
+    Args:
+        aggregates: of the model's training patients; None where it keeps none.
+        prepared: the patient.
+    """
+    if aggregates is None or not aggregates.holds(image_hashes(prepared)):
+        return ()
+    return (Problem("W-TRAINED", "the model was trained on this very scan: the prediction looks better than it is",
+                    where="scan", remedy="Use its cross-fitted scores, in scores.csv of the run"),)
 
 
 def write_prediction(prediction: Prediction, folder: Path) -> None:

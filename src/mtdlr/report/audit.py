@@ -26,6 +26,8 @@ def choice_of(audit: Mapping[str, Any]) -> tuple[str, ...]:
     """Why these files were read, a sentence each."""
     if audit.get("choice"):
         return tuple(str(audit["choice"]).split("; "))
+    if audit.get("layout") == "files":
+        return ("the files that were named were read",)
     return (f"layout {audit['layout']}: the files it names were read",) if audit.get("layout") else ()
 
 

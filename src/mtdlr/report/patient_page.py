@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 OUT_OF_DISTRIBUTION = ("W-SHIFT", "W-PHYSICAL")
 """Codes of a scan unlike those of training; a refusal that was accepted on request has the remedy `Accepted ...`."""
+_FIRST = (*OUT_OF_DISTRIBUTION, "W-TRAINED", "W-UNSEEN", "W-RANGE", "W-FIELD")  # what makes every number doubtful
 ENDPOINTS = {
     "pfs": ("progression-free survival", "alive without progression"), "os": ("overall survival", "alive"),
     "dfs": ("disease-free survival", "alive without disease"), "efs": ("event-free survival", "alive without an event"),
@@ -84,7 +85,7 @@ def patient_page(prediction: Prediction) -> str:
         bound=bound_words(p), points=_points(p), pictures=_pictures(p), uptake=_uptake(p), read=_read(p), card=_card(p),
         shares=() if p.attribution is None else share_rows(p.attribution.share, p.attribution.adds),
         outside_share="" if p.attribution is None else percent(p.attribution.outside),
-        model=p.model, version=p.version, risk=p.risk, total=p.points["total"])
+        model=p.model, version=p.version, risk=p.risk, risk_text=_signed(p.risk, 3), total=p.points["total"])
 
 
 def endpoint_words(endpoint: str) -> tuple[str, str]:
@@ -104,8 +105,9 @@ def is_outside(prediction: Prediction) -> bool:
 
 def notices(prediction: Prediction) -> list[Problem]:
     """The warnings without the patient's name, those that say how unlike the training scans this one is first."""
-    plain = dict.fromkeys(Problem(p.code, p.what, p.place, p.found, p.expected, p.remedy) for p in prediction.problems)
-    return sorted(plain, key=lambda p: p.code not in (*OUT_OF_DISTRIBUTION, "W-UNSEEN", "W-RANGE", "W-FIELD"))
+    plain = dict.fromkeys(Problem(p.code, p.what, p.place.removeprefix("row 0, "), p.found, p.expected, p.remedy)
+                          for p in prediction.problems)
+    return sorted(plain, key=lambda p: p.code not in _FIRST)
 
 
 def likeness(prediction: Prediction) -> str:
@@ -166,12 +168,17 @@ def _horizons(prediction: Prediction, state: str) -> list[Horizon]:
     for month, e in prediction.survival.items():
         known = isfinite(e.value)
         ends = isfinite(e.low) and isfinite(e.high)
-        interval = f"{percent(e.low).removesuffix(' %')} to {percent(e.high)}" if ends else ""
+        interval = _unbroken(f"{percent(e.low).removesuffix(' %')} to {percent(e.high)}") if ends else ""
         count = min(max(round(100 * e.value), 1), 99) if known else 0
         meaning = f"Of 100 patients with these values, the model expects about {count} to be {state}." if known else \
             "The training patients were not followed that long."
-        rows.append(Horizon(month, e.value, percent(e.value) if known else "not known", interval, meaning))
+        rows.append(Horizon(month, e.value, _unbroken(percent(e.value)) if known else "not known", interval, meaning))
     return rows
+
+
+def _unbroken(text: str) -> str:
+    """The text on one line."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _points(prediction: Prediction) -> list[tuple[str, str, float]]:
@@ -267,9 +274,9 @@ def _card(prediction: Prediction) -> Rows:
     return rows + ([("Update of the model", card.parent)] if card.parent else [])
 
 
-def _signed(value: float) -> str:
-    """Two decimals with a true minus sign."""
-    return f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+def _signed(value: float, digits: int = 2) -> str:
+    """Decimals with a true minus sign."""
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -57,4 +58,5 @@ def _weasyprint() -> Any:
                                  expected="WeasyPrint and the system's Pango",
                                  remedy="pip install 'mtdlr[docs-out]', and Pango from the system's packages; the HTML "
                                         "can be printed as PDF by any browser")) from None
+    logging.getLogger("weasyprint").setLevel(logging.ERROR)  # it warns of every rule that is meant for screens
     return weasyprint

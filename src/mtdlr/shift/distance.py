@@ -285,16 +285,19 @@ class Description:
 
 
 def describe(patient: Prepared) -> dict[str, Any]:
-    """The description of a prepared patient as plain values for JSON.
-
-    The hashes are of the voxels around the region, in thousandths of SUV and in HU: a scan is known again whatever its
-    files are called and however they are compressed.
-    """
-    voxels = ((patient.pet_suv, 1000.0), (patient.ct_hu, 1.0))
+    """The description of a prepared patient as plain values for JSON."""
     return {"numbers": {name: values.tolist() for name, values in patient_numbers(patient).items()},
-            "physical": physical_values(patient),
-            "images": [sha256(np.rint(np.asarray(volume.array, np.float64) * scale).astype("<i8").tobytes()).hexdigest()
-                       for volume, scale in voxels]}
+            "physical": physical_values(patient), "images": list(image_hashes(patient))}
+
+
+def image_hashes(patient: Prepared) -> tuple[str, str]:
+    """SHA-256 of the voxels of PET and CT around the region, in thousandths of SUV and in HU.
+
+    A scan is known again whatever its files are called and however they are compressed.
+    """
+    pet, ct = (sha256(np.rint(np.asarray(volume.array, np.float64) * scale).astype("<i8").tobytes()).hexdigest()
+               for volume, scale in ((patient.pet_suv, 1000.0), (patient.ct_hu, 1.0)))
+    return pet, ct
 
 
 def load_description(folder: Path) -> Description:
