@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from test_tables import results  # noqa: F401  (the made-up study)
 
 from mtdlr.cohort import Cohort
@@ -19,7 +20,9 @@ from mtdlr.evaluate import judge
 from mtdlr.evaluate.appraise import Development
 from mtdlr.evaluate.rivals import Rivals
 from mtdlr.model import DEEP_PLAIN
+from mtdlr.report.figures.judged import concordance_figure
 from mtdlr.report.numbers import evaluation_numbers
+from mtdlr.report.pictures import write_figures
 from mtdlr.report.results import Results
 from mtdlr.report.review import Review, review, review_numbers, review_tables, write_review
 from mtdlr.report.summary import FEW, Judged, summary_lines
@@ -108,6 +111,17 @@ def test_the_page_gets_figures_tables_and_lists(results: Results, done: Review, 
     assert (tmp_path / "figures" / "figure4.pdf").exists() and (tmp_path / "tables" / "table5.csv").exists()
     assert len((tmp_path / "checklists.csv").read_text().splitlines()) == 141
     assert shown["metrics"].certain > 20 and shown["checklist_counts"]["CLEAR"]["done"] > 10
+
+
+def test_a_figure_for_a_journal_has_600_dpi(tmp_path: Path) -> None:
+    """On request a figure is also a TIFF of 600 dpi, 84 mm wide; without the request there is none."""
+    figure = concordance_figure({"Training": {"MTDLR": Estimate(0.7, 0.6, 0.8)}}, width="single")
+    write_figures({"1": ("C", figure)}, tmp_path / "with", tiff=True)
+    write_figures({"1": ("C", figure)}, tmp_path / "without")
+    with Image.open(tmp_path / "with" / "figure1.tiff") as picture:
+        assert picture.width == pytest.approx(84 / 25.4 * 600, abs=2)
+        assert [round(float(d)) for d in picture.info["dpi"]] == [600, 600]
+    assert not (tmp_path / "without" / "figure1.tiff").exists()
 
 
 def test_a_hopeless_study_is_still_reviewed(results: Results, tmp_path: Path) -> None:  # noqa: F811

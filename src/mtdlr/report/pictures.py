@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 PICTURE, ATTRIBUTION = "picture.jpg", "attribution.jpg"
 PANELS = (MAIN, "manual_radio_stage", "single_task_stage", REFERENCE)
 """The models of Figure 4, a row each."""
-FORMATS = (".svg", ".pdf", ".png")
+FORMATS, TIFF_DPI = (".svg", ".pdf", ".png"), 600
 
 
 def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
@@ -63,17 +63,20 @@ def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     return figures | _survival_figures(results)
 
 
-def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path) -> None:
+def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path, *, tiff: bool = False) -> None:
     """Write each figure as SVG, PDF and PNG: `figure2a.svg`.
 
     Args:
         figures: (caption, figure) by name.
         folder: where the files go; made if missing.
+        tiff: whether to write a TIFF of 600 dpi as well.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, (_, figure) in figures.items():
         for suffix in FORMATS:
             save(figure, folder / f"figure{name}{suffix}")
+        if tiff:
+            save(figure, folder / f"figure{name}.tiff", dpi=TIFF_DPI)
 
 
 def write_training(results: Results, folder: Path) -> list[tuple[str, Path]]:

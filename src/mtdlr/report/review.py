@@ -21,10 +21,10 @@ from mtdlr.model import DEEP_PLAIN
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.facts import facts_of
-from mtdlr.report.figures import kaplan_meier_panels, save
+from mtdlr.report.figures import kaplan_meier_panels
 from mtdlr.report.figures.judged import auc_figure, benefit_figure, concordance_figure, trend_figure
 from mtdlr.report.methods import bibtex, methods_text
-from mtdlr.report.pictures import survival_panels
+from mtdlr.report.pictures import survival_panels, write_figures
 from mtdlr.report.results import Results
 from mtdlr.report.summary import OUTSIDE, Judged, interval_of, strongest_rival, summary_lines
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text
@@ -86,10 +86,9 @@ def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]
     (folder / "checklists.csv").write_text(checklists_csv(items), encoding="utf-8")
     write_word(checklist_tables(items), folder / "checklists.docx", heading="Reporting checklists")
     shown = {}
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
-    for name, (caption, figure) in review_figures(results, done).items():
-        for suffix in (".svg", ".pdf", ".png"):
-            save(figure, folder / "figures" / f"figure{name}{suffix}")
+    figures = review_figures(results, done)
+    write_figures(figures, folder / "figures", tiff=results.study.report.tiff)
+    for name, (caption, _) in figures.items():
         data = base64.b64encode((folder / "figures" / f"figure{name}.svg").read_bytes()).decode()
         shown[name] = (caption, f"data:image/svg+xml;base64,{data}")
     return {"summary": summary_lines(done.judged), "review_figures": shown,

@@ -25,6 +25,7 @@ from mtdlr.report.explained import explained_rows
 from mtdlr.report.masks import mask_table, overlap_problems, overlap_rows, parameter_rows
 from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.patients import pages_of, write_pages
+from mtdlr.report.pdf import can_write_pdf, write_pdf
 from mtdlr.report.pictures import (
     ATTRIBUTION,
     PICTURE,
@@ -63,12 +64,12 @@ def write_report(results: Results, folder: Path) -> None:
         folder: an empty folder.
     """
     masks, splits = mask_table(results), results.cohort.splits
-    results = replace(results, problems=(*results.problems, *overlap_problems(masks).values()))
+    results = replace(results, problems=(*results.problems, *overlap_problems(masks).values(), *_no_pdf(results)))
     tables = make_tables(results)
     figures = make_figures(results)
     for table in tables.values():
         write_table(table, folder / "tables")
-    write_figures(figures, folder / "figures")
+    write_figures(figures, folder / "figures", tiff=results.study.report.tiff)
     masks.to_csv(folder / "masks.csv")
     pages = pages_of(results, masks)
     if results.study.report.pages:
@@ -104,6 +105,8 @@ def write_report(results: Results, folder: Path) -> None:
                    "checklists": [Markup(text) for text in shown["checklists"]]},
         settings=settings_rows(results), versions=versions(), out_of_fold=results.study.score.training == "out_of_fold")
     (folder / "report.html").write_text(page, encoding="utf-8")
+    if results.study.report.pdf and can_write_pdf():
+        write_pdf(page, folder / "report.pdf")
 
 
 def group_problems(problems: Sequence[Problem]) -> list[ProblemGroup]:
@@ -166,6 +169,14 @@ def settings_rows(results: Results) -> list[tuple[str, str, bool]]:
             text = Path(value).name if isinstance(value, str) and "/" in value else json.dumps(value)
             rows.append((f"{section}.{key}", text, value != default[section][key]))
     return rows
+
+
+def _no_pdf(results: Results) -> list[Problem]:
+    """W-PDF where a PDF is wanted and cannot be written: hours of work are not lost for it."""
+    if not results.study.report.pdf or can_write_pdf():
+        return []
+    return [Problem("W-PDF", "the report was not written as PDF", where="report.pdf", expected="WeasyPrint and Pango",
+                    remedy="pip install 'mtdlr[docs-out]', or print report.html as PDF in any browser")]
 
 
 def _embedded(path: Path) -> str:

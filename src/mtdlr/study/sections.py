@@ -257,6 +257,8 @@ class ReportSettings(Section):
     title: str = setting("MTDLR study", "title of the report")
     thumbnails: int = setting(24, "patients shown with contours in the report", ge=0)
     pages: bool = setting(True, "a page of pictures, SUV audit and geometry for every patient (0.4 s each, once)")
+    pdf: bool = setting(False, "the whole report also as report.pdf (extra docs-out)")
+    tiff: bool = setting(False, "figures also as TIFF of 600 dpi, for journals that ask for it")
     statements: dict[str, str] = setting(dict, "what only the authors know, for the reporting checklists, such as "
                                          "ethics or funding; docs/report.md lists the names")
 

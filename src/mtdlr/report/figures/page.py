@@ -50,7 +50,7 @@ _OTHER_SCRIPTS = ("DejaVu Sans", "Noto Sans CJK SC", "Source Han Sans SC", "Micr
 _METADATA: dict[str, dict[str, Any]] = {  # nothing that changes from one day or version to the next
     ".svg": {"Date": None, "Creator": "mtdlr"},
     ".pdf": {"CreationDate": None, "ModDate": None, "Creator": "mtdlr", "Producer": "mtdlr"},
-    ".png": {"Software": "mtdlr"}, ".jpg": {},
+    ".png": {"Software": "mtdlr"}, ".jpg": {}, ".tiff": {},
 }
 _DRAWING = RLock()  # matplotlib's settings are one per process, so figures are drawn one at a time
 
@@ -239,7 +239,7 @@ def spaced(centres: Sequence[float], widths: Sequence[float], order: Iterable[in
 
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 300) -> Path:
-    """Write a figure as SVG, PDF, PNG or JPEG (by the suffix) so that the same figure gives the same bytes; the path.
+    """Write a figure as SVG, PDF, PNG, TIFF or JPEG (by the suffix); the same figure gives the same bytes. The path.
 
     Args:
         figure: the figure.
@@ -257,6 +257,8 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 300) -> Path:
     with _DRAWING, mpl.rc_context(_style()):
         if target.suffix.lower() == ".jpg":
             figure.savefig(target, dpi=dpi, pil_kwargs={"quality": 85})
+        elif target.suffix.lower() == ".tiff":
+            figure.savefig(target, dpi=dpi, pil_kwargs={"compression": "tiff_lzw"})
         else:
             figure.savefig(target, metadata=metadata, dpi=dpi)
     return target
