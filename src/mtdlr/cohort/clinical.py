@@ -63,7 +63,9 @@ def survey_clinical(settings: CohortSettings) -> tuple[pd.DataFrame, list[Proble
     problems += _check_ids(columns, settings.table.name)
     table = pd.DataFrame(index=pd.Index(columns.ids, name="patient_id"))
     table["time_months"] = columns.times(settings)
-    table["event"] = columns.events(settings.event)
+    table["event"] = columns.events(settings.event, settings.competing)
+    if settings.competing:
+        table["cause"] = columns.causes(settings.event, settings.competing, table["event"].to_numpy())
     table["center"] = columns.texts(settings.center) if settings.center else "all"
     if settings.split == "given":
         table[settings.split_column] = [text.lower() for text in columns.texts(settings.split_column)]
@@ -230,22 +232,37 @@ class _Columns:
                 self._complain("E-DATE", what, row, name)
         return found
 
-    def events(self, name: str) -> np.ndarray:
-        """0, 1 or NaN; usual words for them are understood, with one warning."""
+    def events(self, name: str, competing: Sequence[str] = ()) -> np.ndarray:
+        """0, 1 or NaN; usual words for them are understood, with one warning. A competing event is 0: it ends the
+        follow-up without the event."""
+        others = {cells.plain(word) for word in competing}
         status, words = np.full(len(self.ids), np.nan), set()
         for row, cell in enumerate(self.texts(name)):
-            meant = cells.event_in(cell)
+            meant = 0 if cells.plain(cell) in others else cells.event_in(cell)
             if meant is None:
-                self._complain("E-EVENT", "event status must be 1 (event) or 0 (censored)", row, name)
+                self._complain("E-EVENT", "event status must be 1 (event) or 0 (censored)", row, name,
+                               remedy="Name the values of other events in cohort.competing")
                 continue
             status[row] = meant
-            if cells.number_in(cell) is None:
+            if cells.number_in(cell) is None and cells.plain(cell) not in others:
                 words.add(f"{cell} = {meant}")
         if words:
             self.problems.append(Problem("W-EVENTWORD", "event status given in words", where=f"column {name}",
                                          found=", ".join(sorted(words)),
                                          remedy="Check that they were understood"))
         return status
+
+    def causes(self, name: str, competing: Sequence[str], status: np.ndarray) -> np.ndarray:
+        """The status with 2, 3, ... for the competing events in the order of the setting; counts them in a warning."""
+        codes = {cells.plain(word): float(k) for k, word in enumerate(competing, start=2)}
+        named = [cells.plain(cell) for cell in self.texts(name)]
+        cause = np.array([codes.get(word, one) for word, one in zip(named, status, strict=True)])
+        counts = (f"{named.count(cells.plain(word))} of {word!r}" for word in competing)
+        self.problems.append(Problem(
+            "W-COMPETING", "other events preclude the event: Cox models are cause-specific, and 1 - Kaplan-Meier is "
+            "too high a probability", where=f"column {name}", found=", ".join(counts),
+            remedy="Read cumulative incidence and Gray's test in Table 11"))
+        return cause
 
     def numbers(self, name: str, *, needed: bool = False) -> np.ndarray:
         """Floats; NaN where missing (an error if needed) or not a number (always an error)."""

@@ -16,9 +16,11 @@ from mtdlr.cohort.clinical import label_of
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
 from mtdlr.evaluate.appraise import Appraisal, Development, Subgroup, appraise, develop, differences, subgroups
+from mtdlr.evaluate.competing import CompetingRisks, competing_risks
 from mtdlr.evaluate.rivals import RIVALS
 from mtdlr.model import DEEP_PLAIN
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
+from mtdlr.report.competing import competing_numbers, competing_table
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.facts import facts_of
 from mtdlr.report.figures import kaplan_meier_panels
@@ -47,6 +49,7 @@ class Review:
     development: Development | None
     subgroups: tuple[Subgroup, ...]
     differences: Mapping[str, Mapping[str, Estimate]]
+    competing: tuple[CompetingRisks, ...] = ()
 
 
 def review(results: Results) -> Review:
@@ -65,7 +68,8 @@ def review(results: Results) -> Review:
     judged = Judged(main, found.reference, found.labels, found.evaluations, appraisals, development, results.problems,
                     results.study.score.training == "out_of_fold")
     return Review(judged, development, parts,
-                  differences(found.table, [*settings.continuous, *settings.factors, *settings.described]))
+                  differences(found.table, [*settings.continuous, *settings.factors, *settings.described]),
+                  competing_risks(found.risks[main], found.cutoffs.get(main, float("nan")), found.table, months))
 
 
 def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]:
@@ -128,14 +132,14 @@ def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figur
 
 
 def review_tables(results: Results, done: Review) -> list[Table]:
-    """Tables 5 to 10, those that this run can fill.
+    """Tables 5 to 11, those that this run can fill.
 
     Args:
         results: of a finished run.
         done: of `review`.
     """
     tables = [_appraisal_table(done), _calibration_table(done), _hazard_table(done), _subgroup_table(results, done),
-              _difference_table(results, done), _rival_table(done)]
+              _difference_table(results, done), _rival_table(done), competing_table(done.competing)]
     return [table for table in tables if table.rows]
 
 
@@ -146,6 +150,7 @@ def review_numbers(done: Review) -> dict[str, Any]:
         "appraisals": [_appraisal_numbers(a) for a in done.judged.appraisals.values()],
         "subgroups": [{"cohort": s.split, "variable": s.variable, "level": s.level, "n": s.n, "events": s.n_events,
                        "c": _numbers(s.c), "oe": _numbers(s.oe), "slope": _numbers(s.slope)} for s in done.subgroups],
+        "competing_risks": [competing_numbers(one) for one in done.competing],
         "differences": {split: {name: _numbers(e) for name, e in found.items()}
                         for split, found in done.differences.items()},
         "development": development and {

@@ -53,6 +53,8 @@ class CohortSettings(Section):
     date_order: Literal["auto", "dmy", "mdy"] = setting(
         "auto", "whether 3/4/2020 is in April (dmy) or March (mdy); auto looks for a date that shows it")
     event: str = setting("event", "column of the event status, 1 = event, 0 = censored", source=PAPER)
+    competing: tuple[str, ...] = setting((), "values of the event column that mean another event which precludes this "
+                                         "one, such as 2 or death: a competing risk")
     endpoint: str = setting("PFS", "what event-free survival is called in figures", source=PAPER)
     center: str | None = setting(None, "column of the centre, if there is more than one")
     split: Literal["given", "random", "center"] = setting(
