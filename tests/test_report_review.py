@@ -71,7 +71,19 @@ def test_few_events_do_not_look_sure(done: Review) -> None:
     assert _line(few, "How sure is this?") == (_line(few, "How sure is this?")[0], "bad")
     assert "Not at all: 7 events" in _line(few, "How sure is this?")[0] and FEW > 7
     assert _line(few, "Does it work?")[1] != "good"
+    good = {line.question for line in summary_lines(few) if line.mark == "good"}
+    assert good <= {"Were there enough patients?", "What is wrong?"}
     assert _line(_changed(done, "external", n=886, n_events=200), "How sure is this?")[1] == "good"
+
+
+def test_a_wide_interval_is_no_good_calibration(done: Review) -> None:
+    """O/E 1.12 (0.66 to 1.92) is open, 1.02 (0.9 to 1.15) good, 1.5 (1.2 to 1.9) bad."""
+    for oe, mark in ((Estimate(1.12, 0.66, 1.92), "open"), (Estimate(1.02, 0.9, 1.15), "good"),
+                     (Estimate(1.5, 1.2, 1.9), "bad")):
+        found = done.judged.evaluations["mtdlr", "external"]
+        calibration = {month: replace(one, oe=oe) for month, one in found.calibration.items()}
+        changed = _changed(done, "external", calibration=calibration, n_events=200)
+        assert _line(changed, "Are its probabilities right?")[1] == mark
 
 
 def test_what_is_wrong_names_the_codes(done: Review) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import isfinite
@@ -19,6 +18,13 @@ from mtdlr.evaluate.appraise import Appraisal, Development, Subgroup, appraise, 
 from mtdlr.evaluate.competing import CompetingRisks, competing_risks
 from mtdlr.evaluate.rivals import RIVALS
 from mtdlr.model import DEEP_PLAIN
+from mtdlr.report.acquisition import (
+    Confounding,
+    acquisition_table,
+    confounding,
+    confounding_numbers,
+    confounding_table,
+)
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
 from mtdlr.report.competing import competing_numbers, competing_table
 from mtdlr.report.documents import to_html, write_table, write_word
@@ -50,6 +56,7 @@ class Review:
     subgroups: tuple[Subgroup, ...]
     differences: Mapping[str, Mapping[str, Estimate]]
     competing: tuple[CompetingRisks, ...] = ()
+    confounding: tuple[Confounding, ...] = ()
 
 
 def review(results: Results) -> Review:
@@ -69,7 +76,8 @@ def review(results: Results) -> Review:
                     results.study.score.training == "out_of_fold")
     return Review(judged, development, parts,
                   differences(found.table, [*settings.continuous, *settings.factors, *settings.described]),
-                  competing_risks(found.risks[main], found.cutoffs.get(main, float("nan")), found.table, months))
+                  competing_risks(found.risks[main], found.cutoffs.get(main, float("nan")), found.table, months),
+                  confounding(results))
 
 
 def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]:
@@ -132,14 +140,15 @@ def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figur
 
 
 def review_tables(results: Results, done: Review) -> list[Table]:
-    """Tables 5 to 11, those that this run can fill.
+    """Tables 5 to 13, those that this run can fill.
 
     Args:
         results: of a finished run.
         done: of `review`.
     """
     tables = [_appraisal_table(done), _calibration_table(done), _hazard_table(done), _subgroup_table(results, done),
-              _difference_table(results, done), _rival_table(done), competing_table(done.competing)]
+              _difference_table(results, done), _rival_table(done), competing_table(done.competing),
+              acquisition_table(results), confounding_table(done.confounding)]
     return [table for table in tables if table.rows]
 
 
@@ -150,6 +159,7 @@ def review_numbers(done: Review) -> dict[str, Any]:
         "appraisals": [_appraisal_numbers(a) for a in done.judged.appraisals.values()],
         "subgroups": [{"cohort": s.split, "variable": s.variable, "level": s.level, "n": s.n, "events": s.n_events,
                        "c": _numbers(s.c), "oe": _numbers(s.oe), "slope": _numbers(s.slope)} for s in done.subgroups],
+        "confounding": [confounding_numbers(one) for one in done.confounding],
         "competing_risks": [competing_numbers(one) for one in done.competing],
         "differences": {split: {name: _numbers(e) for name, e in found.items()}
                         for split, found in done.differences.items()},
@@ -180,11 +190,6 @@ def missing_rows(table: pd.DataFrame, columns: list[str]) -> list[Cells]:
     counted = [(label_of(name), str(centre), str(len(rows)), str(int(rows[name].isna().sum())))
                for name in columns if name in table for centre, rows in table.groupby("center")]
     return [row for row in counted if row[3] != "0"]
-
-
-def exclusions(results: Results) -> list[tuple[str, int]]:
-    """Error codes with how many problems each had."""
-    return sorted(Counter(p.code for p in results.problems if p.is_error).items())
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 
 import numpy as np
@@ -16,6 +16,10 @@ from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
 
 FEW, ENOUGH = 20, 100
 """Events below which nothing firm can be said, and from which a validation is usually called adequate."""
+NARROW = 1.25
+"""An interval of O/E within a factor of this around 1 shows good calibration; a wider one leaves it open."""
+APART = ("Were there enough patients?", "What is wrong?")
+"""Lines that do not rest on the events of the cohort where the model is judged."""
 OUTSIDE = ("external", "internal", "training")
 """Where a model is judged, the best place first."""
 
@@ -60,7 +64,9 @@ def summary_lines(judged: Judged) -> list[Line]:
     lines = [_works(judged, place), _against(judged, place, judged.reference, "Better than the stage?"),
              _rival(judged, place), _training(judged, place), _calibrated(judged, place), _useful(judged, place),
              _groups(judged, place), _sure(judged, place), _size(judged), _wrong(judged)]
-    return [line for line in lines if line is not None]
+    few = judged.evaluations[judged.main, place].n_events < FEW
+    return [replace(line, mark="open") if few and line.mark == "good" and line.question not in APART else line
+            for line in lines if line is not None]
 
 
 def _works(judged: Judged, place: str) -> Line:
@@ -138,7 +144,8 @@ def _calibrated(judged: Judged, place: str) -> Line | None:
             f"{abs(oe - 1):.0%} {'more' if oe > 1 else 'fewer'} events than predicted")
     covers = isfinite(found.oe.low) and found.oe.low <= 1 <= found.oe.high
     text = f"At {month:g} months {tone} (O/E {estimate_text(found.oe)}); slope {estimate_text(found.slope)}."
-    mark = "good" if covers and abs(oe - 1) < 0.2 else "open" if covers else "bad"
+    narrow = covers and found.oe.low > 1 / NARROW and found.oe.high < NARROW
+    mark = "good" if narrow else "open" if covers else "bad"
     return Line("Are its probabilities right?", text, mark)
 
 

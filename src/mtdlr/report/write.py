@@ -129,7 +129,11 @@ def flow(results: Results) -> dict[str, Any]:
         arms.append({"name": SPLIT_LABELS[split], "n": len(rows), "events": surv.n_events,
                      "share": f"{100 * surv.n_events / len(rows):.0f} %", "follow_up": f"{follow_up.value:.0f}"})
     out = sorted({f"patient {i}" for p in results.problems if p.is_error for i in p.patients})
-    return {"included": len(table), "left_out": out, "arms": arms}
+    codes = {p.code: set[str]() for p in results.problems if p.is_error}
+    for problem in results.problems:
+        codes.get(problem.code, set()).update(problem.patients)
+    return {"included": len(table), "left_out": out, "arms": arms,
+            "codes": [(code, len(patients)) for code, patients in sorted(codes.items())]}
 
 
 def optimism_rows(results: Results) -> list[tuple[str, ...]]:
