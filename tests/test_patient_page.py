@@ -12,13 +12,16 @@ from math import nan
 from pathlib import Path
 
 import bedside_pictures
+import numpy as np
 import pytest
 from one_prediction import card, outside, prediction
 from PIL import Image
 
 from mtdlr.errors import Problem, StudyError
+from mtdlr.estimate import Estimate
 from mtdlr.explain import attribution
 from mtdlr.predict import write_prediction
+from mtdlr.radiomics.extract import patient_pet_parameters
 from mtdlr.report import pdf
 from mtdlr.report.patient_page import patient_page
 
@@ -143,6 +146,25 @@ def test_an_explained_prediction_shows_where_the_risk_comes_from() -> None:
     read = _Read(patient_page(replace(made, attribution=found)))
     assert "Where the risk comes from" in read.text and f"{found.share['pet tumour']:.1%}" in read.text
     assert len(read.all("img")) == 5
+
+
+def test_a_patient_without_a_tumour_or_beyond_the_follow_up_has_a_page() -> None:
+    """An empty mask is said in words; a survival that is not known is no number; neither stops the page."""
+    made = prediction()
+    empty = made.mask.with_array(np.zeros(made.mask.shape, bool))
+    read = _Read(patient_page(replace(made, mask=empty, uptake=patient_pet_parameters(made.prepared, empty),
+                                      survival={36.0: made.survival[36.0], 120.0: Estimate(nan)})))
+    assert "none was seen" in read.text and "PFS at 120 months not known" in read.text and "nan" not in read.text
+    assert len(read.all("data")) == 6
+
+
+def test_nothing_of_a_model_is_taken_for_markup() -> None:
+    """A model's words are text on the page, whatever they are."""
+    made = prediction("<script>alert(1)</script>", problems=(Problem("W-X", "<img src=x>", remedy='"><b>'),))
+    page = patient_page(made)
+    read = _Read(page)
+    assert not read.all("script") and not read.all("b")[2:] and len(read.all("img")) == 4
+    assert "&lt;script&gt;" in page
 
 
 def test_the_same_prediction_gives_the_same_bytes() -> None:

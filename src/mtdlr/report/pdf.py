@@ -42,7 +42,14 @@ def write_pdf(html: str, path: Path) -> Path:
 
 
 def pdf_bytes(html: str) -> bytes:
-    """The PDF of a page, as `write_pdf` writes it."""
+    """The PDF of a page, as `write_pdf` writes it.
+
+    Args:
+        html: the page; only `data:` addresses are followed.
+
+    Raises:
+        StudyError: as `require_pdf`.
+    """
     weasyprint = _weasyprint()
     fetcher = weasyprint.URLFetcher(allowed_protocols=("data",))
     document = weasyprint.HTML(string=html, url_fetcher=fetcher, media_type="print")

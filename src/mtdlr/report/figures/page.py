@@ -172,9 +172,14 @@ def number(value: float, digits: int = 6) -> str:
 def percent(share: float) -> str:
     """A probability in whole percents, never 0 or 100 for what is not certain.
 
-    >>> percent(0.7124), percent(0.003), percent(0.998)
-    ('71 %', '<1 %', '>99 %')
+    Args:
+        share: 0 to 1, or nan.
+
+    >>> percent(0.7124), percent(0.003), percent(0.998), percent(float("nan"))
+    ('71 %', '<1 %', '>99 %', 'not known')
     """
+    if share != share:
+        return "not known"
     return "<1 %" if share < 0.005 else ">99 %" if share > 0.995 else f"{100 * share:.0f} %"
 
 
