@@ -132,6 +132,18 @@ def test_facts_change_with_the_run(results: Results) -> None:  # noqa: F811
     assert after["settings"].key != before["settings"].key and after["centres"].key != before["centres"].key
 
 
+def test_methods_say_what_was_done_and_nothing_else(results: Results) -> None:  # noqa: F811
+    """Gray's test is in the methods of a study with competing events and in no other; so is Firth's penalty."""
+    plain = methods_text(facts_of(results))
+    assert "Gray" not in plain and ("Firth" in plain) == any(one.penalised for one in results.associations.univariate)
+    table = results.cohort.table.assign(cause=results.cohort.table["event"].astype(int))
+    table.loc[~table["event"], "cause"] = 2
+    facts = facts_of(replace(results, cohort=replace(results.cohort, table=table)))
+    censored = int((~table.loc[table["split"] == "training", "event"]).sum())
+    assert facts["competing"].value.startswith(f"{censored} in the training cohort")
+    assert "@gray1988" in methods_text(facts)
+
+
 def test_the_lists_are_written_for_people(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """CSV has a row an item with safe cells, Word a table a list."""
     items = fill_checklists(ALL | {"endpoint": replace(ALL["endpoint"], value="=cmd")}, {})

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from mtdlr.evaluate.competing import CAUSE
 from mtdlr.report import facts_data as data
 from mtdlr.report.checklist import Fact
 from mtdlr.report.results import Results
@@ -191,6 +192,23 @@ def _limits(results: Results) -> str:
     return "; ".join(told)
 
 
+def _separated(results: Results) -> str:
+    """Levels of Tables 2 and 3 whose hazard ratio is Firth's; empty without."""
+    found = {f"{one.label} {level}".strip(): None for one in (*results.associations.univariate,
+                                                              *results.associations.multivariate)
+             for level in one.penalised}
+    return ", ".join(found)
+
+
+def _competing(results: Results) -> str:
+    """Competing events by cohort; empty where the study names none."""
+    table = results.cohort.table
+    if CAUSE not in table:
+        return ""
+    return ", ".join(f"{int((table.loc[table['split'] == s, CAUSE] > 1).sum())} in the {SPLIT_LABELS[s].lower()}"
+                     for s in results.cohort.splits)
+
+
 def _settings(results: Results) -> str:
     default, changed = type(results.study)().model_dump(mode="json"), []
     for section, keys in results.study.model_dump(mode="json", exclude={"run"}).items():
@@ -237,7 +255,8 @@ FACTS: dict[str, tuple[str, str, Finder]] = {
     "simple_models": ("evaluate", "discrimination", _simple_models),
     "measures": ("settings", "discrimination", _measures),
     "volume_correlation": ("evaluate", "masks", _volume_correlation), "limits": ("cohort", "summary", _limits),
-    "settings": ("settings", "settings", _settings),
+    "settings": ("settings", "settings", _settings), "separated": ("cohort", "tables", _separated),
+    "competing": ("cohort", "review", _competing),
     "version": ("settings", "settings", lambda r: f"mtdlr {versions()['mtdlr']}"),
     "inputs": ("settings", "nomogram", lambda r: f"PET, CT and {r.study.cohort.stage}"),
     "explained": ("report", "explained", lambda r: f"{len(r.explained)} patients" if r.explained else ""),
