@@ -36,6 +36,13 @@ def _table(n: int, events: int, centers: tuple[str, ...] = ("A",)) -> pd.DataFra
                          "center": [centers[k % len(centers)] for k in range(n)]}, index=[f"P{k}" for k in range(n)])
 
 
+def test_a_cell_of_cohort_csv_is_no_formula() -> None:
+    """FAULTS 59: an id or a level that a spreadsheet would run is written with an apostrophe; numbers stay numbers."""
+    table = pd.DataFrame({"stage": ["=1+1", "III"], "score": [-1.25, 2.0]}, index=pd.Index(["@sum", "P1"], name="id"))
+    text = Cohort(table, {}).to_csv()
+    assert text.splitlines() == ["id,stage,score", "'@sum,'=1+1,-1.25", "P1,III,2.0"]
+
+
 def test_patients_without_scans_are_named_and_left_out(tmp_path: Path) -> None:
     """A row without scans and scans without a row are both reported; the rest is the cohort."""
     for k in (1, 2, 9):

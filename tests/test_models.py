@@ -209,6 +209,17 @@ def test_a_level_without_patients_and_scores_that_do_not_vary() -> None:
         fit_nomogram(rows, replace(MTDLR, scores=("auto_radio",)), STUDY)
 
 
+def test_a_score_with_a_negative_weight_is_said() -> None:
+    """A score, of which higher is worse, that enters with a negative weight gets W-NEGATIVEWEIGHT in the fit."""
+    table, folds, raw, features = _study_data()
+    turned = {i: {"risks": {name: [-v for v in values] for name, values in of["risks"].items()}}
+              for i, of in raw.items()}
+    model = fitted(table, folds, turned, features).model
+    said = {p.where for p in model.problems if p.code == "W-NEGATIVEWEIGHT"}
+    assert "column deepmts" in said and "column auto_radio" not in said
+    assert not [p for p in fitted(table, folds, raw, features).model.problems if p.where == "column deepmts"]
+
+
 def test_separation_is_fitted_by_firth_and_said() -> None:
     """FAULTS 46: where a score separates the events the nomogram stays finite, by Firth's method, with a warning."""
     table, *_ = _study_data()

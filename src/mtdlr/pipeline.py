@@ -138,7 +138,7 @@ class Run:
         require_events(cohort)
         if self.shard is None:
             self.output.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.output / "cohort.csv", cohort.table.to_csv())
+            write_atomic(self.output / "cohort.csv", cohort.to_csv())
         return cohort
 
     @cached_property

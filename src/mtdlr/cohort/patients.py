@@ -14,6 +14,7 @@ from mtdlr.cohort.clinical import survey_clinical
 from mtdlr.cohort.ids import complain_of_ids, propose_ids
 from mtdlr.errors import CohortError, Problem, ScanError, TableError
 from mtdlr.imaging.layout import NOTHING, ScanSet, content_hashes, discover, names_the_patient, take_series
+from mtdlr.spreadsheet import frame_csv
 from mtdlr.study import CohortSettings
 from mtdlr.survival import Survival
 
@@ -71,6 +72,10 @@ class Cohort:
     def split(self) -> dict[str, str]:
         """Each patient's part of the study: training, internal or external."""
         return dict(zip(self.ids, self.table["split"].astype(str), strict=True))
+
+    def to_csv(self) -> str:
+        """The table as CSV, of which a spreadsheet runs no cell as a formula."""
+        return frame_csv(self.table)
 
     @property
     def splits(self) -> list[str]:

@@ -50,6 +50,7 @@ def fit_nomogram(rows: pd.DataFrame, model: Model, study: Study) -> Nomogram:
     labels = {score.name: score.title for score in SCORES} | {name: label_of(name) for name in model.covariates}
     found = _finite(lambda firth: Nomogram.fit(training, surv, terms, study.nomogram.months, ties=study.nomogram.ties,
                                                labels=labels, endpoint=study.cohort.endpoint, firth=firth))
+    notes += found.negative_weights(model.scores)
     return replace(found, cox=replace(found.cox, problems=(*found.cox.problems, *notes)))
 
 

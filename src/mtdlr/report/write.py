@@ -37,6 +37,7 @@ from mtdlr.report.pictures import (
 from mtdlr.report.results import Results
 from mtdlr.report.review import review, review_numbers, review_tables, write_review
 from mtdlr.report.tables import SPLIT_LABELS, estimate_text, make_tables, p_text
+from mtdlr.spreadsheet import frame_csv
 from mtdlr.stats.calibration import Calibration
 from mtdlr.stats.kaplan_meier import median_follow_up
 from mtdlr.study import MAIN, SCORES
@@ -70,15 +71,17 @@ def write_report(results: Results, folder: Path) -> None:
     for table in tables.values():
         write_table(table, folder / "tables")
     write_figures(figures, folder / "figures", tiff=results.study.report.tiff)
-    masks.to_csv(folder / "masks.csv")
+    (folder / "masks.csv").write_text(frame_csv(masks), encoding="utf-8")
     pages = pages_of(results, masks)
     if results.study.report.pages:
         write_patients(results, folder / "patients")
         write_pages(pages, _template("patient"), folder / "patients", results.study.report.title)
     nomogram = results.model.nomograms[MAIN]
     (folder / "nomogram.json").write_text(nomogram.to_json())
-    write_calculator(nomogram, folder / "calculator.html")
-    results.scores.join(results.findings.risks, rsuffix="_risk").to_csv(folder / "scores.csv")
+    write_calculator(nomogram, folder / "calculator.html", study=results.study.report.title,
+                     cutoff=results.model.cutoffs.get(MAIN))
+    scores = results.scores.join(results.findings.risks, rsuffix="_risk")
+    (folder / "scores.csv").write_text(frame_csv(scores), encoding="utf-8")
     reviewed = review(results)
     numbers = evaluation_numbers(results) | {"review": review_numbers(reviewed)}
     (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1))
