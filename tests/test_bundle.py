@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,20 @@ def test_what_a_reader_is_told_of_the_model_comes_back(whole: Path) -> None:
     assert card.risks is not None and min(card.risks.counts) == 5 and sum(card.risks.counts) == card.n == 60
     old = model_card(read_bundle(GOLDEN))
     assert old.risks is None and not old.c and old.n > 0
+
+
+def test_the_digest_covers_scales_cutoffs_settings_and_coefficients(whole: Path) -> None:
+    """A change of any of them is another digest; a second reading is the same one."""
+    model = read_bundle(whole)
+    prepare = model.study.prepare.model_copy(update={"pet_clip_suv": 20.0})
+    others = [replace(model, scales={**model.scales, "deepmts": (Scale(0.1, 1.6),)}),
+              replace(model, cutoffs={**model.cutoffs, "mtdlr": 0.123}), replace(model, imputed={"tnm_stage": "IVa"}),
+              replace(model, signatures={**model.signatures, "auto": replace(model.signatures["auto"], spread=0.5)}),
+              replace(model, study=model.study.model_copy(update={"prepare": prepare}))]
+    digests = {other.digest for other in others}
+    assert len(digests) == len(others) and model.digest not in digests
+    turned = replace(model, scales=dict(reversed(list(model.scales.items()))))
+    assert read_bundle(whole).digest == model.digest == turned.digest
 
 
 def _files(folder: Path) -> Iterator[Path]:

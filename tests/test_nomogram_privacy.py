@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +13,12 @@ import pytest
 
 from mtdlr.errors import BundleError
 from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.calculator import calculator_html
+from mtdlr.shift import Reference
+from mtdlr.shift.aggregates import Aggregates, margins
+from mtdlr.stats.conformal import fit_lower_bound
 from mtdlr.stats.cox_baseline import Baseline
+from mtdlr.study import CohortSettings
 from mtdlr.survival import Survival
 
 
@@ -92,3 +100,55 @@ def test_a_json_that_is_not_of_this_schema_is_refused(change) -> None:
     change(values)
     with pytest.raises(BundleError, match="E-NOMOGRAM"):
         Nomogram.from_json(json.dumps(values))
+
+
+def _numbers(value: object) -> list[float]:
+    """Every number of nested JSON values."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    found = [number for part in parts for number in _numbers(part)]
+    return [*found, float(value)] if isinstance(value, int | float) and not isinstance(value, bool) else found
+
+
+def test_no_row_and_no_event_time_can_be_read_from_the_calculator() -> None:
+    """The page's data hold no follow-up time and no score of a training patient; its curve bends at whole months only,
+    and between two bends lie five events or more."""
+    table, surv = _study()
+    page = calculator_html(Nomogram.fit(table, surv, ["a", "b"], [12.0, 36.0]))
+    model = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S).group(1))
+    numbers = np.array(_numbers(model))
+    centred = table.to_numpy() - table.to_numpy().mean(axis=0)
+    inner = np.array([row for row in table.to_numpy() if (row != table.min()).all() and (row != table.max()).all()])
+    for secret in (surv.time_months, inner.ravel(), centred.ravel()):
+        assert np.abs(numbers[:, None] - secret).min() > 1e-9
+    months, log_hazard = np.array(model["curve"]).T
+    assert (months % 1 == 0).all()
+    steps = np.diff(np.exp(log_hazard), prepend=0.0)
+    bends = months[np.flatnonzero(np.abs(np.diff(steps)) > 1e-9)]
+    times = surv.time_months[surv.event]
+    behind = [int(((times > low) & (times <= high)).sum()) for low, high in pairwise([0.0, *bends.tolist()])]
+    merged = [n for month, n in zip(bends, behind, strict=True) if month not in (12.0, 36.0)]
+    assert len(merged) > 3 and min(merged) >= 4
+
+
+def test_no_group_under_five_stands_in_the_aggregates(tmp_path: Path) -> None:
+    """Margins, the counts of the lower bound and the references rest on five patients or more; what is hidden cannot be
+    had as the total less the rest."""
+    table, surv = _study(60)
+    table = table.assign(event=surv.event, grade=["I"] * 2 + ["II"] * 40 + ["III"] * 18, late=[1] + [0] * 59)
+    settings = CohortSettings(continuous=("a",), factors={"grade": ("I", "II", "III")}, stage="grade",
+                              described=("late",))
+    random = np.random.default_rng(0)
+    reference = Reference.fit([{"few": random.normal(size=2), **({"rare": random.normal(size=2)} if k < 4 else {})}
+                               for k in range(60)], [{"scanner": "A" if k else "B"} for k in range(60)])
+    bound = fit_lower_bound(random.random(60), surv)
+    Aggregates(reference, bound, margins(table, settings), "salt", ()).save(tmp_path)
+    values = json.loads((tmp_path / "aggregates.json").read_text())
+    by_name: dict[str, list] = {}
+    for row in values["margins"]:
+        by_name.setdefault(row["name"], []).append(row["n"])
+    assert by_name["grade"] == [None, 40, None] and by_name["late"] == [None, None]
+    counts = [n for ns in by_name.values() for n in ns if n is not None] + values["bound"]["early"]
+    assert all(n == 0 or n >= 5 for n in counts)
+    held = json.loads((tmp_path / "reference.json").read_text())
+    assert "rare" not in held["groups"] and all(group["n"] >= 20 for group in held["groups"].values())
+    assert all(n >= 5 for kinds in held["counts"].values() for n in kinds.values() if n)

@@ -104,12 +104,21 @@ class FrozenModel:
 
     @cached_property
     def digest(self) -> str:
-        """Stands for all that the model holds: two models with one digest predict the same."""
+        """Stands for all that a risk rests on, the settings included: two models with one digest predict the same."""
         weights = {f"{name}/{k}": file_hash(folder / "weights.safetensors") for name, folders in self.networks.items()
                    for k, folder in enumerate(folders) if (folder / "weights.safetensors").exists()}
         return digest([{name: n.to_json() for name, n in self.nomograms.items() if not name.endswith(IN_SAMPLE)},
-                       {name: str(s) for name, s in self.signatures.items()}, str(self.scales), dict(self.cutoffs),
-                       {name: str(value) for name, value in self.imputed.items()}, weights])
+                       {name: str(s) for name, s in self.signatures.items()},
+                       {name: str(scales) for name, scales in self.scales.items()}, dict(self.cutoffs),
+                       {name: str(value) for name, value in self.imputed.items()}, self._settings(), weights])
+
+    def _settings(self) -> dict[str, Any]:
+        """The settings that a prediction follows; a radiomics parameter file by its content."""
+        settings = self.study.model_dump(mode="json", include={"prepare", "score", "radiomics", "nomogram"})
+        profile = Path(self.study.radiomics.profile)
+        if profile.is_file():
+            settings["radiomics"]["profile"] = file_hash(profile)
+        return settings | {"network": self.study.singletask.network, "stage": self.study.cohort.stage}
 
     def risks(self, rows: pd.DataFrame) -> pd.DataFrame:
         """(patients, models) log-hazards; NaN where a score or a covariate is missing.

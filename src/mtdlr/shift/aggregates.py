@@ -36,7 +36,8 @@ class Aggregates:
     Args:
         reference: distributions of how their scans look.
         bound: thresholds of the lower bound of the time to the event; None where the events do not carry one.
-        margins: rows of Table 1: `label`, `level` and `n`, or `quartiles` (25, 50, 75 %) of a number.
+        margins: rows of Table 1: `label`, `level` and `n` (None where it is hidden, see `margins`), or `quartiles`
+            (25, 50, 75 %) of a number.
         salt: what the images' hashes are salted with.
         images: salted hashes of the training images, sorted.
         risks: the training patients' cross-fitted risks in groups; None where a model keeps none.
@@ -126,12 +127,23 @@ def margins(table: pd.DataFrame, settings: CohortSettings) -> tuple[Row, ...]:
                          "quartiles": [float(q) for q in np.quantile(values, (0.25, 0.5, 0.75))]})
     for name, levels in (*settings.factors.items(), *((flag, (1, 0)) for flag in settings.described)):
         if name in table:
-            rows += [_count(name, level, int((table[name] == level).sum())) for level in levels]
+            rows += _counts(name, levels, [int((table[name] == level).sum()) for level in levels])
     rows.append(_count("event", "Event", int(table["event"].sum())))
     return tuple(rows)
 
 
-def _count(name: str, level: object, n: int) -> Row:
+def _counts(name: str, levels: Sequence[object], counts: Sequence[int]) -> list[Row]:
+    """The levels of a column. Where one is hidden the smallest others are too, until five patients are hidden together:
+    a single hidden level would be the total less the others."""
+    hidden = [k for k, n in enumerate(counts) if 0 < n < BEHIND_A_NUMBER]
+    shown = sorted((k for k, n in enumerate(counts) if n >= BEHIND_A_NUMBER), key=lambda k: counts[k])
+    while hidden and shown and (len(hidden) < 2 or sum(counts[k] for k in hidden) < BEHIND_A_NUMBER):
+        hidden.append(shown.pop(0))
+    return [_count(name, level, n) | ({"n": None} if k in hidden else {})
+            for k, (level, n) in enumerate(zip(levels, counts, strict=True))]
+
+
+def _count(name: str, level: object, n: int) -> dict[str, Any]:
     """A level and its patients; None for one to four of them."""
     text = {1: "yes", 0: "no"}.get(level, level) if isinstance(level, int) else level
     return {"name": name, "label": label_of(name), "level": str(text),
@@ -155,5 +167,6 @@ def margins_text(rows: Sequence[Row], total: int) -> dict[tuple[str, str], str]:
             text[row["label"], ""] = f"{middle:.4g} ({low:.4g}-{high:.4g})"
         else:
             n = row["n"]
-            text[row["label"], row["level"]] = "<5" if n is None else f"{n} ({100 * n / total:.1f}%)" if total else "-"
+            share = f"{n} ({100 * n / total:.1f}%)" if n is not None and total else "-"
+            text[row["label"], row["level"]] = "hidden" if n is None else share
     return text

@@ -29,6 +29,7 @@ LEVELS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 ENOUGH_EVENTS = 10
 """Events before the bounds below which a guarantee rests on too few."""
 _STEP = 1000  # thresholds are rounded up to 1 / _STEP: no patient's own value is kept, and the bound stays valid
+_FEWEST = 5  # patients behind a count that is written
 _FOLDS = 10
 
 
@@ -89,8 +90,9 @@ class LowerBound:
         at = self._at(level)
         if self.early[at] >= ENOUGH_EVENTS and np.isfinite(self.thresholds[at]):
             return ()
+        events = self.early[at] or f"fewer than {_FEWEST}"
         return (Problem("W-BOUNDEVENTS", f"too few events for a lower bound that holds for {level:.0%} of patients",
-                        found=f"{self.early[at]} events before the bounds, {self.n} patients",
+                        found=f"{events} events before the bounds, {self.n} patients",
                         expected=f"at least {ENOUGH_EVENTS}", remedy="Do not report the bound as guaranteed"),)
 
     def _at(self, level: float) -> int:
@@ -101,8 +103,9 @@ class LowerBound:
         return int(found[0])
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; None where there is no threshold."""
-        return {"levels": self.levels.tolist(), "early": self.early.tolist(), "n": self.n, "n_events": self.n_events,
+        """Plain values for JSON; None where there is no threshold, 0 for counts of one to four events."""
+        early = np.where(self.early < _FEWEST, 0, self.early)
+        return {"levels": self.levels.tolist(), "early": early.tolist(), "n": self.n, "n_events": self.n_events,
                 "thresholds": _plain(self.thresholds), "coverage": _plain(self.coverage)}
 
     @classmethod

@@ -104,7 +104,7 @@ def validate_cohort(
         leaked = _trained_on(looks, model.aggregates)
         shifts = _shifts(looks, model.aggregates, accept)
         refused = {i for i, shift in shifts.items() if shift.refused} | {i for p in leaked for i in p.patients}
-        problems = [*cohort.problems, *run.prepared.problems, *leaked,
+        problems = [*model.problems, *cohort.problems, *run.prepared.problems, *leaked,
                     *(p.of_patient(i) for i, shift in shifts.items() for p in shift.problems)]
         run.__dict__["included"] = included = cohort.only([i for i in run.prepared.folders if i not in refused])
         if not len(included):
