@@ -93,7 +93,7 @@ def _influences(
 ) -> tuple[Vector, NDArray[np.float64]]:
     """(k,) net benefit and (n, k) each patient's influence on it."""
     risk = 1.0 - probabilities(predicted_survival, surv)
-    grid = np.asarray(thresholds, dtype=np.float64)
+    grid = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
     if ((grid <= 0) | (grid >= 1)).any():
         raise TableError(Problem("E-PROBABILITY", "a decision threshold must lie between 0 and 1"))
     value, influence = np.zeros(grid.size), np.zeros((risk.size, grid.size))
