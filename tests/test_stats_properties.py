@@ -27,7 +27,6 @@ from mtdlr.stats import (
     log_rank,
     net_benefit,
     restricted_mean_difference,
-    roc,
 )
 from mtdlr.survival import Survival
 
