@@ -222,7 +222,8 @@ class CoxFit:
     def from_dict(cls, values: Mapping[str, Any]) -> CoxFit:
         """The fit that `as_dict` wrote."""
         p = len(values["names"])
-        arrays = {key: np.array(values[key], dtype=np.float64).reshape(p) for key in ("coef", "means")}
+        arrays: dict[str, NDArray[np.float64]] = {
+            key: np.array(values[key], dtype=np.float64).reshape(p) for key in ("coef", "means")}
         arrays["covariance"] = np.array(values["covariance"], dtype=np.float64).reshape(p, p)
         tuples = {key: tuple(values[key]) for key in ("names", "dropped", "monotone")}
         return cls(**{**values, **arrays, **tuples, "baseline": Baseline.from_dict(values["baseline"]),
