@@ -27,7 +27,8 @@ HOMES = {
     "jinja2": {"report", "nomogram", "validate"}, "rich": {"workers/progress"}, "distributed": {"workers/cluster"},
     "weasyprint": {"report/pdf"},
 }
-MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/documents", "report/pdf", "__init__"}
+MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/documents", "report/pdf", "__init__",
+                     "synthetic/dicom_writer"}
 
 
 def _modules() -> list[Path]:

@@ -24,7 +24,16 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'mtdlr' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        from mtdlr.errors import MtdlrError
+        from mtdlr.versions import missing_extra
+
+        problem = missing_extra(error)
+        if problem is None:
+            raise
+        raise MtdlrError(problem) from None
 
 
 def __dir__() -> list[str]:

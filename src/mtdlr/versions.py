@@ -6,9 +6,17 @@ import os
 import platform
 import shutil
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 
+from mtdlr.errors import MtdlrError, Problem
+
 PACKAGES = ("mtdlr", "numpy", "scipy", "pandas", "numba", "torch", "nibabel", "pydicom", "matplotlib")
+EXTRAS = {
+    "networks": ("torch", "safetensors"), "dicom": ("highdicom",),
+    "cluster": ("dask", "distributed"), "docs-out": ("docx", "openpyxl", "weasyprint"), "jpeg": ("imagecodecs",),
+}
+"""The packages, by the name they are imported under, that each extra of `pip install` adds."""
 
 
 def versions() -> dict[str, str]:
@@ -25,6 +33,44 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def is_installed(extra: str) -> bool:
+    """Whether every package of an extra, a key of `EXTRAS`, is installed."""
+    return all(find_spec(name) for name in EXTRAS[extra])
+
+
+def require_extra(extra: str, purpose: str) -> None:
+    """Check that the packages of an extra are installed.
+
+    Args:
+        extra: a key of `EXTRAS`.
+        purpose: what needs them, as the message begins: "training".
+
+    Raises:
+        MtdlrError: E-EXTRA, with the line that installs them.
+    """
+    absent = [name for name in EXTRAS[extra] if find_spec(name) is None]
+    if absent:
+        raise MtdlrError(_not_installed(extra, absent[0], purpose))
+
+
+def missing_extra(error: ImportError) -> Problem | None:
+    """E-EXTRA for an import that failed because an extra is not installed; None where the import failed otherwise.
+
+    >>> missing_extra(ModuleNotFoundError("No module named 'torch'", name="torch")).remedy
+    "pip install 'mtdlr[networks]'"
+    >>> missing_extra(ModuleNotFoundError("No module named 'numpy'", name="numpy")) is None
+    True
+    """
+    package = (error.name or "").partition(".")[0]
+    extra = next((extra for extra, packages in EXTRAS.items() if package in packages), None)
+    return None if extra is None else _not_installed(extra, package, "")
+
+
+def _not_installed(extra: str, package: str, purpose: str) -> Problem:
+    what = f"{purpose} needs the package {package}" if purpose else f"the package {package} is needed"
+    return Problem("E-EXTRA", f"{what}, which is not installed", remedy=f"pip install 'mtdlr[{extra}]'")
 
 
 def package_version() -> str:

@@ -55,8 +55,11 @@ def demo(
 ) -> None:
     """Make a synthetic study of two centres with a known truth, and run everything on it."""
     from mtdlr.synthetic import write_study
+    from mtdlr.versions import require_extra
     from mtdlr.workers import Workers
 
+    require_extra("networks", "a study")  # before minutes of work
+    require_extra("dicom", "the demo")
     parts = _shares(patients)
     study_file = folder / "study.toml"
     if not study_file.exists():
@@ -153,15 +156,18 @@ def run(
     from contextlib import ExitStack
 
     from mtdlr.pipeline import Run
+    from mtdlr.versions import require_extra
     from mtdlr.workers import Workers
     from mtdlr.workers.cluster import executor as connected
-    from mtdlr.workers.planning import Shard, require_part, where_shown
+    from mtdlr.workers.planning import STEPS, Shard, require_part, where_shown
     from mtdlr.workers.progress import summary
 
     if shard and fold is not None:
         raise usage("E-SHARD", "a part is a shard or a fold, not both", f"{shard} and {fold}", "Leave one out")
     part = Shard.parse(shard) if shard else Shard(fold=fold) if fold is not None else None
     last = require_part(part, until or ("train" if fold is not None else "radiomics" if shard else "bundle"))
+    if list(STEPS).index(last) > list(STEPS).index("prepare"):
+        require_extra("networks", "training")  # before hours of preparation
     settings = load_study(study, [*(overrides or ()), *([] if device is None else [f"run.device={device}"])])
     folder = _run_folder(study, settings)
     shown = where_shown(folder, settings, load_study(study, None)) if overrides else folder
@@ -259,12 +265,18 @@ app.command()(validate)
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Print the versions and the machine, for a bug report, and test a card's arithmetic. No patient data."""
-    from mtdlr.nets.device import device_facts
-    from mtdlr.versions import free_disk_gb, memory_gb, versions
+    from mtdlr.versions import EXTRAS, free_disk_gb, is_installed, memory_gb, versions
+
+    if is_installed("networks"):
+        from mtdlr.nets.device import device_facts
+    else:
+        def device_facts() -> dict[str, str]:
+            return {"device": "none, without mtdlr[networks]"}
 
     memory = memory_gb()
     facts = versions() | {"memory": "not known" if memory is None else f"{memory:.1f} GB",
                           "free disk here": f"{free_disk_gb(Path()):.1f} GB"} | device_facts()
+    facts |= {"extras": ", ".join(filter(is_installed, EXTRAS)) or "none"}
     print_result(facts, as_json, "\n".join(f"{name:<14} {value}" for name, value in facts.items()))
 
 
@@ -280,12 +292,21 @@ def main() -> None:
         _complain(error.problems)
         sys.exit(2)
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and (problem := _missing_extra(error)):
+            _complain([problem])
+            sys.exit(2)
         # The text of a foreign error may hold a patient's file name; the places in the code do not.
         frames = traceback.extract_tb(error.__traceback__)
         typer.echo("".join(f"  {Path(f.filename).name}:{f.lineno} {f.name}\n" for f in frames), err=True, nl=False)
         _complain([Problem("E-INTERNAL", f"{type(error).__name__}: this is our bug",
                            remedy="Please report the lines above with `mtdlr doctor`")])
         sys.exit(3)
+
+
+def _missing_extra(error: ModuleNotFoundError) -> Problem | None:
+    from mtdlr.versions import missing_extra
+
+    return missing_extra(error)
 
 
 _HELD: list[Path] = []

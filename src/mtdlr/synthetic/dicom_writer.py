@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, FileMetaDataset
@@ -276,6 +275,8 @@ def _contour(points_mm: NDArray[np.float64], image: Dataset) -> Dataset:
 
 def _seg(exam: Examination, mask: Volume, ct: Sequence[Dataset]) -> Dataset:
     """The contour as a binary segmentation; what the writer stamps at random or by the clock is replaced."""
+    import highdicom as hd  # the extra `dicom`
+
     segment = hd.seg.SegmentDescription(
         1, "GTVp", codes.SCT.MorphologicallyAbnormalStructure, codes.SCT.Neoplasm,
         hd.seg.SegmentAlgorithmTypeValues.MANUAL, tracking_uid=_uid(exam, "tracking"), tracking_id="primary tumour")

@@ -28,6 +28,7 @@ from mtdlr.study import MAIN, CohortSettings, Study
 from mtdlr.survival import Survival
 from mtdlr.validate.performance import TableValidation, validate_table
 from mtdlr.validate.update import Choice, NomogramUpdate, update_nomogram
+from mtdlr.versions import require_extra
 from mtdlr.workers import Workers
 
 _SPLIT = "external"
@@ -93,6 +94,7 @@ def validate_cohort(
         CohortError: E-NOPATIENTS when nobody is left.
         FitError: as `update_nomogram`.
     """
+    require_extra("networks", "a validation with scans")
     merged, followed = merge(model, study), has_follow_up(study.cohort)
     with Run(merged, folder / "work" / model.digest[:12], workers) as run:
         cohort = _read(merged.cohort, followed, run.folder)
