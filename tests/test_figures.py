@@ -305,9 +305,9 @@ class TestFigures:
         assert files[0] == files[1]
 
     def test_other_formats_are_refused(self, tmp_path: Path) -> None:
-        """A suffix that is not SVG, PDF or PNG is E-FIGUREFORMAT."""
+        """A suffix that is not SVG, PDF, PNG, JPEG or TIFF is E-FIGUREFORMAT."""
         with pytest.raises(StudyError) as error:
-            save(curves()["roc"]("single"), tmp_path / "roc.tiff")
+            save(curves()["roc"]("single"), tmp_path / "roc.bmp")
         assert error.value.code == "E-FIGUREFORMAT"
 
     @pytest.mark.slow
