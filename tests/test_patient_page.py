@@ -171,13 +171,15 @@ def test_the_same_prediction_gives_the_same_bytes() -> None:
     """Page and PDF hold no time and no name of this machine: made twice they are equal."""
     page = patient_page(prediction())
     assert page == patient_page(prediction())
-    pytest.importorskip("weasyprint")
+    if not pdf.can_write_pdf():
+        pytest.skip("no PDF can be written here")
     assert pdf.pdf_bytes(page) == pdf.pdf_bytes(page)
 
 
 def test_the_pdf_has_text_and_research_only_on_every_page() -> None:
     """The PDF is text that can be searched, and no page of it can be taken for a clinical document."""
-    pytest.importorskip("weasyprint")
+    if not pdf.can_write_pdf():
+        pytest.skip("no PDF can be written here")
     from pypdf import PdfReader
 
     pages = PdfReader(BytesIO(pdf.pdf_bytes(patient_page(outside())))).pages
