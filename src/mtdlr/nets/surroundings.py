@@ -59,7 +59,12 @@ class Around:
 
 def tissue_numbers(image: Tensor, around: Around) -> Tensor:
     """(b, len(TISSUE)): log uptake of quiet soft tissue; of the tumour over it; by height, log uptake over it and log
-    volume of each tissue."""
+    volume of each tissue.
+
+    Args:
+        image: (b, 2, z, y, x), PET and CT as the network reads them.
+        around: the tumour and what lies about it, on the same grid.
+    """
     uptake = image[:, :1] - image[:, :1].amin((2, 3, 4), keepdim=True)
     quiet = (1.0 - around.active) * (1.0 - F.max_pool3d(around.tumour, 3, 1, 1)).clamp_min(0.0)
     kinds = [torch.sigmoid((image[:, 1:2] - low) / width) * torch.sigmoid((high - image[:, 1:2]) / width) * quiet
@@ -122,5 +127,10 @@ def wide(values: Tensor) -> Tensor:
 
 
 def mean_around(x: Tensor, voxels: int) -> Tensor:
-    """The mean within a cube of `voxels` each way; outside the grid counts as 0."""
+    """The mean within a cube of `voxels` each way; outside the grid counts as 0.
+
+    Args:
+        x: (b, c, z, y, x).
+        voxels: half the cube's edge, without its middle.
+    """
     return F.avg_pool3d(x, 2 * voxels + 1, 1, voxels)
