@@ -41,7 +41,7 @@ check: $(READY)
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=23" "setuptools>=77" wheel
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,networks,dicom,docs-out,cluster]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,networks,dicom,docs-out,web,cluster]"
 	for oracle in "pyradiomics-bhklab==3.1.4" lifelines scikit-survival; do \
 	  $(BIN)/python -m pip install --quiet -c constraints.txt $$oracle || echo "$$oracle did not install: the tests against it will skip"; \
 	done

@@ -17,14 +17,16 @@ ROWS = [
      "associate", "evaluate", "shift"},
     {"report", "bundle", "predict"},
     {"jobs", "pipeline", "validate"},
-    {"cli", "synthetic", "__main__", "__init__"},
+    {"cli", "serve", "synthetic", "__main__", "__init__"},
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 HOMES = {
     "pydicom": {"imaging", "synthetic"}, "highdicom": {"imaging", "synthetic"}, "SimpleITK": {"imaging"},
     "nibabel": {"imaging"}, "torch": {"nets", "train", "infer", "explain"}, "safetensors": {"nets"},
     "matplotlib": {"report/figures"}, "typer": {"cli"}, "pywt": {"texture"},
-    "jinja2": {"report", "nomogram", "validate"}, "rich": {"workers/progress"}, "distributed": {"workers/cluster"},
+    "jinja2": {"report", "nomogram", "validate", "serve"},
+    "starlette": {"serve"}, "uvicorn": {"serve"},
+    "rich": {"workers/progress"}, "distributed": {"workers/cluster"},
     "weasyprint": {"report/pdf"},
 }
 MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/documents", "report/pdf", "__init__",

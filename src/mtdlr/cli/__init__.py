@@ -22,6 +22,7 @@ import typer
 
 from mtdlr.cli.predict import predict
 from mtdlr.cli.samplesize import sizes
+from mtdlr.cli.serve import serve
 from mtdlr.cli.validate import check_for, validate
 from mtdlr.cli.words import Device, Json, Overrides, StudyFile, load_study, print_result, progress, usage
 from mtdlr.errors import MtdlrError, Problem
@@ -220,6 +221,7 @@ def cluster(
 
 
 app.command()(predict)
+app.command()(serve)
 
 
 @app.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,25 @@ def calculator_html(
         model=Markup(_text({**_model(nomogram), "cutoff": cutoff})),
         n=nomogram.cox.n, events=nomogram.cox.n_events,
     )
+
+
+def calculator_parts(
+    nomogram: Nomogram, values: Mapping[str, Any], *, cutoff: float | None = None
+) -> tuple[str, str]:
+    """(form, results and nomogram as HTML, the model as JSON) for a page that brings calculator.css and calculator.js.
+
+    Args:
+        nomogram: what to compute, as `calculator_html`.
+        values: a patient's values by variable, with which the form begins.
+        cutoff: as `calculator_html`.
+    """
+    nomogram = nomogram.frozen()
+    variables = [row | {"start": values[row["name"]] if row["levels"] else f"{float(values[row['name']]):.6g}"}
+                 if row["name"] in values else row for row in _variables(nomogram)]
+    page = _TEMPLATES.get_template("calculator_main.html.j2").render(
+        variables=variables, months=nomogram.months, endpoint=nomogram.endpoint, grouped=cutoff is not None,
+        n=nomogram.cox.n)
+    return page, _text({**_model(nomogram), "cutoff": cutoff})
 
 
 def write_calculator(

@@ -1,0 +1,52 @@
+"""A predictor without networks, for the tests of the server; importable in the worker's process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+
+from mtdlr.errors import BundleError, Problem, ScanError
+from mtdlr.serve.jobs import Job
+from mtdlr.serve.worker import Predictor
+
+FACTS = {"endpoint": "PFS", "months": [36.0], "digest": "0123456789abcdef", "n": 60, "events": 30,
+         "fields": [{"name": "stage", "label": "Stage", "levels": [["III", "III"], ["IVa", "IVa"]], "hint": ""},
+                    {"name": "age", "label": "Age", "levels": [], "hint": "Model built on 20 to 80."}]}
+
+
+def load() -> Predictor:
+    """The predictor."""
+    return Predictor(FACTS, predict)
+
+
+def refuse() -> Predictor:
+    """A model that cannot be loaded."""
+    raise BundleError(Problem("E-NOBUNDLE", "this is not a model folder"))
+
+
+def predict(scan: Path, job: Job, folder: Path) -> None:
+    """Do what the stage says: hold, die, refuse, fail; else write a result."""
+    stage = job.clinical.get("stage", "")
+    if stage == "hold":
+        while not (folder.parents[1] / "go").exists():
+            threading.Event().wait(0.02)
+    if stage == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if stage == "two":
+        raise ScanError(Problem("E-MANYPATIENTS", "one patient's PET and CT are needed", found="2 patients"))
+    if stage == "bug":
+        raise KeyError("ZZPHI^CANARY")
+    (folder / "result").mkdir()
+    (folder / "view").mkdir()
+    values = {"problems": [], "clinical": dict(job.clinical), "endpoint": "PFS", "group": "low", "mask_ml": 3.0,
+              "survival": {"36": {"value": 0.9, "low": 0.8, "high": 0.95}}, "scan": scan.name,
+              "files": sorted(path.relative_to(scan).as_posix() for path in scan.rglob("*"))}
+    (folder / "result" / "prediction.json").write_text(json.dumps(values))
+    (folder / "result" / "report.html").write_text("<p>report</p>")
+    view = {"planes": {"axial": {"n": 1, "start": 0}}, "suv_top": 5.0, "empty": False}
+    (folder / "view" / "view.json").write_text(json.dumps(view))
+    (folder / "view" / "nomogram.html").write_text("<section>nomogram</section>")
+    (folder / "view" / "model.json").write_text("{}")
