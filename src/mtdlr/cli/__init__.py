@@ -10,7 +10,6 @@ import json
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import sys
 import traceback
@@ -20,11 +19,23 @@ from typing import Annotated, Any
 
 import typer
 
+from mtdlr.cli.check import check
 from mtdlr.cli.predict import predict
 from mtdlr.cli.samplesize import sizes
 from mtdlr.cli.serve import serve
-from mtdlr.cli.validate import check_for, validate
-from mtdlr.cli.words import Device, Json, Overrides, StudyFile, load_study, print_result, progress, usage
+from mtdlr.cli.validate import validate
+from mtdlr.cli.words import (
+    Device,
+    Json,
+    Overrides,
+    StudyFile,
+    load_study,
+    print_result,
+    progress,
+    run_folder,
+    usage,
+    write_text,
+)
 from mtdlr.errors import MtdlrError, Problem
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -96,44 +107,16 @@ def init(
     if images is not None:
         proposal = propose_manifest(images, folder, table)
         filled |= {"images": manifest.name} | ({"id": proposal.id_column} if proposal.id_column else {})
-        _write(manifest, proposal.as_csv())
+        write_text(manifest, proposal.as_csv())
         renamed = sum(bool(row[-1]) for row in proposal.rows)
         lines = [*map(str, proposal.problems), f"wrote {manifest}: {len(proposal.rows)} patients"
                  + (f", {renamed} under the table's id (column found_as)" if renamed else "") + "; look it over"]
-    _write(target, study_template({"cohort": filled}))
+    write_text(target, study_template({"cohort": filled}))
     print_result({"study": str(target)} | ({"manifest": str(manifest)} if images else {}), as_json, "\n".join(
         [*lines, f"wrote {target}: fill in [cohort], then `mtdlr check {target}`"]))
 
 
-@app.command()
-def check(
-    study: StudyFile, overrides: Overrides = None,
-    scans: Annotated[bool, typer.Option("--scans", help="Also tell which series were taken of each patient, why, and "
-                                                        "what the SUV rests on.")] = False,
-    table: Annotated[Path | None, typer.Option("--csv", help="Also write the problems here, one line each.")] = None,
-    bundle: Annotated[Path | None, typer.Option("--for", metavar="BUNDLE", help="Check a study for `validate` with "
-                                                "this model: nobody trains, and the model's covariates are needed.",
-                                                show_default=False)] = None,
-    as_json: Json = False,
-) -> None:
-    """Tell everything that is wrong with a study's settings, table and scans. Computes nothing."""
-    from mtdlr.cohort.check import check_study
-    from mtdlr.cohort.check_table import as_csv, as_text, scans_text
-    from mtdlr.store import require_writable
-    from mtdlr.workers import Workers
-
-    if table is not None:
-        require_writable(table)
-    workers = Workers(min(4, os.cpu_count() or 1), 1, progress(as_json))
-    checked = (check_study(study, overrides or (), workers=workers) if bundle is None
-               else check_for(bundle, study, overrides or (), workers))
-    width = shutil.get_terminal_size((120, 24)).columns
-    if table is not None:
-        _write(table, as_csv(checked), encoding="utf-8-sig")
-    text = as_text(checked, width=width)
-    found = {"problems": [p.as_dict() for p in checked.problems], "usable": checked.usable, "scans": checked.audits}
-    print_result(found, as_json, f"{scans_text(checked, width=width)}\n\n{text}" if scans else text)
-    raise typer.Exit(0 if checked.is_fine else 2)
+app.command()(check)
 
 
 @app.command()
@@ -170,7 +153,7 @@ def run(
     if list(STEPS).index(last) > list(STEPS).index("prepare"):
         require_extra("networks", "training")  # before hours of preparation
     settings = load_study(study, [*(overrides or ()), *([] if device is None else [f"run.device={device}"])])
-    folder = _run_folder(study, settings)
+    folder = run_folder(study, settings)
     shown = where_shown(folder, settings, load_study(study, None)) if overrides else folder
     with ExitStack() as stack:
         pool = stack.enter_context(connected(executor)) if executor else None
@@ -193,7 +176,7 @@ def status(study: StudyFile, overrides: Overrides = None, as_json: Json = False)
     """Say how far a study's run is, and how long it will take. Starts nothing."""
     from mtdlr.store import run_status
 
-    rows = run_status(_run_folder(study, load_study(study, overrides)))
+    rows = run_status(run_folder(study, load_study(study, overrides)))
     print_result(rows, as_json, "\n".join(f"{name:<16} {value}" for name, value in rows.items()))
 
 
@@ -338,25 +321,10 @@ def _stop(number: int, _: object) -> None:
     os._exit(128 + number)
 
 
-def _run_folder(study: Path, settings: Any) -> Path:
-    """Where this study's results go: beside the study file unless it says otherwise."""
-    return (settings.run.folder and settings.run.folder.resolve()) or study.resolve().parent / "runs" / study.stem
-
-
 def _shares(patients: int) -> tuple[int, int, int]:
     """Training, internal and external patients; more external ones than in the paper, for they cost no training."""
     external, internal = round(patients * 0.35), round(patients * 0.15)
     return patients - external - internal, internal, external
-
-
-def _write(path: Path, text: str, *, encoding: str = "utf-8") -> None:
-    """The text as a file; where nothing can be written, one line says so."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding=encoding, newline="")
-    except OSError as error:
-        raise usage("E-READONLY", "the file cannot be written", f"{path.name}: {error.strerror}",
-                     "Choose a place that you may write to") from None
 
 
 def _say(text: str, as_json: bool) -> None:

@@ -40,3 +40,18 @@ def progress(as_json: bool, folder: Path | None = None) -> Any:
     from mtdlr.workers.progress import teller_of
 
     return teller_of(as_json, folder)
+
+
+def run_folder(study: Path, settings: Any) -> Path:
+    """Where this study's results go: beside the study file unless it says otherwise."""
+    return (settings.run.folder and settings.run.folder.resolve()) or study.resolve().parent / "runs" / study.stem
+
+
+def write_text(path: Path, text: str, *, encoding: str = "utf-8") -> None:
+    """The text as a file; where nothing can be written, one line says so."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding=encoding, newline="")
+    except OSError as error:
+        raise usage("E-READONLY", "the file cannot be written", f"{path.name}: {error.strerror}",
+                     "Choose a place that you may write to") from None
