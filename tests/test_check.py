@@ -15,7 +15,7 @@ from mtdlr.cohort.check import Checked, check_study, few_steps
 from mtdlr.cohort.check_table import as_csv, as_text, rows_of, scans_text
 from mtdlr.errors import Problem, ScanError, TableError
 from mtdlr.pipeline import Run
-from mtdlr.predict import _one_scan
+from mtdlr.predict import one_scan
 from mtdlr.prepare import Prepared, read_patient
 from mtdlr.study import PrepareSettings, Study
 from mtdlr.workers import Workers
@@ -168,7 +168,7 @@ def _identify(ds: object, name: str) -> None:
 
 def test_a_prediction_does_not_repeat_the_folders_name(named: Path) -> None:
     """A patient's folder that bears the name is called "patient" in every message of a prediction."""
-    scan = _one_scan(named.parent / "export" / f"{NAME}_ANNA", None, None)
+    scan = one_scan(named.parent / "export" / f"{NAME}_ANNA", None, None)
     with pytest.raises(ScanError, match="E-WEIGHT patient patient: PET") as caught:
         read_patient(scan, PrepareSettings())
     assert NAME not in str(caught.value) + str(scan.problems)

@@ -15,13 +15,14 @@ ROWS = [
     {"imaging", "nets", "texture", "stats"},
     {"cohort", "prepare", "prepared", "train", "infer", "explain", "radiomics", "signature", "nomogram", "model",
      "associate", "evaluate", "shift"},
-    {"report", "bundle", "predict"},
+    {"report", "bundle", "predict", "dicom_out"},
     {"jobs", "pipeline", "validate"},
     {"cli", "serve", "synthetic", "__main__", "__init__"},
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 HOMES = {
-    "pydicom": {"imaging", "synthetic"}, "highdicom": {"imaging", "synthetic"}, "SimpleITK": {"imaging"},
+    "pydicom": {"imaging", "synthetic", "dicom_out"}, "highdicom": {"imaging", "synthetic", "dicom_out"},
+    "SimpleITK": {"imaging"},
     "nibabel": {"imaging"}, "torch": {"nets", "train", "infer", "explain"}, "safetensors": {"nets"},
     "matplotlib": {"report/figures"}, "typer": {"cli"}, "pywt": {"texture"},
     "jinja2": {"report", "nomogram", "validate", "serve"},

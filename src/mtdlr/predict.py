@@ -176,7 +176,7 @@ class Bundle:
         row = self.frozen.clinical(clinical or {})
         settings = self.frozen.study.prepare
         settings = settings.model_copy(update={"uptake_min": uptake_min or settings.uptake_min})
-        scan = read_patient(_one_scan(patient, pet, ct), settings, series=series)
+        scan = read_patient(one_scan(patient, pet, ct), settings, series=series)
         return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row, explain=explain,
                                      accept_shift=accept_shift)
 
@@ -359,7 +359,17 @@ def require_one_scan(patient: str | Path | None, pet: str | Path | None, ct: str
                                 remedy="Give a folder or zip, or both pet and ct"))
 
 
-def _one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path | None) -> ScanSet:
+def one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path | None) -> ScanSet:
+    """One patient's files, under the id "patient".
+
+    Args:
+        patient: folder or zip of the whole scan; None where the images are named one by one.
+        pet: the PET; None where a folder is given.
+        ct: the CT; None where a folder is given.
+
+    Raises:
+        ScanError: as `require_one_scan`; E-NOSCAN and E-MANYPATIENTS where a folder holds none or several.
+    """
     require_one_scan(patient, pet, ct)
     if pet is not None and ct is not None:
         return given_files("patient", Path(pet), Path(ct))

@@ -31,20 +31,32 @@ def predict(
                                          "scans too; the output records it.")] = False,
     pdf: Annotated[bool, typer.Option("--pdf", help="Insist on report.pdf, which is otherwise written only where the "
                                                     "extra `docs-out` is installed.")] = False,
+    dicom: Annotated[bool, typer.Option("--dicom", help="Also write dicom/: segmentation, measurements and report as "
+                                        "DICOM of the same examination, and a FHIR RiskAssessment. These files name "
+                                        "the patient. DICOM input only; extra `dicom`.")] = False,
     as_json: Json = False,
 ) -> None:
     """Predict one patient with a frozen model: mask, risk, survival at the horizons, nomogram points, report.html."""
-    from mtdlr.predict import Bundle, require_empty, require_one_scan, write_prediction
+    from mtdlr.predict import Bundle, one_scan, require_empty, require_one_scan, write_prediction
     from mtdlr.report.pdf import require_pdf
+    from mtdlr.versions import require_extra
 
     require_one_scan(patient, pet, ct)
     require_empty(output)  # before minutes of work
     if pdf:
         require_pdf()
+    if dicom:
+        require_extra("dicom", "--dicom")
+        from mtdlr.dicom_out import read_source, write_dicom
+
+        source = read_source(one_scan(patient, pet, ct), series=series or ())
     prediction = Bundle.load(bundle).predict(
         patient, pet=pet, ct=ct, clinical=_pairs(clinical or []), series=series or (), uptake_min=uptake_min,
         explain=explain, accept_shift=accept)
     write_prediction(prediction, output)
+    if dicom:
+        page = output / "report.pdf"
+        write_dicom(prediction, source, output / "dicom", pdf=page.read_bytes() if page.exists() else None)
     print_result(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}: open report.html")
 
 

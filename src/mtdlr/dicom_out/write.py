@@ -1,0 +1,76 @@
+"""The objects of one prediction, written side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from mtdlr.dicom_out.document import document
+from mtdlr.dicom_out.fhir import risk_assessment
+from mtdlr.dicom_out.measurements import measurement_report
+from mtdlr.dicom_out.segmentation import segmentation
+from mtdlr.dicom_out.source import Source
+from mtdlr.imaging.dicom_tags import quiet
+from mtdlr.imaging.grid import mask_onto
+from mtdlr.predict import Prediction
+from mtdlr.versions import package_version
+
+FOLDER = "dicom"
+"""The objects' folder inside that of a prediction."""
+
+
+def write_dicom(prediction: Prediction, source: Source, folder: Path, *, pdf: bytes | None = None) -> list[Path]:
+    """Write tumour.dcm (SEG), measurements.dcm (SR), report.dcm (PDF) and risk_assessment.json (FHIR); their paths.
+
+    The same prediction of the same examination gives the same bytes under the same UIDs, so that an archive that
+    receives it twice holds it once. Dates are those of the examination.
+
+    Args:
+        prediction: of the examination.
+        source: its headers, from `read_source`; patient and study are taken from there.
+        folder: to write into; made if missing.
+        pdf: the report; None leaves report.dcm out.
+
+    Raises:
+        ScanError: E-DICOMOUT where the mask does not lie on the grid of this CT.
+    """
+    voxels = source.on_ct(mask_onto(prediction.mask, prediction.prepared.ct_hu))
+    content = _content(prediction, source, voxels.tobytes(), pdf or b"")
+    folder.mkdir(parents=True, exist_ok=True)
+    with quiet():
+        tumour = segmentation(source, voxels, model=prediction.model, content=content)
+        report = measurement_report(prediction, source, tumour, content=content)
+        objects = {"tumour.dcm": tumour, "measurements.dcm": report}
+        if pdf is not None:
+            objects["report.dcm"] = document(source, pdf, model=prediction.model, content=content)
+        paths = [_save(dataset, folder / name, source) for name, dataset in objects.items()]
+    path = folder / "risk_assessment.json"
+    path.write_text(json.dumps(risk_assessment(prediction, source, str(report.SOPInstanceUID)), indent=1,
+                               allow_nan=False), encoding="utf-8")
+    return [*paths, path]
+
+
+def _content(prediction: Prediction, source: Source, voxels: bytes, pdf: bytes) -> str:
+    """Stands for everything that the objects say and refer to."""
+    said = json.dumps([prediction.as_dict(), package_version(), _uids(source.ct), _uids(source.pet)], sort_keys=True,
+                      default=str)
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (said.encode(), voxels, pdf))).hexdigest()
+
+
+def _uids(headers: Sequence[Dataset]) -> list[str]:
+    return [str(ds.SOPInstanceUID) for ds in headers]
+
+
+def _save(dataset: Dataset, path: Path, source: Source) -> Path:
+    """Write an object whose times are those of the examination, not of the clock."""
+    date, time = source.date_time
+    dataset.InstanceCreationDate, dataset.InstanceCreationTime = date, time
+    for item in dataset.get("ContributingEquipmentSequence") or ():
+        if "ContributionDateTime" in item:
+            item.ContributionDateTime = date + time
+    dataset.save_as(path, enforce_file_format=True)
+    return path

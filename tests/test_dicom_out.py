@@ -1,0 +1,320 @@
+"""A prediction as DICOM: read back by others it says the same, in the same examination, and nothing else names it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from imaging_series import write_ct, write_pet
+from numpy.typing import NDArray
+from one_prediction import prediction, prepared
+from typer.testing import CliRunner
+
+from mtdlr import predict as stage
+from mtdlr.cli import app
+from mtdlr.errors import MtdlrError, ScanError
+from mtdlr.predict import Prediction, one_scan
+from mtdlr.report import pdf
+from mtdlr.volume import Volume
+
+hd = pytest.importorskip("highdicom")
+sitk = pytest.importorskip("SimpleITK")
+
+from mtdlr.dicom_out import Source, read_source, write_dicom  # noqa: E402
+
+SHAPE, STEP_MM = (40, 9, 7), 3.0
+IDENTITY = {"PatientID": "SECRET4711", "PatientName": "Zyxwv^Quentin", "PatientBirthDate": "19610203",
+            "AccessionNumber": "ACC9988", "StudyTime": "105900", "PatientSex": "M", "StudyID": "S77"}
+NAMES = ("SECRET4711", "Zyxwv", "19610203", "ACC9988")
+
+
+def _turned() -> NDArray[np.float64]:
+    """Rows and columns turned about all three axes."""
+    a, b, c = np.radians([20.0, -15.0, 30.0])
+    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
+    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
+    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
+    return x @ y @ z
+
+
+def _examination(folder: Path, kind: str = "anisotropic") -> Path:
+    """PET and CT of one examination; the CT's pixels are 4 x 5 mm, its slices 3 mm apart."""
+    axes = _turned() if kind == "oblique" else np.eye(3)
+
+    def place(k: int, ds: pydicom.Dataset) -> None:
+        at = SHAPE[0] - 1 - k if kind == "reversed" else k
+        ds.ImagePositionPatient = [f"{v:.6f}" for v in np.array([-30.0, -40.0, -200.0]) + STEP_MM * at * axes[:, 2]]
+        ds.ImageOrientationPatient = [f"{v:.9f}" for v in (*axes[:, 0], *axes[:, 1])]
+
+    write_ct(folder / "CT", SHAPE[0], edit=place, step_mm=STEP_MM, **IDENTITY)
+    write_pet(folder / "PET", SHAPE[0], step_mm=STEP_MM, **IDENTITY)
+    return folder
+
+
+def _source(folder: Path) -> Source:
+    return read_source(one_scan(folder, None, None))
+
+
+def _predicted(source: Source, **changes: Any) -> Prediction:
+    """A prediction whose mask, without any symmetry, lies on a part of this CT's grid.
+
+    The 32 slices of 63 voxels fill whole bytes: of a last byte that is not full, GDCM leaves bits to chance.
+    """
+    affine = source.affine.copy()
+    affine[:3, 3] = Volume(np.zeros(source.shape), source.affine).points_mm(np.array([1, 2, 1]))
+    grid = Volume(np.zeros((32, 7, 6), np.float32), affine)
+    mask = grid.with_array(np.random.default_rng(3).random(grid.shape) < 0.3)
+    return prediction(**({"mask": mask, "prepared": replace(prepared()[0], ct_hu=grid)} | changes))
+
+
+def _expected(made: Prediction, source: Source) -> NDArray[np.bool_]:
+    whole = np.zeros(source.shape, bool)
+    whole[1:33, 2:, 1:] = made.mask.array
+    return whole
+
+
+def _on_ct(voxels: NDArray[Any], affine: NDArray[np.float64], source: Source) -> NDArray[np.bool_]:
+    """Voxels above 0 of an array with its own place in space, put where they lie among those of the CT."""
+    inside = np.argwhere(voxels)
+    exact = Volume(np.zeros(source.shape), source.affine).indices(inside @ affine[:3, :3].T + affine[:3, 3])
+    np.testing.assert_allclose(exact, np.rint(exact), atol=1e-3)
+    whole = np.zeros(source.shape, bool)
+    whole[tuple(np.rint(exact).astype(int).T)] = True
+    assert whole.sum() == len(inside)
+    return whole
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prediction]:
+    """The objects of one prediction, with a PDF."""
+    folder = tmp_path_factory.mktemp("examination")
+    source = _source(_examination(folder / "in"))
+    made = _predicted(source)
+    write_dicom(made, source, folder / "out", pdf=b"%PDF-1.7\n%%EOF")
+    return folder / "out", made
+
+
+@pytest.mark.parametrize("kind", ["anisotropic", "oblique", "reversed"])
+def test_the_segmentation_is_the_mask(kind: str, tmp_path: Path) -> None:
+    """Read by highdicom by files and by geometry, and by SimpleITK, it is the mask in every voxel."""
+    source = _source(_examination(tmp_path / "in", kind))
+    made = _predicted(source)
+    path = write_dicom(made, source, tmp_path / "out")[0]
+    expected = _expected(made, source)
+    segmentation = hd.seg.segread(path)
+    by_files = segmentation.get_pixels_by_source_instance([str(ds.SOPInstanceUID) for ds in source.ct])[..., 0]
+    np.testing.assert_array_equal(by_files, expected)
+    ct = {ds.SOPInstanceUID: ds for ds in map(pydicom.dcmread, (tmp_path / "in" / "CT").iterdir())}
+    assert [ct[ds.SOPInstanceUID].ImagePositionPatient for ds in source.ct] == \
+        [ds.ImagePositionPatient for ds in source.ct]
+    volume = segmentation.get_volume(combine_segments=True)
+    np.testing.assert_array_equal(_on_ct(volume.array, volume.affine, source), expected)
+    image = sitk.ReadImage(str(path))
+    affine = np.eye(4)
+    affine[:3, :3] = (np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing())[:, ::-1]  # of index (z, y, x)
+    affine[:3, 3] = image.GetOrigin()
+    np.testing.assert_array_equal(_on_ct(sitk.GetArrayFromImage(image), affine, source), expected)
+
+
+def test_the_objects_belong_to_the_examination(written: tuple[Path, Prediction]) -> None:
+    """Study, patient and frame of reference are those of the CT; each object has its own new series."""
+    folder, made = written
+    objects = [pydicom.dcmread(path) for path in sorted(folder.glob("*.dcm"))]
+    assert [ds.Modality for ds in objects] == ["SR", "DOC", "SEG"]
+    for ds in objects:
+        assert ds.StudyInstanceUID == "1.2.3" and ds.PatientID == "SECRET4711" and ds.PatientName == "Zyxwv^Quentin"
+        assert ds.AccessionNumber == "ACC9988" and ds.PatientBirthDate == "19610203"
+        assert ds.SOPInstanceUID.startswith("2.25.") and ds.SeriesInstanceUID.startswith("2.25.")
+    assert len({ds.SeriesInstanceUID for ds in objects} | {"1.2.3.1", "1.2.3.2"}) == 5
+    tumour = objects[2]
+    assert tumour.FrameOfReferenceUID == "1.2.3.9" and tumour.SegmentationType == "BINARY"
+    algorithm = tumour.SegmentSequence[0].SegmentationAlgorithmIdentificationSequence[0]
+    assert algorithm.AlgorithmName == "mtdlr" and algorithm.AlgorithmVersion == made.version
+    assert made.model in algorithm.AlgorithmParameters
+    assert tumour.SegmentSequence[0].SegmentedPropertyTypeCodeSequence[0].CodingSchemeDesignator == "SCT"
+    assert objects[1].EncapsulatedDocument[:14] == b"%PDF-1.7\n%%EOF" and objects[1].EncapsulatedDocumentLength == 14
+
+
+def _numbers(item: pydicom.Dataset) -> list[tuple[str, str, float]]:
+    """(code, unit, value) of every number in a structured report."""
+    found = []
+    for child in item.get("ContentSequence", ()):
+        if child.ValueType == "NUM":
+            measured = child.MeasuredValueSequence[0]
+            exact = measured.get("FloatingPointValue", measured.NumericValue)
+            found.append((child.ConceptNameCodeSequence[0].CodeValue,
+                          measured.MeasurementUnitsCodeSequence[0].CodeValue, float(exact)))
+        found += _numbers(child)
+    return found
+
+
+def test_the_report_says_what_the_prediction_says(written: tuple[Path, Prediction]) -> None:
+    """Volume, uptake, risk, points and survival with limits equal prediction.json, in UCUM units."""
+    folder, made = written
+    said = made.as_dict()
+    expected = [("118565006", "ml", said["mask_ml"])]
+    for name, code, unit in (("suv_max", "126401", "g/ml{SUVbw}"), ("suv_mean", "126401", "g/ml{SUVbw}"),
+                             ("suv_peak", "126401", "g/ml{SUVbw}"), ("mtv_ml_2_5", "126032", "ml"),
+                             ("tlg_g_2_5", "126033", "g")):
+        if said["uptake"].get(name) is not None:
+            expected.append((code, unit, said["uptake"][name]))
+    expected += [("RISK", "1", said["risk"]), ("POINTS", "1", said["points"]["total"])]
+    for month, estimate in said["survival"].items():
+        expected += [(f"SURV{month}{part}", "1", estimate[name])
+                     for part, name in (("", "value"), ("LOW", "low"), ("HIGH", "high"))]
+    found = _numbers(pydicom.dcmread(folder / "measurements.dcm"))
+    assert len(expected) >= 13 and len(found) == len(expected)
+    for (code, unit, value), (want_code, want_unit, want) in zip(found, expected, strict=True):
+        assert (code, unit) == (want_code, want_unit)
+        assert math.isclose(value, want, rel_tol=1e-9), code
+
+
+def test_the_fhir_resource_says_it_too(written: tuple[Path, Prediction]) -> None:
+    """A RiskAssessment has the probability of the event, one less the survival, at each horizon."""
+    folder, made = written
+    resource = json.loads((folder / "risk_assessment.json").read_text())
+    assert resource["resourceType"] == "RiskAssessment" and resource["subject"]["identifier"]["value"] == "SECRET4711"
+    assert resource["basis"][0]["identifier"]["value"] == "urn:oid:1.2.3"
+    for one, (month, estimate) in zip(resource["prediction"], made.survival.items(), strict=True):
+        assert one["whenRange"]["high"]["value"] == month
+        assert one["probabilityDecimal"] == pytest.approx(1.0 - estimate.value, abs=1e-12)
+
+
+def test_the_fhir_resource_follows_the_standard(written: tuple[Path, Prediction], tmp_path: Path) -> None:
+    """fhir.resources, which nobody here wrote, accepts it as a RiskAssessment; also where the patient has no number."""
+    standard = pytest.importorskip("fhir.resources.R4B.riskassessment").RiskAssessment
+    source = _source(_examination(tmp_path / "in"))
+    source.patient.PatientID = ""
+    write_dicom(_predicted(source, group=""), source, tmp_path / "out")
+    for folder in (written[0], tmp_path / "out"):
+        standard.model_validate_json((folder / "risk_assessment.json").read_text())
+
+
+def test_a_name_in_other_letters_arrives_in_utf8(tmp_path: Path) -> None:
+    """A name that the CT holds in GB18030 is the same name in the objects, which are UTF-8."""
+    folder = _examination(tmp_path / "in")
+    for path in (folder / "CT").iterdir():
+        ds = pydicom.dcmread(path)
+        ds.SpecificCharacterSet, ds.PatientName = "GB18030", "Wang^XiaoDong=王^小东"
+        ds.save_as(path)
+    source = _source(folder)
+    for path in write_dicom(_predicted(source), source, tmp_path / "out", pdf=b"%PDF-1.7\n%%EOF")[:3]:
+        ds = pydicom.dcmread(path)
+        assert ds.SpecificCharacterSet == "ISO_IR 192" and ds.PatientName.ideographic == "王^小东", path.name
+
+
+def test_the_same_prediction_is_the_same_bytes(written: tuple[Path, Prediction], tmp_path: Path) -> None:
+    """Written again from the files in another folder, nothing differs; another mask has other UIDs."""
+    folder, made = written
+    source = _source(_examination(tmp_path / "again"))
+    paths = write_dicom(made, source, tmp_path / "out", pdf=b"%PDF-1.7\n%%EOF")
+    assert len(paths) == 4
+    for path in paths:
+        assert path.read_bytes() == (folder / path.name).read_bytes(), path.name
+    array = made.mask.array.copy()
+    array[0, 0, 0] ^= True
+    write_dicom(replace(made, mask=made.mask.with_array(array)), source, tmp_path / "other", pdf=b"%PDF-1.7\n%%EOF")
+    for path in (tmp_path / "other").glob("*.dcm"):
+        ours, theirs = pydicom.dcmread(path), pydicom.dcmread(folder / path.name)
+        assert ours.SOPInstanceUID != theirs.SOPInstanceUID and ours.SeriesInstanceUID != theirs.SeriesInstanceUID
+
+
+def test_no_tumour_is_an_empty_segmentation(tmp_path: Path) -> None:
+    """A prediction without a tumour is written: no voxel, volume 0, and no uptake."""
+    source = _source(_examination(tmp_path / "in"))
+    made = _predicted(source)
+    made = replace(made, mask=made.mask.with_array(np.zeros(made.mask.shape, bool)), uptake={})
+    folder = write_dicom(made, source, tmp_path / "out")[0].parent
+    assert not pydicom.dcmread(folder / "tumour.dcm").pixel_array.any()
+    assert _numbers(pydicom.dcmread(folder / "measurements.dcm"))[0] == ("118565006", "ml", 0.0)
+
+
+def test_a_mask_of_another_ct_is_refused(tmp_path: Path) -> None:
+    """A mask off this CT's grid is an error of one line, and nothing is written."""
+    source = _source(_examination(tmp_path / "in"))
+    made = _predicted(source)
+    affine = made.mask.affine.copy()
+    affine[0, 3] += 1.0
+    moved = Volume(made.mask.array, affine)
+    with pytest.raises(ScanError, match="E-DICOMOUT the mask does not lie on the grid"):
+        write_dicom(replace(made, mask=moved, prepared=replace(made.prepared, ct_hu=moved)), source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+class _Bundle:
+    """A model that answers without networks."""
+
+    @classmethod
+    def load(cls, folder: Path) -> _Bundle:
+        return cls()
+
+    def predict(self, patient: Path, **options: Any) -> Prediction:
+        return _predicted(_source(patient))
+
+
+@pytest.mark.parametrize("kind", ["a folder", "two files"])
+def test_nifti_is_refused_before_the_work(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NIfTI belongs to no examination: one line with a code, and no folder is made."""
+    monkeypatch.setattr(stage, "Bundle", None)
+    (tmp_path / "p").mkdir()
+    for name in ("P1__PT.nii.gz", "P1__CT.nii.gz"):
+        stage.nifti.write(tmp_path / "p" / name, Volume(np.ones((3, 3, 3), np.float32), np.eye(4)))
+    words = [str(tmp_path / "p")] if kind == "a folder" else [
+        "--pet", str(tmp_path / "p" / "P1__PT.nii.gz"), "--ct", str(tmp_path / "p" / "P1__CT.nii.gz")]
+    done = CliRunner().invoke(app, ["predict", "model", *words, "--dicom", "-o", str(tmp_path / "out")])
+    assert isinstance(done.exception, MtdlrError) and str(done.exception).startswith("E-DICOMINPUT")
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_the_dicom_folder_names_the_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`predict --dicom` writes four objects; no other output and no line on the screen holds name, number or birth."""
+    monkeypatch.setattr(stage, "Bundle", _Bundle)
+    patient = _examination(tmp_path / "in")
+    done = CliRunner().invoke(app, ["predict", "model", str(patient), "--dicom", "-o", str(tmp_path / "out"), "--json"])
+    assert done.exit_code == 0, done.exception
+    names = {path.name for path in (tmp_path / "out" / "dicom").iterdir()}
+    assert names == {"tumour.dcm", "measurements.dcm", "risk_assessment.json"} | (
+        {"report.dcm"} if pdf.can_write_pdf() else set())
+    others = [path for path in (tmp_path / "out").iterdir() if path.is_file()]
+    assert len(others) >= 6
+    for text in (done.output.encode(), *(path.read_bytes() for path in others)):
+        assert not any(name.encode() in text for name in NAMES)
+    assert b"SECRET4711" in (tmp_path / "out" / "dicom" / "tumour.dcm").read_bytes()
+
+
+def test_without_highdicom_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--dicom` without its extra says what to install before anything is read."""
+    monkeypatch.setattr("mtdlr.versions.find_spec", lambda name: None)
+    done = CliRunner().invoke(app, ["predict", "model", str(tmp_path / "none"), "--dicom", "-o", str(tmp_path / "out")])
+    assert isinstance(done.exception, MtdlrError)
+    assert str(done.exception).startswith("E-EXTRA --dicom needs the package highdicom")
+
+
+def test_an_error_names_no_value(tmp_path: Path) -> None:
+    """A header that cannot be carried over is named by its tag, not by what stands in it."""
+    folder = _examination(tmp_path / "in")
+    for path in (folder / "CT").iterdir():
+        ds = pydicom.dcmread(path)
+        del ds.FrameOfReferenceUID
+        ds.save_as(path)
+    scan = one_scan(folder, None, None)
+    with pytest.raises(ScanError, match="E-DICOMOUT .*an identifier of the examination is missing") as caught:
+        read_source(replace(scan, problems=()))
+    assert not any(name in str(caught.value) for name in NAMES)
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian dicom3tools) is not installed")
+@pytest.mark.parametrize("name", ["tumour.dcm", "measurements.dcm", "report.dcm"])
+def test_the_objects_follow_the_standard(name: str, written: tuple[Path, Prediction]) -> None:
+    """dciodvfy, which nobody here wrote, finds no error."""
+    done = subprocess.run(["dciodvfy", str(written[0] / name)], capture_output=True, text=True)
+    said = done.stdout + done.stderr
+    assert [line for line in said.splitlines() if line.startswith("Error")] == [], said
