@@ -158,6 +158,20 @@ def baseline_hazard(rows: SortedRows, eta: Vector, sets: RiskSets, scale: Vector
                     mean[order] * scale, events[order], at_risk[order])
 
 
+def log_hazard_at(rows: SortedRows, eta: Vector, time: Vector, month: float) -> float:
+    """The log cumulative baseline hazard at a month, at eta = 0; -inf before the first event.
+
+    Args:
+        rows: n rows of one stratum.
+        eta: (n,) log relative hazards, in sorted order.
+        time: (n,) months, in sorted order.
+        month: horizon in months.
+    """
+    group, log_hazard, *_ = _by_time(rows._replace(x=np.empty((eta.size, 0))), eta)
+    reached = np.flatnonzero(time[rows.start[group]] <= month)  # the latest comes first
+    return float(log_hazard[reached[0]]) if reached.size else -np.inf
+
+
 @njit(cache=True, error_model="numpy")
 def _by_time(rows, eta):  # type: ignore[no-untyped-def]
     """At each time with an event, latest first: its group, the log cumulative hazard, its variance, the mean of x

@@ -98,17 +98,7 @@ def sorted_rows(x: Matrix, weight: Vector, sets: RiskSets, *, efron: bool) -> So
     return SortedRows(np.ascontiguousarray(x), weight, np.ones(weight.size), sets.event, sets.start, sets.fresh, efron)
 
 
-@njit(cache=True, error_model="numpy")
-def _add(r, x, s1, s2):  # type: ignore[no-untyped-def]
-    """Add one row of relative risk r to the sums of x and of its products (lower half)."""
-    for a in range(x.size):
-        rx = r * x[a]
-        s1[a] += rx
-        for b in range(a + 1):
-            s2[a, b] += rx * x[b]
-
-
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def rescaled(eta, weight, first, last, shift, s0, s1, s2):  # type: ignore[no-untyped-def]
     """A new shift, and s0 brought to it (s1 and s2 in place), where a row stands far above the shift or is the first:
     each risk set is summed on its own scale, so that none overflows or vanishes beside another.
@@ -140,7 +130,7 @@ def rescaled(eta, weight, first, last, shift, s0, s1, s2):  # type: ignore[no-un
     return highest, s0 * factor
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", inline="always")
 def _add_rows(rows, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped-def]
     """Add some rows to s1 and s2; returns the sum of their relative risks."""
     s0 = 0.0
@@ -149,7 +139,11 @@ def _add_rows(rows, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped
             if rows.weight[i] > 0.0:
                 r = rows.weight[i] * np.exp(eta[i] - shift)
                 s0 += r
-                _add(r, rows.x[i], s1, s2)
+                for a in range(s1.size):
+                    rx = r * rows.x[i, a]
+                    s1[a] += rx
+                    for b in range(a + 1):
+                        s2[a, b] += rx * rows.x[i, b]
         return s0
     for lo in range(first, last, _BLOCK):
         x = rows.x[lo : min(lo + _BLOCK, last)]
@@ -161,6 +155,13 @@ def _add_rows(rows, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped
         s1 += np.dot(r, x)
         s2 += np.dot((x * r.reshape(-1, 1)).T, x)
     return s0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _add_score(score, weight, x):  # type: ignore[no-untyped-def]
+    """Add a row with an event to the gradient."""
+    for a in range(score.size):
+        score[a] += weight * x[a]
 
 
 @njit(cache=True, error_model="numpy")
@@ -208,7 +209,7 @@ def derivatives(rows, eta, score, info):  # type: ignore[no-untyped-def]
                 deaths += rows.patients[dead]
                 mass += rows.weight[dead]
                 loglik += rows.weight[dead] * (eta[dead] - shift)
-                score += rows.weight[dead] * rows.x[dead]
+                _add_score(score, rows.weight[dead], rows.x[dead])
         s0 += _add_rows(rows, eta, shift, first, dead, s1, s2)
         if deaths == 0.0:
             continue

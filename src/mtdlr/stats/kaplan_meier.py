@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import nan
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,15 +108,36 @@ def kaplan_meier(surv: Survival, *, interval: Interval = "log", level: float = 0
     time, which = np.unique(surv.time_months, return_inverse=True)
     leaving = np.bincount(which, minlength=time.size)
     events = np.bincount(which[surv.event], minlength=time.size)
-    at_risk = leaving[::-1].cumsum()[::-1]
-    survival = np.cumprod(1.0 - events / at_risk)
-    staying = at_risk - events
-    with np.errstate(divide="ignore", invalid="ignore"):
-        log_variance = np.cumsum(np.where(events > 0, events / (at_risk * staying), 0.0))  # inf once S = 0
+    survival, log_variance, at_risk = product_limit(leaving, events)
+    with np.errstate(invalid="ignore"):
         se = np.where(survival > 0, survival * np.sqrt(log_variance), nan)
     low, high = _limits(survival, np.sqrt(log_variance), interval, normal_quantile(level))
     median = Estimate(_crossing(time, survival, 0.5), _crossing(time, low, 0.5), _crossing(time, high, 0.5))
     return KaplanMeier(time, survival, low, high, se, at_risk, events, median, interval, level)
+
+
+def product_limit(leaving: ArrayLike, events: ArrayLike) -> tuple[Vector, Vector, NDArray[Any]]:
+    """The Kaplan-Meier product from counts at m distinct times; several groups at once in the rows before.
+
+    Args:
+        leaving: (..., m) patients whose follow-up ends at each time, by an event or not, times ascending.
+        events: (..., m) those with the event.
+
+    Returns:
+        (survival, log_variance, at_risk), each (..., m): S(t), Greenwood's variance of log S(t) (inf once S = 0), and
+        the patients under observation just before each time.
+
+    >>> survival, _, at_risk = product_limit([1, 1, 2], [1, 0, 1])
+    >>> survival.tolist(), at_risk.tolist()
+    ([0.75, 0.75, 0.375], [4, 3, 2])
+    """
+    leaves: NDArray[Any] = np.asarray(leaving)
+    dies: NDArray[Any] = np.asarray(events)
+    at_risk: NDArray[Any] = np.flip(np.cumsum(np.flip(leaves, -1), -1), -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        survival: Vector = np.cumprod(np.where(dies > 0, 1.0 - dies / at_risk, 1.0), -1)
+        log_variance: Vector = np.cumsum(np.where(dies > 0, dies / (at_risk * (at_risk - dies)), 0.0), -1)
+    return survival, log_variance, at_risk
 
 
 def median_follow_up(surv: Survival, *, level: float = 0.95) -> Estimate:

@@ -1,4 +1,4 @@
-"""What is computed in every bootstrap resample: compiled, on rows that stand for so many patients each."""
+"""What is computed in every bootstrap resample, on rows that stand for so many patients each."""
 
 from __future__ import annotations
 
@@ -6,17 +6,22 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from mtdlr.stats.concordance_pairs import count_pairs
 from mtdlr.stats.cox_likelihood import SortedRows, derivatives
+from mtdlr.stats.kaplan_meier import product_limit
 
 Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+Index = NDArray[np.int64]
 
 
-def fitted_discrimination(rows: SortedRows, eta: Vector, null: float, loglik: float) -> Vector:
+def fitted_discrimination(rows: SortedRows, eta: Vector, time: Vector, null: float, loglik: float) -> Vector:
     """(7,) dxy, r2, slope, d, u, q, g of a model on the rows it was fitted to; its log likelihoods are known.
 
     Args:
         rows: the rows of the fit.
         eta: (n,) its linear predictor, in sorted order.
+        time: (n,) months, in sorted order.
         null: log partial likelihood at 0.
         loglik: log partial likelihood at the coefficients.
 
@@ -25,15 +30,18 @@ def fitted_discrimination(rows: SortedRows, eta: Vector, null: float, loglik: fl
     """
     r2, d = _explained(null, loglik, float(rows.patients.sum()))
     u = 1.0 / null
-    return np.array([somers_dxy(rows, eta), r2, 1.0, d, u, d - u, gini_mean_difference(eta, rows.patients)])
+    return np.array([somers_dxy(rows, eta, time), r2, 1.0, d, u, d - u, gini_mean_difference(eta, rows.patients)])
 
 
-def frozen_discrimination(rows: SortedRows, eta: Vector, slope: float, null: float, loglik: float) -> Vector:
+def frozen_discrimination(
+    rows: SortedRows, eta: Vector, time: Vector, *, slope: float, null: float, loglik: float
+) -> Vector:
     """(7,) dxy, r2, slope, d, u, q, g of a frozen linear predictor eta (n,) on other rows.
 
     Args:
         rows: whose only column is eta.
         eta: the linear predictor.
+        time: (n,) months, in sorted order.
         slope: coefficient of eta in a Cox model of the rows, the calibration slope.
         null: log partial likelihood at slope 0.
         loglik: log partial likelihood at the slope.
@@ -42,7 +50,7 @@ def frozen_discrimination(rows: SortedRows, eta: Vector, slope: float, null: flo
     frozen = derivatives(rows, eta, np.zeros(1), np.zeros((1, 1)))
     u = (frozen - loglik) / null
     g = gini_mean_difference(slope * eta, rows.patients)
-    return np.array([somers_dxy(rows, eta), r2, slope, d, u, d - u, g])
+    return np.array([somers_dxy(rows, eta, time), r2, slope, d, u, d - u, g])
 
 
 def _explained(null: float, loglik: float, n: float) -> tuple[float, float]:
@@ -51,67 +59,22 @@ def _explained(null: float, loglik: float, n: float) -> tuple[float, float]:
     return float(np.expm1(-ratio / n) / np.expm1(2.0 * null / n)), float((ratio - 1.0) / (-2.0 * null))
 
 
-@njit(cache=True)
-def _add(tree, at, value):  # type: ignore[no-untyped-def]
-    while at < tree.size:
-        tree[at] += value
-        at += at & -at
-
-
-@njit(cache=True)
-def _sum_to(tree, at):  # type: ignore[no-untyped-def]
-    total = 0.0
-    while at > 0:
-        total += tree[at]
-        at -= at & -at
-    return total
-
-
-@njit(cache=True)
-def _ranks(values):  # type: ignore[no-untyped-def]
-    """(n,) dense ranks from 1."""
-    order = np.argsort(values)
-    rank = np.empty(values.size, np.int64)
-    current = 0
-    for k in range(values.size):
-        if k == 0 or values[order[k]] != values[order[k - 1]]:
-            current += 1
-        rank[order[k]] = current
-    return rank
-
-
-@njit(cache=True)
-def somers_dxy(rows, eta):  # type: ignore[no-untyped-def]
-    """Somers' Dxy = 2 C - 1 of a linear predictor, with C as in survival::concordance.
-
-    Equal eta counts half; patients who die at one time are no pair. A binary indexed tree over the ranks of eta holds
-    those who lived longer.
+def somers_dxy(rows: SortedRows, eta: Vector, time: Vector) -> float:
+    """Somers' Dxy = 2 C - 1 of a linear predictor, with C as in `concordance`.
 
     Args:
-        rows: n rows in sorted order; each stands for `patients` patients.
+        rows: n rows of one stratum in sorted order; each stands for a whole number of patients.
         eta: (n,) linear predictor.
+        time: (n,) months, in sorted order.
 
     Returns:
         Within [-1, 1]; nan without a comparable pair.
     """
-    rank = _ranks(eta)
-    tree = np.zeros(rank.max() + 1)
-    total, pairs, balance = 0.0, 0.0, 0.0
-    for g in range(rows.fresh.size):
-        for i in range(rows.start[g], rows.start[g + 1]):
-            if not rows.event[i]:
-                _add(tree, rank[i], rows.patients[i])
-                total += rows.patients[i]
-        for i in range(rows.start[g], rows.start[g + 1]):
-            if rows.event[i] and rows.patients[i] > 0.0:
-                pairs += rows.patients[i] * total
-                above = total - _sum_to(tree, rank[i])
-                balance += rows.patients[i] * (_sum_to(tree, rank[i] - 1) - above)
-        for i in range(rows.start[g], rows.start[g + 1]):
-            if rows.event[i]:
-                _add(tree, rank[i], rows.patients[i])
-                total += rows.patients[i]
-    return balance / pairs if pairs > 0.0 else np.nan
+    order = np.lexsort((eta, ~rows.event, time))
+    order = np.repeat(order, rows.patients[order].astype(np.int64))
+    lower, equal, pairs, _, _ = count_pairs(time[order], eta[order], rows.event[order].astype(np.float64))
+    total = float(pairs.sum())
+    return float((2.0 * lower.sum() + equal.sum()) / total - 1.0) if total > 0.0 else np.nan
 
 
 @njit(cache=True)
@@ -131,34 +94,8 @@ def gini_mean_difference(values, patients):  # type: ignore[no-untyped-def]
     return 2.0 * total / (below * (below - 1.0))
 
 
-@njit(cache=True)
-def cumulative_hazard(rows, eta, time, month):  # type: ignore[no-untyped-def]
-    """The cumulative baseline hazard at a month, at eta = 0; ties as in the rows.
-
-    Args:
-        rows: n rows of one stratum, in sorted order.
-        eta: (n,) linear predictor.
-        time: (n,) months, in sorted order.
-        month: horizon in months.
-    """
-    s0, hazard = 0.0, 0.0
-    for g in range(rows.fresh.size):
-        deaths, t0 = 0.0, 0.0
-        for i in range(rows.start[g], rows.start[g + 1]):
-            r = rows.weight[i] * np.exp(eta[i])
-            s0 += r
-            if rows.event[i]:
-                deaths += rows.patients[i]
-                t0 += r
-        if deaths > 0.0 and time[rows.start[g]] <= month:
-            terms = int(deaths) if rows.efron else 1
-            for j in range(terms):
-                hazard += deaths / terms / (s0 - j / terms * t0)
-    return hazard
-
-
-@njit(cache=True)
-def group_survival(survival, code, rows, time, month, n_groups):  # type: ignore[no-untyped-def]
+def group_survival(survival: Vector, code: Index, rows: SortedRows, time: Vector, month: float,
+                   n_groups: int) -> Matrix:
     """Mean predicted and Kaplan-Meier survival of groups of patients at a month.
 
     Args:
@@ -173,29 +110,17 @@ def group_survival(survival, code, rows, time, month, n_groups):  # type: ignore
         (n_groups, 4): mean predicted survival, Kaplan-Meier survival, standard error of its log, and patients; nan in
         the second and third where a group has fewer than two patients or ends before the month.
     """
-    out = np.full((n_groups, 4), np.nan)
-    for k in range(n_groups):
-        at_risk, predicted, log_survival, variance, last, dead = 0.0, 0.0, 0.0, 0.0, 0.0, False
-        for g in range(rows.fresh.size):
-            deaths = 0.0
-            now = time[rows.start[g]]
-            for i in range(rows.start[g], rows.start[g + 1]):
-                if code[i] == k and rows.patients[i] > 0.0:
-                    at_risk += rows.patients[i]
-                    predicted += rows.patients[i] * survival[i]
-                    last = max(last, now)
-                    if rows.event[i]:
-                        deaths += rows.patients[i]
-            if deaths > 0.0 and now <= month:
-                if deaths == at_risk:
-                    dead = True
-                else:
-                    log_survival += np.log1p(-deaths / at_risk)
-                    variance += deaths / (at_risk * (at_risk - deaths))
-        out[k, 3] = at_risk
-        if at_risk > 0.0:
-            out[k, 0] = predicted / at_risk
-        if at_risk >= 2.0 and (dead or month <= last):
-            out[k, 1] = 0.0 if dead else np.exp(log_survival)
-            out[k, 2] = np.nan if dead else np.sqrt(variance)
-    return out
+    months = time[rows.start[:-1]][::-1]
+    reached, last = (int(np.searchsorted(months, month, side=side)) for side in ("left", "right"))
+    rank = np.minimum(np.repeat(np.arange(months.size)[::-1], np.diff(rows.start)), last)  # all later times are one
+    shape, place = (n_groups, last + 1), (last + 1) * code + rank
+    leaving, events = (np.bincount(place, who, n_groups * (last + 1)).reshape(shape)
+                       for who in (rows.patients, rows.patients * rows.event))
+    curve, log_variance, at_risk = product_limit(leaving, events)
+    curve, log_variance = curve[:, last - 1], log_variance[:, last - 1]
+    n, expected = at_risk[:, 0], np.bincount(code, rows.patients * survival, n_groups)
+    dead = curve <= 0.0
+    known = (n >= 2.0) & (dead | (at_risk[:, reached] > 0.0))
+    with np.errstate(invalid="ignore"):
+        return np.column_stack([np.where(n > 0, expected / n, np.nan), np.where(known, curve, np.nan),
+                                np.where(known & ~dead, np.sqrt(log_variance), np.nan), n])

@@ -11,20 +11,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
 from mtdlr.stats.checks import one_of, whole
 from mtdlr.stats.cox import TIES, Ties
+from mtdlr.stats.cox_baseline import log_hazard_at, survival_of
 from mtdlr.stats.cox_likelihood import SortedRows, at_zero, newton
 from mtdlr.stats.cox_rows import Cases, CoxRows, informative
-from mtdlr.stats.resample_statistics import (
-    cumulative_hazard,
-    fitted_discrimination,
-    frozen_discrimination,
-    group_survival,
-)
+from mtdlr.stats.resample_statistics import fitted_discrimination, frozen_discrimination, group_survival
 from mtdlr.stats.terms import harrell_knots, spline_basis
 from mtdlr.survival import Survival
 
@@ -234,11 +231,16 @@ def calibrate_bootstrap(  # noqa: PLR0913
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """A Cox model that is fitted again and again to counts of the same sorted patients."""
+    """A Cox model that is fitted again and again to counts of the same sorted patients.
+
+    Each fit starts at the coefficients of the original patients, beta, whose log likelihood at 0 is null.
+    """
 
     rows: SortedRows
     time: Vector
     order: Index
+    beta: Vector
+    null: float
 
     @classmethod
     def checked(cls, x: ArrayLike, surv: Survival, ties: Ties) -> _Model:
@@ -246,7 +248,10 @@ class _Model:
         one_of(ties, TIES, "treatment of ties")
         data = CoxRows.checked(x, surv, None, Cases())
         rows = informative(data, efron=ties == "efron")[1]
-        return cls(rows, surv.time_months[data.sets.order], data.sets.order)
+        fit = _maximum(rows, np.zeros(rows.x.shape[1]))
+        if fit is None:
+            raise _no_resample()
+        return cls(rows, surv.time_months[data.sets.order], data.sets.order, fit[0], _null(rows))
 
     def with_counts(self, counts: Vector, x: Matrix | None = None) -> SortedRows:
         """The rows, or rows of another x, each standing for so many patients (in sorted order)."""
@@ -256,27 +261,27 @@ class _Model:
     def measures(self, counts: Vector) -> tuple[Vector, Vector] | None:
         """The measures (7,) of a resample's model on the resample and on the original patients."""
         resample = self.with_counts(counts[self.order])
-        fit = _maximum(resample)
+        fit = _maximum(resample, self.beta)
         if fit is None:
             return None
         eta = self.rows.x @ fit[0]
         everyone = self.with_counts(np.ones(eta.size), eta[:, None])
-        refit = _maximum(everyone)
+        refit = _maximum(everyone, np.ones(1))
         if refit is None:
             return None
-        slope, null, loglik = refit
-        return (fitted_discrimination(resample, eta, fit[1], fit[2]),
-                frozen_discrimination(everyone, eta, float(slope[0]), null, loglik))
+        return (fitted_discrimination(resample, eta, self.time, _null(resample), fit[1]),
+                frozen_discrimination(everyone, eta, self.time, slope=float(refit[0][0]), null=self.null,
+                                      loglik=refit[1]))
 
     def scale_at(self, counts: Vector, month: float) -> Vector | None:
         """(n,) log cumulative hazard at a month of all patients, sorted, under a resample's model."""
         resample = self.with_counts(counts[self.order])
-        fit = _maximum(resample)
+        fit = _maximum(resample, self.beta)
         if fit is None:
             return None
         eta = self.rows.x @ fit[0]
-        hazard = cumulative_hazard(resample, eta, self.time, month)
-        return eta + np.log(hazard) if hazard > 0 else None
+        log_hazard = log_hazard_at(resample, eta, self.time, month)
+        return eta + log_hazard if log_hazard > -np.inf else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,6 +293,7 @@ class _Judge:
     cuts: Vector
     knots: tuple[float, ...]
     grid: Vector
+    grid_basis: Matrix
 
     @classmethod
     def of(cls, model: _Model, month: float, scale: Vector, n_groups: int) -> _Judge:
@@ -296,27 +302,26 @@ class _Judge:
         cuts = np.unique(np.quantile(np.append(survival, (0.0, 1.0)), np.linspace(0.0, 1.0, n_groups + 1)))
         inner = min(_CURVE_TRIM, scale.size // 4)
         grid = np.linspace(float(ranked[inner]), float(ranked[-1 - inner]), _CURVE_POINTS)
-        return cls(model, month, cuts, harrell_knots(scale, _CURVE_KNOTS), grid)
+        knots = harrell_knots(scale, _CURVE_KNOTS)
+        return cls(model, month, cuts, knots, grid, spline_basis(grid, knots))
 
     def groups(self, scale: Vector, counts: Vector) -> Matrix:
         """(g, 4): mean predicted, Kaplan-Meier, se of its log, patients, of predictions on the cloglog scale."""
         survival = np.exp(-np.exp(scale))
         code = np.clip(np.searchsorted(self.cuts, survival, side="right") - 1, 0, self.cuts.size - 2)
         rows = self.model.with_counts(counts)
-        table: Matrix = group_survival(survival, code, rows, self.model.time, self.month, self.cuts.size - 1)
-        return table
+        return group_survival(survival, code, rows, self.model.time, self.month, self.cuts.size - 1)
 
     def smooth(self, scale: Vector, counts: Vector) -> Vector | None:
         """(k,) smoothed observed survival on the grid."""
-        basis, grid = spline_basis(scale, self.knots), spline_basis(self.grid, self.knots)
+        basis = spline_basis(scale, self.knots)
         center = basis.mean(axis=0)
         rows = self.model.with_counts(counts, basis - center)
-        fit = _maximum(rows)
+        fit = _maximum(rows, np.eye(1, basis.shape[1])[0])  # a calibrated model has slope 1 and no bend
         if fit is None:
             return None
-        hazard = cumulative_hazard(rows, rows.x @ fit[0], self.model.time, self.month)
-        survival: Vector = np.exp(-hazard * np.exp((grid - center) @ fit[0]))
-        return survival
+        log_hazard = log_hazard_at(rows, rows.x @ fit[0], self.model.time, self.month)
+        return survival_of(log_hazard + (self.grid_basis - center) @ fit[0])
 
     def difference(self, scale: Vector, counts: Vector) -> Vector | None:
         """(g + k,) observed minus predicted survival, by group and along the curve."""
@@ -336,13 +341,27 @@ class _Judge:
         return None if training is None or test is None else (training, test)
 
 
-def _maximum(rows: SortedRows) -> tuple[Vector, float, float] | None:
-    """Coefficients, null and maximal log likelihood; None when there is no finite maximum."""
-    offset = np.zeros(rows.event.size)
-    start = at_zero(rows, offset)
-    beta, loglik, _info, step, converged = newton(rows, offset, start, _MAX_ITERATIONS, _TOLERANCE)
-    moving = (np.abs(step) * np.ptp(rows.x, axis=0) > _STILL_MOVING).any()
-    return (beta, float(start[0]), float(loglik)) if converged and not moving else None
+def _maximum(rows: SortedRows, near: Vector) -> tuple[Vector, float] | None:
+    """Coefficients and maximal log likelihood, searched from coefficients `near` it; None without a finite maximum."""
+    offset = rows.x @ near
+    move, loglik, _info, step, converged = newton(rows, offset, at_zero(rows, offset), _MAX_ITERATIONS, _TOLERANCE)
+    moving = (np.abs(step) * _spread(rows.x) > _STILL_MOVING).any()
+    return (near + move, float(loglik)) if converged and not moving else None
+
+
+def _null(rows: SortedRows) -> float:
+    """The log likelihood at 0."""
+    return float(at_zero(rows, np.zeros(rows.event.size))[0])
+
+
+@njit(cache=True)
+def _spread(x):  # type: ignore[no-untyped-def]
+    """(p,) range of each column; compiled, since numpy takes a column at a time."""
+    low, high = x[0].copy(), x[0].copy()
+    for i in range(1, len(x)):
+        for a in range(low.size):
+            low[a], high[a] = min(low[a], x[i, a]), max(high[a], x[i, a])
+    return high - low
 
 
 def _draws(n: int, n_resamples: int, seed: int, indices: ArrayLike | None) -> Iterator[Vector]:
