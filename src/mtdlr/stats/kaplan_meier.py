@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import nan
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -108,7 +108,8 @@ def kaplan_meier(surv: Survival, *, interval: Interval = "log", level: float = 0
     time, which = np.unique(surv.time_months, return_inverse=True)
     leaving = np.bincount(which, minlength=time.size)
     events = np.bincount(which[surv.event], minlength=time.size)
-    survival, log_variance, at_risk = product_limit(leaving, events)
+    survival, log_variance, staying = product_limit(leaving, events)
+    at_risk = staying.astype(np.int64)
     with np.errstate(invalid="ignore"):
         se = np.where(survival > 0, survival * np.sqrt(log_variance), nan)
     low, high = _limits(survival, np.sqrt(log_variance), interval, normal_quantile(level))
@@ -116,7 +117,7 @@ def kaplan_meier(surv: Survival, *, interval: Interval = "log", level: float = 0
     return KaplanMeier(time, survival, low, high, se, at_risk, events, median, interval, level)
 
 
-def product_limit(leaving: ArrayLike, events: ArrayLike) -> tuple[Vector, Vector, NDArray[Any]]:
+def product_limit(leaving: ArrayLike, events: ArrayLike) -> tuple[Vector, Vector, Vector]:
     """The Kaplan-Meier product from counts at m distinct times; several groups at once in the rows before.
 
     Args:
@@ -129,11 +130,10 @@ def product_limit(leaving: ArrayLike, events: ArrayLike) -> tuple[Vector, Vector
 
     >>> survival, _, at_risk = product_limit([1, 1, 2], [1, 0, 1])
     >>> survival.tolist(), at_risk.tolist()
-    ([0.75, 0.75, 0.375], [4, 3, 2])
+    ([0.75, 0.75, 0.375], [4.0, 3.0, 2.0])
     """
-    leaves: NDArray[Any] = np.asarray(leaving)
-    dies: NDArray[Any] = np.asarray(events)
-    at_risk: NDArray[Any] = np.flip(np.cumsum(np.flip(leaves, -1), -1), -1)
+    leaves, dies = np.asarray(leaving, dtype=np.float64), np.asarray(events, dtype=np.float64)
+    at_risk: Vector = np.flip(np.cumsum(np.flip(leaves, -1), -1), -1)
     with np.errstate(divide="ignore", invalid="ignore"):
         survival: Vector = np.cumprod(np.where(dies > 0, 1.0 - dies / at_risk, 1.0), -1)
         log_variance: Vector = np.cumsum(np.where(dies > 0, dies / (at_risk * (at_risk - dies)), 0.0), -1)

@@ -7,12 +7,48 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mtdlr.stats.concordance_pairs import count_pairs
-from mtdlr.stats.cox_likelihood import SortedRows, derivatives
+from mtdlr.stats.cox_likelihood import SortedRows, at_zero, derivatives, newton
 from mtdlr.stats.kaplan_meier import product_limit
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Index = NDArray[np.int64]
+
+_TOLERANCE = 1e-9
+_MAX_ITERATIONS = 50
+_STILL_MOVING = 0.05
+
+
+def maximum_near(rows: SortedRows, near: Vector) -> tuple[Vector, float] | None:
+    """Coefficients and maximal log likelihood, searched from coefficients `near` it; None without a finite maximum.
+
+    Args:
+        rows: n rows of p columns.
+        near: (p,) coefficients.
+    """
+    offset = rows.x @ near
+    move, loglik, _info, step, converged = newton(rows, offset, at_zero(rows, offset), _MAX_ITERATIONS, _TOLERANCE)
+    moving = (np.abs(step) * _spread(rows.x) > _STILL_MOVING).any()
+    return (near + move, float(loglik)) if converged and not moving else None
+
+
+def null_loglik(rows: SortedRows) -> float:
+    """The log partial likelihood at 0.
+
+    Args:
+        rows: n rows.
+    """
+    return float(at_zero(rows, np.zeros(rows.event.size))[0])
+
+
+@njit(cache=True)
+def _spread(x):  # type: ignore[no-untyped-def]
+    """(p,) range of each column; compiled, since numpy takes a column at a time."""
+    low, high = x[0].copy(), x[0].copy()
+    for i in range(1, len(x)):
+        for a in range(low.size):
+            low[a], high[a] = min(low[a], x[i, a]), max(high[a], x[i, a])
+    return high - low
 
 
 def fitted_discrimination(rows: SortedRows, eta: Vector, time: Vector, null: float, loglik: float) -> Vector:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
@@ -19,9 +18,15 @@ from mtdlr.estimate import Estimate
 from mtdlr.stats.checks import one_of, whole
 from mtdlr.stats.cox import TIES, Ties
 from mtdlr.stats.cox_baseline import log_hazard_at, survival_of
-from mtdlr.stats.cox_likelihood import SortedRows, at_zero, newton
+from mtdlr.stats.cox_likelihood import SortedRows
 from mtdlr.stats.cox_rows import Cases, CoxRows, informative
-from mtdlr.stats.resample_statistics import fitted_discrimination, frozen_discrimination, group_survival
+from mtdlr.stats.resample_statistics import (
+    fitted_discrimination,
+    frozen_discrimination,
+    group_survival,
+    maximum_near,
+    null_loglik,
+)
 from mtdlr.stats.terms import harrell_knots, spline_basis
 from mtdlr.survival import Survival
 
@@ -29,9 +34,6 @@ Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 Index = NDArray[np.int64]
 
-_TOLERANCE = 1e-9
-_MAX_ITERATIONS = 50
-_STILL_MOVING = 0.05
 _STATISTICS = ("dxy", "r2", "slope", "d", "u", "q", "g")
 _CURVE_POINTS = 101
 _CURVE_KNOTS = 3
@@ -248,10 +250,10 @@ class _Model:
         one_of(ties, TIES, "treatment of ties")
         data = CoxRows.checked(x, surv, None, Cases())
         rows = informative(data, efron=ties == "efron")[1]
-        fit = _maximum(rows, np.zeros(rows.x.shape[1]))
+        fit = maximum_near(rows, np.zeros(rows.x.shape[1]))
         if fit is None:
             raise _no_resample()
-        return cls(rows, surv.time_months[data.sets.order], data.sets.order, fit[0], _null(rows))
+        return cls(rows, surv.time_months[data.sets.order], data.sets.order, fit[0], null_loglik(rows))
 
     def with_counts(self, counts: Vector, x: Matrix | None = None) -> SortedRows:
         """The rows, or rows of another x, each standing for so many patients (in sorted order)."""
@@ -261,22 +263,22 @@ class _Model:
     def measures(self, counts: Vector) -> tuple[Vector, Vector] | None:
         """The measures (7,) of a resample's model on the resample and on the original patients."""
         resample = self.with_counts(counts[self.order])
-        fit = _maximum(resample, self.beta)
+        fit = maximum_near(resample, self.beta)
         if fit is None:
             return None
         eta = self.rows.x @ fit[0]
         everyone = self.with_counts(np.ones(eta.size), eta[:, None])
-        refit = _maximum(everyone, np.ones(1))
+        refit = maximum_near(everyone, np.ones(1))
         if refit is None:
             return None
-        return (fitted_discrimination(resample, eta, self.time, _null(resample), fit[1]),
+        return (fitted_discrimination(resample, eta, self.time, null_loglik(resample), fit[1]),
                 frozen_discrimination(everyone, eta, self.time, slope=float(refit[0][0]), null=self.null,
                                       loglik=refit[1]))
 
     def scale_at(self, counts: Vector, month: float) -> Vector | None:
         """(n,) log cumulative hazard at a month of all patients, sorted, under a resample's model."""
         resample = self.with_counts(counts[self.order])
-        fit = _maximum(resample, self.beta)
+        fit = maximum_near(resample, self.beta)
         if fit is None:
             return None
         eta = self.rows.x @ fit[0]
@@ -317,7 +319,7 @@ class _Judge:
         basis = spline_basis(scale, self.knots)
         center = basis.mean(axis=0)
         rows = self.model.with_counts(counts, basis - center)
-        fit = _maximum(rows, np.eye(1, basis.shape[1])[0])  # a calibrated model has slope 1 and no bend
+        fit = maximum_near(rows, np.eye(1, basis.shape[1])[0])  # a calibrated model has slope 1 and no bend
         if fit is None:
             return None
         log_hazard = log_hazard_at(rows, rows.x @ fit[0], self.model.time, self.month)
@@ -339,29 +341,6 @@ class _Judge:
         training = self.difference(scale, counts[self.model.order])
         test = self.difference(scale, np.ones(scale.size))
         return None if training is None or test is None else (training, test)
-
-
-def _maximum(rows: SortedRows, near: Vector) -> tuple[Vector, float] | None:
-    """Coefficients and maximal log likelihood, searched from coefficients `near` it; None without a finite maximum."""
-    offset = rows.x @ near
-    move, loglik, _info, step, converged = newton(rows, offset, at_zero(rows, offset), _MAX_ITERATIONS, _TOLERANCE)
-    moving = (np.abs(step) * _spread(rows.x) > _STILL_MOVING).any()
-    return (near + move, float(loglik)) if converged and not moving else None
-
-
-def _null(rows: SortedRows) -> float:
-    """The log likelihood at 0."""
-    return float(at_zero(rows, np.zeros(rows.event.size))[0])
-
-
-@njit(cache=True)
-def _spread(x):  # type: ignore[no-untyped-def]
-    """(p,) range of each column; compiled, since numpy takes a column at a time."""
-    low, high = x[0].copy(), x[0].copy()
-    for i in range(1, len(x)):
-        for a in range(low.size):
-            low[a], high[a] = min(low[a], x[i, a]), max(high[a], x[i, a])
-    return high - low
 
 
 def _draws(n: int, n_resamples: int, seed: int, indices: ArrayLike | None) -> Iterator[Vector]:
