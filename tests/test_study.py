@@ -1,5 +1,6 @@
 """Settings: one file, every mistake at once, presets below and overrides above."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -88,3 +89,24 @@ def test_the_template_is_a_study_with_every_key(tmp_path: Path) -> None:
 def test_the_settings_page_is_up_to_date() -> None:
     """docs/settings.md is what the settings say; `python -m mtdlr.study.template > docs/settings.md` writes it anew."""
     assert (Path(__file__).parents[1] / "docs" / "settings.md").read_text() == settings_page()
+
+
+def test_a_study_file_that_cannot_be_read(tmp_path: Path) -> None:
+    """A study file that is locked, a pipe or a link to itself is one typed problem; nothing waits for the pipe."""
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "loop.toml").symlink_to(tmp_path / "loop.toml")
+    for name in ("pipe.toml", "loop.toml", "x" * 300):
+        with pytest.raises(StudyError, match="E-NOSTUDY"):
+            Study.load(tmp_path / name)
+
+
+def test_a_locked_study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study file that may not be read is E-NOACCESS."""
+    (tmp_path / "study.toml").write_text("")
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    with pytest.raises(StudyError, match="E-NOACCESS"):
+        Study.load(tmp_path / "study.toml")

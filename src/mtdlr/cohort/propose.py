@@ -19,9 +19,10 @@ from mtdlr.spreadsheet import csv_text, read_sheet
 
 _WORDS = {  # a mask comes first: CT_mask is a mask
     "mask": {"mask", "masks", "seg", "segmentation", "label", "labels", "gtv", "gtvp", "gtvt", "roi", "tumor", "tumour",
-             "lesion", "contour", "annotation", "gt"},
-    "pet": {"pet", "pt", "suv", "suvbw", "fdg", "petsuv"},
-    "ct": {"ct", "ctac", "ctres", "ctgrid"},
+             "lesion", "contour", "annotation", "gt", "maske", "masken", "kontur", "segmentierung", "masque", "tumeur",
+             "mascara", "máscara", "maschera", "tumore"},
+    "pet": {"pet", "pt", "suv", "suvbw", "fdg", "petsuv", "tep"},
+    "ct": {"ct", "ctac", "ctres", "ctgrid", "tdm", "tac"},
 }  # fmt: skip
 Cells = tuple[Path | None, Path | None, Path | None]
 """PET, CT and mask of a patient."""

@@ -125,8 +125,13 @@ def field_of(path: str) -> tuple[str, str, str]:
 def _read_toml(path: Path) -> dict[str, Any]:
     """The file's tables."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise FileNotFoundError
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (FileNotFoundError, IsADirectoryError):
+    except PermissionError:
+        raise StudyError(Problem("E-NOACCESS", "the study file may not be read", where=path.name,
+                                 remedy="Give yourself the right to read it")) from None
+    except OSError:
         raise StudyError(Problem("E-NOSTUDY", "there is no such study file", where=str(path),
                                  remedy="`mtdlr init DIR` writes one")) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
