@@ -19,9 +19,9 @@ from mtdlr.errors import MtdlrError, StudyError
 from mtdlr.pipeline import Run
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
-from mtdlr.workers import Workers, planning
+from mtdlr.workers import Workers, parts
 from mtdlr.workers.cluster import SHELL, SLURM, Plan, executor, job_script
-from mtdlr.workers.planning import Shard
+from mtdlr.workers.parts import Shard
 
 SRC = Path(__file__).parents[1] / "src"
 SETTINGS = ("deepmts.epochs=1", "deepmts.segmentation_epochs=0", "singletask.epochs=1", "deepmts.width=0.25",
@@ -71,12 +71,12 @@ def test_shards_share_the_patients() -> None:
 
 def test_shards_of_other_settings_are_refused(tmp_path: Path) -> None:
     """The first shard's settings hold until a whole run; another study in the same folder is E-OTHERSHARDS."""
-    planning.agree_on_settings(tmp_path, {"a": 1}, Shard(1, 2))
-    planning.agree_on_settings(tmp_path, {"a": 1}, Shard(2, 2))
+    parts.agree_on_settings(tmp_path, {"a": 1}, Shard(1, 2))
+    parts.agree_on_settings(tmp_path, {"a": 1}, Shard(2, 2))
     with pytest.raises(StudyError, match="E-OTHERSHARDS"):
-        planning.agree_on_settings(tmp_path, {"a": 2}, Shard(2, 2))
-    planning.agree_on_settings(tmp_path, {"a": 2}, None)
-    planning.agree_on_settings(tmp_path, {"a": 2}, Shard(2, 2))
+        parts.agree_on_settings(tmp_path, {"a": 2}, Shard(2, 2))
+    parts.agree_on_settings(tmp_path, {"a": 2}, None)
+    parts.agree_on_settings(tmp_path, {"a": 2}, Shard(2, 2))
 
 
 @pytest.mark.parametrize(("address", "code"), [("dask:", "E-EXECUTOR"), ("ray:here", "E-EXECUTOR")])
@@ -105,7 +105,7 @@ HOST = """
 import socket, sys
 socket.gethostname = lambda: sys.argv[1]
 from mtdlr.pipeline import Run
-from mtdlr.workers.planning import Shard
+from mtdlr.workers.parts import Shard
 from mtdlr.study import Study
 from mtdlr.workers import Workers
 study = Study.load(sys.argv[2], sys.argv[4:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import pandas as pd
 
 from mtdlr import jobs
 from mtdlr.associate import study_associations
-from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events, unreadable
+from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events, shared_images, unreadable
 from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps
 from mtdlr.errors import CohortError, MtdlrError, Problem
@@ -23,11 +23,12 @@ from mtdlr.model import FrozenModel, Scores, combine_scores, fit_model, study_sc
 from mtdlr.radiomics import PET_LABELS
 from mtdlr.radiomics.stored import table_of
 from mtdlr.report.results import Results
+from mtdlr.shift import images_of
 from mtdlr.signature import Signature
 from mtdlr.stats.lasso import stratified_folds
-from mtdlr.store import Recipe, Store, digest, open_store, publish, write_atomic
+from mtdlr.store import Recipe, Store, digest, open_store, without_paths, write_atomic
 from mtdlr.study import MAIN, Study
-from mtdlr.workers import Workers, planning, values_of
+from mtdlr.workers import Workers, parts, planning, values_of
 
 REPORTED, SOURCES = ("cohort", "nomogram", "evaluate", "report"), ("auto", "manual")
 """Sections that a report depends on; the masks of the radiomics: predicted (auto) and manual."""
@@ -45,7 +46,7 @@ class Run:
     """
 
     def __init__(self, study: Study, folder: str | Path | None = None, workers: Workers | None = None, *,
-                 shard: planning.Shard | None = None, output: Path | None = None) -> None:
+                 shard: parts.Shard | None = None, output: Path | None = None) -> None:
         self.study, self.shard = study, shard
         self.folder = Path(folder or study.run.folder or "runs/study")
         self.output = output or self.folder
@@ -75,17 +76,17 @@ class Run:
         Raises:
             StudyError: E-STAGENAME; E-SHARD for a stage that cannot be done in parts; E-TEMPLATE.
         """
-        planning.require_part(self.shard, stage, self.study)
+        parts.require_part(self.shard, stage, self.study)
         self._alone = self.shard is not None and stage == "prepare"
-        for name in list(planning.STEPS)[: list(planning.STEPS).index(stage) + 1]:
-            getattr(self, planning.STEPS[name])
+        for name in list(parts.STEPS)[: list(parts.STEPS).index(stage) + 1]:
+            getattr(self, parts.STEPS[name])
         return self
 
     @cached_property
     def store(self) -> Store:
         """The run folder, held by this process until `close`."""
         store = self._held.enter_context(open_store(self.folder, shared=self.shard is not None))
-        planning.agree_on_settings(self.folder, self.study.model_dump(mode="json", exclude={"run"}), self.shard)
+        parts.agree_on_settings(self.folder, self.study.model_dump(mode="json", exclude={"run"}), self.shard)
         return store
 
     @cached_property
@@ -119,7 +120,7 @@ class Run:
     @cached_property
     def prepared(self) -> planning.Stored:
         """Each prepared patient; those that fail are named in the problems and left out of everything below."""
-        settings = planning.without_paths(self.study.recipe("prepare"))
+        settings = without_paths(self.study.recipe("prepare"))
         work = {p.id: jobs.Prepare(self.store, Recipe("prepare", settings, {"scan": self.hashes[p.id]}), p.id, p.scan,
                                    self.study.prepare) for p in self.cohort if p.id in self.hashes}
         stored = self._desk.patients(jobs.prepare, work, "prepare", "facts.json")
@@ -132,9 +133,12 @@ class Run:
 
         Raises:
             MtdlrError: E-NOTREADY where other shards have not prepared all patients.
+            CohortError: E-SAMEIMAGE where two patients have the same voxels, however their files differ.
         """
-        planning.require_all(self.prepared.absent, "prepare")
+        parts.require_all(self.prepared.absent, "prepare")
         cohort = self.cohort.only(list(self.prepared.folders))
+        if shared := shared_images(cohort.split, images_of(self.prepared.folders)):
+            raise CohortError(shared)
         require_events(cohort)
         if self.shard is None:
             self.output.mkdir(parents=True, exist_ok=True)
@@ -171,9 +175,9 @@ class Run:
         """
         work = [self._training_job(name, fold) for name in self._sections for fold in sorted(set(self.folds))]
         if self.shard and self.shard.fold is not None:
-            work = planning.of_fold(work, self.shard.fold)
+            work = parts.of_fold(work, self.shard.fold)
         elif self.shard:
-            planning.require_all([job.place for job in work if self.store.find(job.recipe) is None], "train")
+            parts.require_all([job.place for job in work if self.store.find(job.recipe) is None], "train")
         outcomes = self._desk.outcomes(jobs.train, work, "train")
         failed = [p.at(job.place) for job, outcome in zip(work, outcomes, strict=True) for p in outcome.problems]
         if failed:
@@ -234,7 +238,7 @@ class Run:
 
     def _extract(self, source: str) -> planning.Stored:
         training, work = set(self.training.index), {}
-        settings = planning.without_paths(self.study.recipe("radiomics")) | {"source": source}
+        settings = without_paths(self.study.recipe("radiomics")) | {"source": source}
         for i in self.judged.ids:
             again = self.study.radiomics.perturbations if i in training else 0
             inputs = {"prepared": self.prepared.keys[i]} | ({"mask": self.scored.keys[i]} if source == "auto" else {})
@@ -368,33 +372,22 @@ class Run:
     @cached_property
     def report(self) -> Path:
         """report.html, tables/ and figures/, also copied to the run folder."""
-        settings = planning.without_paths({s: self.study.recipe(s) for s in REPORTED})
+        settings = without_paths({s: self.study.recipe(s) for s in REPORTED})
         recipe = Recipe("report", settings, {
             "scored": digest(self.scored.keys), "prepared": digest(self.prepared.keys),
             "features": digest({s: stored.keys for s, stored in self.features.items()}),
             "model": self.model.digest, "risks": digest([self.findings.risks.to_csv(), self.score_table.to_csv()]),
             "pictures": digest([sorted(self.pictures), sorted(self.explained)]),
             "problems": digest([str(p) for p in self.problems])})
-        return self._publish(recipe, lambda: jobs.report(self.store, recipe, self.results), self.output)
+        return self._desk.publish(recipe, lambda: jobs.report(self.store, recipe, self.results), self.output)
 
     @cached_property
     def bundle(self) -> Path:
         """The frozen model: what predict and validate need, and no patient's row."""
-        settings = planning.without_paths(self.study.model_dump(mode="json", exclude={"run", "report", "evaluate"}))
+        settings = without_paths(self.study.model_dump(mode="json", exclude={"run", "report", "evaluate"}))
         c = self.findings.concordance_of(MAIN)
         recipe = Recipe("bundle", settings, {
             "model": self.model.digest, "mean": self._mean_recipe.key, "c": digest(c),
             "networks": digest([f.name for fs in self.networks.values() for f in fs])})
-        return self._publish(recipe, lambda: jobs.bundle(self.store, recipe, self.model, c), self.output / "bundle")
-
-    def _publish(self, recipe: Recipe, make: Callable[[], Path], target: Path) -> Path:
-        """The stored result as plain files where the user looks for them."""
-        folder = self.store.find(recipe)
-        if folder is None:
-            tell = self.workers.progress or (lambda *_: None)
-            tell(recipe.stage, 0, 1)
-            folder = make()
-            self.store.note(recipe)
-            tell(recipe.stage, 1, 1)
-        publish(folder, target, recipe.stage)
-        return target
+        return self._desk.publish(recipe, lambda: jobs.bundle(self.store, recipe, self.model, c),
+                                  self.output / "bundle")

@@ -143,7 +143,8 @@ def run(
     from mtdlr.versions import require_extra
     from mtdlr.workers import Workers
     from mtdlr.workers.cluster import executor as connected
-    from mtdlr.workers.planning import STEPS, Shard, require_part, where_shown
+    from mtdlr.workers.parts import STEPS, Shard, require_part
+    from mtdlr.workers.planning import where_shown
     from mtdlr.workers.progress import summary
 
     if shard and fold is not None:

@@ -10,9 +10,10 @@ from mtdlr.cohort.patients import (
     raise_errors,
     read_cohort,
     require_events,
+    shared_images,
     split_patients,
     unreadable,
 )
 
 __all__ = ["Cohort", "Patient", "find_scans", "imputation", "impute", "leakage", "raise_errors", "read_cohort",
-           "require_events", "split_patients", "unreadable"]
+           "require_events", "shared_images", "split_patients", "unreadable"]

@@ -307,6 +307,20 @@ def load_description(folder: Path) -> Description:
                        values["physical"], tuple(values["images"]))
 
 
+def images_of(folders: Mapping[str, Path]) -> dict[str, tuple[str, str]]:
+    """The `image_hashes` of prepared patients, by id; those without a description are left out.
+
+    Args:
+        folders: the folder of each prepared patient.
+    """
+    found = {}
+    for patient, folder in folders.items():
+        if (folder / DESCRIPTION).is_file():
+            pet, ct = load_description(folder).images
+            found[patient] = pet, ct
+    return found
+
+
 def patient_numbers(patient: Prepared) -> dict[str, Vector]:
     """The numbers of a prepared patient by group: its appearance, and its voxel sizes."""
     edges = [float(patient.facts[f"{kind}_voxel_{axis}_mm"]) for kind in ("pet", "ct") for axis in "zyx"

@@ -90,3 +90,14 @@ def source_of(stage: str) -> str:
     files = sorted({path for pattern in patterns for path in PACKAGE.glob(pattern)
                     if path.is_file() and "__pycache__" not in path.parts})
     return digest([[path.relative_to(PACKAGE).as_posix(), file_hash(path)] for path in files])
+
+
+def without_paths(values: Any) -> Any:
+    """Settings without absolute paths: a file stands for its content, a folder for its name."""
+    if isinstance(values, dict):
+        return {name: without_paths(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [without_paths(value) for value in values]
+    if isinstance(values, str) and Path(values).is_absolute():
+        return file_hash(Path(values)) if Path(values).is_file() else Path(values).name
+    return values

@@ -3,59 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from mtdlr.errors import MtdlrError, Problem, StudyError
-from mtdlr.store import STAGES, TRAINING, Lines, Recipe, Store, digest, file_hash, source_of, write_atomic, write_plan
+from mtdlr.errors import MtdlrError, Problem
+from mtdlr.store import STAGES, TRAINING, Lines, Recipe, Store, digest, publish, source_of, write_atomic, write_plan
 from mtdlr.study import Study
 from mtdlr.workers import MACHINE, Outcome, Workers, run_jobs
 
 if TYPE_CHECKING:
     from mtdlr.imaging.layout import ScanSet
 
-FAILED, SHARDS = "failed", "shards.json"
-STEPS = {"cohort": "cohort", "prepare": "prepared", "train": "networks", "score": "scored", "radiomics": "features",
-         "signature": "signatures", "model": "model", "report": "report", "bundle": "bundle"}
-"""Every stage in order, and the property of `pipeline.Run` that does it: the names of `--until`, `status`, progress."""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A part of a run that other machines share: every n-th patient, or the networks of one fold.
-
-    Args:
-        number, of: patients number, number + of, ... (from 1); None for a fold's part.
-        fold: the fold whose networks are trained; None for a patients' part.
-    """
-
-    number: int | None = None
-    of: int = 1
-    fold: int | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """The shard of `3/20`.
-
-        Raises:
-            StudyError: E-SHARD for anything else, and for a number outside 1 to n.
-
-        >>> Shard.parse("3/20").mine(["a", "b", "c", "d"])
-        {'c'}
-        """
-        number, _, of = text.partition("/")
-        if not (number.strip().isdigit() and of.strip().isdigit() and 1 <= int(number) <= int(of)):
-            raise StudyError(Problem("E-SHARD", "there is no such shard", found=text,
-                                     expected="i/n with i from 1 to n, e.g. 3/20"))
-        return cls(int(number), int(of))
-
-    def mine(self, ids: Sequence[str]) -> set[str]:
-        """The patients of this part."""
-        return set() if self.number is None else set(sorted(ids)[self.number - 1 :: self.of])
+FAILED = "failed"
 
 
 @dataclass(frozen=True)
@@ -166,6 +129,24 @@ class Desk:
         memory.close()
         return found
 
+    def publish(self, recipe: Recipe, make: Callable[[], Path], target: Path) -> Path:
+        """The stored result as plain files where the user looks for them.
+
+        Args:
+            recipe: of the result.
+            make: makes it where it is not stored.
+            target: folder of the plain files.
+        """
+        folder = self.store.find(recipe)
+        if folder is None:
+            tell = self.workers.progress or (lambda *_: None)
+            tell(recipe.stage, 0, 1)
+            folder = make()
+            self.store.note(recipe)
+            tell(recipe.stage, 1, 1)
+        publish(folder, target, recipe.stage)
+        return target
+
     def _remember(self, label: str, recipes: Mapping[str, Recipe], failed: Mapping[str, tuple[Problem, ...]]) -> None:
         """Keep why patients failed, for shards that need to know who is left out; a machine's failure is not kept."""
         for i, recipe in recipes.items():
@@ -231,32 +212,6 @@ def signature_recipe(study: Study, features: Stored, rows: pd.DataFrame, folds: 
         "folds": digest(folds.tolist())})
 
 
-def agree_on_settings(root: Path, values: Mapping[str, Any], shard: Shard | None) -> None:
-    """Let shards of one store work on one study only; a whole run starts afresh.
-
-    Args:
-        root: the run folder.
-        values: the study's settings; paths in them do not count.
-        shard: which part this process does; None for a whole run.
-
-    Raises:
-        StudyError: E-OTHERSHARDS where shards with other settings are under way in the folder.
-    """
-    path, settings = root / SHARDS, digest(without_paths(values))
-    if shard is None:
-        path.unlink(missing_ok=True)
-        return
-    try:
-        with path.open("x", encoding="utf-8") as handle:
-            handle.write(settings)
-    except FileExistsError:
-        there = path.read_text(encoding="utf-8")
-        if there and there != settings:
-            raise StudyError(Problem("E-OTHERSHARDS", "shards with other settings work in this run folder",
-                                     where=str(root), remedy="Give every shard the same study file and settings; to "
-                                     "begin with new ones, run once without --shard and --fold")) from None
-
-
 def _stamp(scan: ScanSet) -> str | None:
     """Stands for a patient's files as they are: paths, sizes, times of change; None where one cannot be looked at."""
     rows: list[Any] = [scan.mask_pattern, scan.mask_label]
@@ -271,29 +226,6 @@ def _stamp(scan: ScanSet) -> str | None:
     return digest(rows)
 
 
-def require_part(shard: Shard | None, stage: str, study: Study | None = None) -> str:
-    """The stage, if there is such a one and it can be done in these parts.
-
-    Args:
-        shard: the part; None for the whole.
-        stage: a name of `STEPS`.
-        study: its settings, if they are known.
-
-    Raises:
-        StudyError: E-STAGENAME; E-SHARD; E-TEMPLATE for a model that needs a patient's scan and cannot leave.
-    """
-    if stage not in STEPS:
-        raise StudyError(Problem("E-STAGENAME", "no such stage", found=stage, expected=", ".join(STEPS)))
-    if stage == "bundle" and study is not None and study.prepare.roi == "template":
-        raise StudyError(Problem("E-TEMPLATE", "a model that needs a patient's scan as a template cannot be given away",
-                                 where="prepare.roi", found="template", expected="auto, center, mask or box",
-                                 remedy="Take prepare.roi = \"auto\", or run with --until report"))
-    if shard is None or stage in (("prepare", "score", "radiomics") if shard.fold is None else ("train",)):
-        return stage
-    raise StudyError(Problem("E-SHARD", "this stage cannot be done in parts", found=stage,
-                             expected="prepare, score or radiomics with --shard, train with --fold"))
-
-
 def require_machine(stored: Stored) -> None:
     """Refuse to train without patients that only the machine, not their data, kept from being prepared.
 
@@ -306,23 +238,6 @@ def require_machine(stored: Stored) -> None:
             "E-UNPREPARED", "the machine failed while it prepared patients; networks are not trained without them",
             found=f"{len(broken)} patients", remedy="Run again; if it is the same patients each time, their scans are "
             "too large for this machine")])
-
-
-def of_fold(work: Sequence[Any], fold: int) -> list[Any]:
-    """The trainings of one fold.
-
-    Args:
-        work: the trainings of all folds.
-        fold: number of the fold, from 0.
-
-    Raises:
-        StudyError: E-FOLD where there is none.
-    """
-    found = [job for job in work if job.fold == fold]
-    if not found:
-        raise StudyError(Problem("E-FOLD", "there is no such fold", found=str(fold),
-                                 expected=f"0 to {max(job.fold for job in work)}"))
-    return found
 
 
 def per_patient(done: Mapping[str, Any]) -> list[tuple[str, Stored]]:
@@ -358,33 +273,6 @@ def where_shown(folder: Path, study: Study, file: Study) -> Path:
     return folder if mine == its else folder / "tries" / mine
 
 
-def require_all(missing: Sequence[str], stage: str) -> None:
-    """Refuse to go on from a stage that other shards have not finished.
-
-    Args:
-        missing: ids of what is not there.
-        stage: the stage that makes it.
-
-    Raises:
-        MtdlrError: E-NOTREADY when something is missing.
-    """
-    if missing:
-        whom = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise MtdlrError(Problem("E-NOTREADY", "results that this part needs are not there yet", where=f"stage {stage}",
-                                 found=whom, remedy=f"Run --until {stage} first, in shards or whole"))
-
-
-def without_paths(values: Any) -> Any:
-    """Settings without absolute paths: a file stands for its content, a folder for its name."""
-    if isinstance(values, dict):
-        return {name: without_paths(value) for name, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [without_paths(value) for value in values]
-    if isinstance(values, str) and Path(values).is_absolute():
-        return file_hash(Path(values)) if Path(values).is_file() else Path(values).name
-    return values
-
-
 def left_with(folders: Mapping[str, Path], name: str | None) -> tuple[Problem, ...]:
     """Warnings that a stage left with each patient's result.
 
@@ -396,4 +284,3 @@ def left_with(folders: Mapping[str, Path], name: str | None) -> tuple[Problem, .
         return ()
     return tuple(Problem(**problem).of_patient(i) for i, folder in folders.items()
                  for problem in json.loads((folder / name).read_text())["problems"])
-
