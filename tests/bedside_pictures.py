@@ -30,17 +30,18 @@ PICTURES = {"bedside.png": (1100, 1180), "bedside-outside.png": (1100, 440)}
 """Width and height in pixels of the part of each page that is shown."""
 
 
-def pages() -> dict[str, str]:
-    """The page of a synthetic patient, and of the same patient as if the scan were unlike those of training."""
+def synthetic(made: Prediction) -> Prediction:
+    """The prediction as if it were of a synthetic patient, whose true tumour is the predicted one."""
     patient = make_patient(voxel_scale=1.2, seed=5)
     scan = Scan("patient", patient.pet, patient.ct, None, AUDIT, ())
     ready = prepare(scan, PrepareSettings(size=48, spacing_mm=4.0, alignment="off"), patient_id="patient")
     mask = grid.mask_onto(patient.true_mask, ready.region)
+    return replace(made, prepared=ready, mask=mask, uptake=patient_pet_parameters(ready, mask))
 
-    def seen(made: Prediction) -> str:
-        return patient_page(replace(made, prepared=ready, mask=mask, uptake=patient_pet_parameters(ready, mask)))
 
-    return dict(zip(PICTURES, map(seen, (prediction(), outside())), strict=True))
+def pages() -> dict[str, str]:
+    """The page of a synthetic patient, and of the same patient as if the scan were unlike those of training."""
+    return dict(zip(PICTURES, (patient_page(synthetic(made)) for made in (prediction(), outside())), strict=True))
 
 
 def browser() -> str | None:

@@ -1,15 +1,20 @@
-"""A predictor without networks, for the tests of the server; importable in the worker's process."""
+"""A predictor without networks, for the tests of the server; importable in the worker's process.
+
+`python serve_fake.py FOLDER [--keep]` serves it.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
 from mtdlr.errors import BundleError, Problem, ScanError
 from mtdlr.serve.jobs import Job
+from mtdlr.serve.server import Address, serve
 from mtdlr.serve.worker import Predictor
 
 FACTS = {"endpoint": "PFS", "months": [36.0], "digest": "0123456789abcdef", "n": 60, "events": 30,
@@ -50,3 +55,7 @@ def predict(scan: Path, job: Job, folder: Path) -> None:
     (folder / "view" / "view.json").write_text(json.dumps(view))
     (folder / "view" / "nomogram.html").write_text("<section>nomogram</section>")
     (folder / "view" / "model.json").write_text("{}")
+
+
+if __name__ == "__main__":
+    serve(load, Path(sys.argv[1]), Address(port=0), keep="--keep" in sys.argv)

@@ -165,6 +165,25 @@ def test_a_hundred_idle_connections_keep_nobody_out(served: Served) -> None:
         assert served.ask("GET", "/", Accept="text/html").status == 200
 
 
+def test_two_uploads_at_once(served: Served) -> None:
+    """FAULTS 83: two scans whose bytes come in turns are both taken, each whole."""
+    body = form(SCAN, {"clinical.stage": "III"})
+    head = (f"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nAuthorization: Bearer {TOKEN}\r\n"
+            f"Connection: close\r\nContent-Type: multipart/form-data; boundary={EDGE}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n").encode()
+    with ExitStack() as stack:
+        links = [stack.enter_context(socket.create_connection(("127.0.0.1", served.port))) for _ in range(2)]
+        for piece in (head, body[:100], body[100:]):
+            for link in links:
+                link.sendall(piece)
+        answers = [b"".join(iter(lambda one=link: one.recv(65536), b"")) for link in links]
+    for answer in answers:
+        job = json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
+        served.queue.wait(job, 60.0)
+        numbers = json.loads(served.ask("GET", f"/jobs/{job}/result/prediction.json").text)
+        assert [name for name in numbers["files"] if name.endswith("dcm")] == sorted(SCAN)
+
+
 def test_the_queue_is_bounded(served: Served) -> None:
     """FAULTS 83: uploads are taken side by side while one is computed; one too many is 429."""
     held = [json.loads(served.send(SCAN, {"clinical.stage": "hold"}).text)["id"] for _ in range(MAX_OPEN)]

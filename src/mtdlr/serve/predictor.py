@@ -33,7 +33,7 @@ _AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
 
 
 def load_predictor(bundle: Path) -> Predictor:
-    """A model folder with its networks loaded.
+    """What a worker does for the model in a folder.
 
     Args:
         bundle: made by a run.
@@ -41,8 +41,12 @@ def load_predictor(bundle: Path) -> Predictor:
     Raises:
         BundleError: as `Bundle.load`.
     """
-    model = Bundle.load(bundle)
-    assert model.networks  # read now, not with the first patient
+    return predictor_of(Bundle.load(bundle))
+
+
+def predictor_of(model: Bundle) -> Predictor:
+    """What a worker does for a model, whose networks are loaded now and not with the first patient."""
+    assert model.networks
     nomogram = model.frozen.nomograms[MAIN]
     facts = {"endpoint": nomogram.endpoint, "months": list(nomogram.months), "digest": model.frozen.digest,
              "n": nomogram.cox.n, "events": nomogram.cox.n_events,
@@ -89,7 +93,7 @@ def write_view(prediction: Prediction, folder: Path, cutoff: float | None) -> No
     pet, ct = canonical(prepared.pet_suv), canonical(prepared.ct_hu)
     nifti.write(folder / "ct.nii.gz", ct.with_array(np.rint(np.clip(ct.array, -1024, 3071)).astype(np.int16)))
     nifti.write(folder / "pet.nii.gz", pet.with_array(np.asarray(pet.array, np.float32)))
-    nifti.write(folder / "mask.nii.gz", mask_onto(prediction.mask, ct))
+    nifti.write(folder / "outline.nii.gz", ct.with_array(_surface(mask_onto(prediction.mask, ct).array)))
     values = dict(prediction.clinical) | dict(prediction.scores)
     page, model = calculator_parts(prediction.nomogram, values, cutoff=cutoff)
     (folder / "nomogram.html").write_text(page, encoding="utf-8")
@@ -125,9 +129,14 @@ def fused(pet: Volume, ct: Volume, mask: Volume) -> tuple[NDArray[np.uint8], flo
     alpha = np.clip((share - 0.12) / 0.4, 0.0, 0.62)[..., None]
     hot = np.clip(3.0 * share[..., None] - np.arange(3.0, dtype=np.float32), 0.0, 1.0)
     colors = (1.0 - alpha) * grey[..., None] + alpha * hot
-    inside = np.asarray(mask_onto(mask, grid).array, bool)
-    colors[inside & ~ndimage.binary_erosion(inside)] = _OUTLINE
+    colors[_surface(mask_onto(mask, grid).array)] = _OUTLINE
     return np.asarray(np.rint(255.0 * colors), np.uint8), top
+
+
+def _surface(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    """The voxels of a mask that touch what lies outside it."""
+    inside = np.asarray(mask, bool)
+    return np.asarray(inside & ~ndimage.binary_erosion(inside))
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:

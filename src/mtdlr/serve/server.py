@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from mtdlr.serve.worker import Predictor
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HEADER_BYTES = 1 << 14
 _LOCK = "lock"
+_BACKLOG = 512
 
 
 class _Timed(H11Protocol):
@@ -104,30 +106,26 @@ def serve(
             gate = loopback_gate(at, remote, token)
             app = application(Service(queue, facts, gate, limits or Limits()))
             name = remote[0] if remote else "127.0.0.1" if host != "::1" else "[::1]"
-            asyncio.run(_run(app, bound, lambda: ready(f"http://{name}:{at}/?token={gate.token}"), queue, keep))
+            _end_in_order()
+            ready(f"http://{name}:{at}/?token={gate.token}")
+            uvicorn.Server(configured(app)).run([bound])
         finally:
             queue.close(keep=keep)
+
+
+def _end_in_order() -> None:
+    """Let uvicorn alone answer to signals that end us, and nothing once it has: the files are deleted after it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # the terminal is closed; nohup asks to go on
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def configured(app: Any) -> uvicorn.Config:
     """uvicorn's settings: limits on heads and idle connections, no log of requests."""
     return uvicorn.Config(app, http=_Timed, ws="none", lifespan="off", access_log=False, log_level="warning",
                           h11_max_incomplete_event_size=_HEADER_BYTES, timeout_keep_alive=10, server_header=False,
-                          timeout_graceful_shutdown=3, date_header=False, proxy_headers=False, backlog=512)
-
-
-async def _run(app: Any, bound: socket.socket, started: Callable[[], None], queue: Queue, keep: bool) -> None:
-    """uvicorn until a signal; the files are gone before the signal takes effect."""
-    server = uvicorn.Server(configured(app))
-    shutdown = server.shutdown
-
-    async def stopped(sockets: list[socket.socket] | None = None) -> None:
-        await shutdown(sockets)
-        queue.close(keep=keep)
-
-    server.shutdown = stopped  # type: ignore[method-assign]
-    started()
-    await server.serve([bound])
+                          timeout_graceful_shutdown=3, date_header=False, proxy_headers=False, backlog=_BACKLOG)
 
 
 def _bound(host: str, port: int) -> socket.socket:
@@ -140,6 +138,7 @@ def _bound(host: str, port: int) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
+        made.listen(_BACKLOG)  # now, so that a port that is taken is found before the model is loaded
     except (OSError, OverflowError) as error:
         made.close()
         raise MtdlrError(Problem("E-PORT", "the server cannot listen there", where=f"{host}:{port}", found=str(

@@ -18,14 +18,16 @@
   }
 
   async function scene() {
-    const nv = new niivue.Niivue({ backColor: [0, 0, 0, 1], isRadiologicalConvention: true, show3Dcrosshair: true,
-      loadingText: "", dragAndDropEnabled: false, crosshairWidth: 1 });
+    const nv = new niivue.Niivue({ backColor: [0, 0, 0, 1], isRadiologicalConvention: true, multiplanarShowRender: 0,
+      loadingText: "", dragAndDropEnabled: false, crosshairWidth: 0.5, crosshairGap: 8, crosshairColor: [1, .62, 0, 1] });
+    nv.addColormap("outline", { R: [86, 86, 86], G: [180, 180, 180], B: [233, 233, 233],
+      A: [0, 255, 255], I: [0, 60, 255] });
     byId("scene").hidden = false;
     await nv.attachToCanvas(byId("gl"));
     await nv.loadVolumes([
       { url: base + "ct.nii.gz", colormap: "gray", cal_min: -160, cal_max: 240 },
       { url: base + "pet.nii.gz", colormap: "hot", cal_min: 0.12 * top, cal_max: top, opacity: .5 },
-      { url: base + "mask.nii.gz", colormap: "winter", cal_min: .5, cal_max: 1.5, opacity: .4 },
+      { url: base + "outline.nii.gz", colormap: "outline", cal_min: .2, cal_max: 1 },
     ]);
     nv.setSliceType(nv.sliceTypeMultiplanar);
     const move = function () {
