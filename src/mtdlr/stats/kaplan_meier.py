@@ -133,10 +133,10 @@ def product_limit(leaving: ArrayLike, events: ArrayLike) -> tuple[Vector, Vector
     ([0.75, 0.75, 0.375], [4.0, 3.0, 2.0])
     """
     leaves, dies = np.asarray(leaving, dtype=np.float64), np.asarray(events, dtype=np.float64)
-    at_risk: Vector = np.flip(np.cumsum(np.flip(leaves, -1), -1), -1)
+    at_risk: Vector = leaves[..., ::-1].cumsum(-1)[..., ::-1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        survival: Vector = np.cumprod(np.where(dies > 0, 1.0 - dies / at_risk, 1.0), -1)
-        log_variance: Vector = np.cumsum(np.where(dies > 0, dies / (at_risk * (at_risk - dies)), 0.0), -1)
+        survival: Vector = np.where(dies > 0, 1.0 - dies / at_risk, 1.0).cumprod(-1)
+        log_variance: Vector = np.where(dies > 0, dies / (at_risk * (at_risk - dies)), 0.0).cumsum(-1)
     return survival, log_variance, at_risk
 
 

@@ -21,7 +21,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from mtdlr.stats.lasso_likelihood import TINY, working
-from mtdlr.stats.lasso_quadratic import Penalty, WorkingSet, dot, minimise, subtract, violation
+from mtdlr.stats.lasso_quadratic import Penalty, WorkingSet, dot, fill, minimise, subtract, violation
 
 Vector = NDArray[np.float64]
 
@@ -37,8 +37,20 @@ _ENOUGH = 0.999  # or when this share of the null deviance is explained
 
 
 @njit(cache=True)
-def _halves(raw, eta, outcome):  # type: ignore[no-untyped-def]
-    """(spread, drift) of rows (a, n) at eta."""
+def _risk_sets(outcome):  # type: ignore[no-untyped-def]
+    """How many times have an event."""
+    count = 0
+    for g in range(outcome.start.size - 1):
+        for i in range(outcome.start[g], outcome.start[g + 1]):
+            if outcome.event[i] and outcome.weight[i] != 0.0:
+                count += 1
+                break
+    return count
+
+
+@njit(cache=True)
+def _halves(raw, eta, outcome, spread, drift):  # type: ignore[no-untyped-def]
+    """Fill spread (a, n) and drift (a, m) of rows (a, n) at eta."""
     n, groups = eta.size, outcome.start.size - 1
     relative, at_risk, mass = outcome.weight * np.exp(eta - eta.max()), np.zeros(groups), np.zeros(groups)
     s0 = 0.0
@@ -53,8 +65,6 @@ def _halves(raw, eta, outcome):  # type: ignore[no-untyped-def]
         hazard += mass[g] / at_risk[g]
         for i in range(outcome.start[g], outcome.start[g + 1]):
             root[i] = np.sqrt(relative[i] * hazard / n)
-    spread = np.empty(raw.shape, np.float32)
-    drift = np.empty((raw.shape[0], ends.size), np.float32)
     for k in range(raw.shape[0]):
         total, i = 0.0, 0
         for e in range(ends.size):
@@ -65,7 +75,6 @@ def _halves(raw, eta, outcome):  # type: ignore[no-untyped-def]
             drift[k, e] = total / at_risk[g] * np.sqrt(mass[g] / n)
         for i in range(n):
             spread[k, i] = raw[k, i] * root[i]
-    return spread, drift
 
 
 @njit(cache=True)
@@ -83,8 +92,9 @@ def _curve(work, first, last):  # type: ignore[no-untyped-def]
     for lo in range(first, last, _BLOCK):
         hi = min(lo + _BLOCK, last)
         block = np.dot(work.spread[lo:hi], work.spread[:hi].T) - np.dot(work.drift[lo:hi], work.drift[:hi].T)
-        work.curvature[lo:hi, :hi] = block
-        work.curvature[:hi, lo:hi] = block.T
+        for i in range(lo, hi):
+            for j in range(hi):
+                work.curvature[i, j] = work.curvature[j, i] = block[i - lo, j]
 
 
 @njit(cache=True, fastmath=True)
@@ -118,14 +128,18 @@ def _append(z, work, new, outcome):  # type: ignore[no-untyped-def]
     a, b = work.sizes[0], work.sizes[0] + new.size
     if b > work.members.size:
         larger = _room(2 * b + 24, z.shape[1], work.drift.shape[1])
-        larger.members[:a], larger.raw[:a], larger.eta[:] = work.members[:a], work.raw[:a], work.eta
-        larger.spread[:a], larger.drift[:a] = work.spread[:a], work.drift[:a]
-        larger.curvature[:a, :a] = work.curvature[:a, :a]
+        fill(larger.eta, work.eta)
+        for k in range(a):
+            larger.members[k] = work.members[k]
+            fill(larger.raw[k], work.raw[k])
+            fill(larger.spread[k], work.spread[k])
+            fill(larger.drift[k], work.drift[k])
+            fill(larger.curvature[k, :a], work.curvature[k, :a])
         work = larger
     for k in range(new.size):
-        work.raw[a + k] = z[new[k]]
-    work.members[a:b] = new
-    work.spread[a:b], work.drift[a:b] = _halves(work.raw[a:b], work.eta, outcome)
+        work.members[a + k] = new[k]
+        fill(work.raw[a + k], z[new[k]])
+    _halves(work.raw[a:b], work.eta, outcome, work.spread[a:b], work.drift[a:b])
     if new.size <= _FEW:
         _curve_few(work, a, b)
     else:
@@ -139,23 +153,35 @@ def _renew(work, eta, outcome):  # type: ignore[no-untyped-def]
     """Compute the curvature again, at eta."""
     a = work.sizes[0]
     work.sizes[1] = 0
-    work.eta[:] = eta
-    work.spread[:a], work.drift[:a] = _halves(work.raw[:a], eta, outcome)
+    fill(work.eta, eta)
+    _halves(work.raw[:a], eta, outcome, work.spread[:a], work.drift[:a])
     _curve(work, 0, a)
+
+
+@njit(cache=True)
+def _apart(a, b):  # type: ignore[no-untyped-def]
+    """The largest difference of two vectors."""
+    most = 0.0
+    for i in range(a.size):
+        most = max(most, abs(a[i] - b[i]))
+    return most
 
 
 @njit(cache=True)
 def _size(beta, penalty):  # type: ignore[no-untyped-def]
     """The penalty of coefficients (a,)."""
-    return np.sum(penalty.l1 * np.abs(beta) + 0.5 * penalty.l2 * beta**2)
+    total = 0.0
+    for j in range(beta.size):
+        total += penalty.l1[j] * abs(beta[j]) + 0.5 * penalty.l2[j] * beta[j] ** 2
+    return total
 
 
 @njit(cache=True)
-def _move(eta, raw, change):  # type: ignore[no-untyped-def]
-    """eta (n,) moved in place by changes (a,) of the coefficients."""
-    for j in range(change.size):
-        if change[j] != 0.0:
-            subtract(eta, -change[j], raw[j])
+def _move(eta, raw, new, old):  # type: ignore[no-untyped-def]
+    """eta (n,) moved in place as the coefficients (a,) move from old to new."""
+    for j in range(new.size):
+        if new[j] != old[j]:
+            subtract(eta, old[j] - new[j], raw[j])
 
 
 @njit(cache=True)
@@ -177,7 +203,7 @@ def _optimum(outcome, work, beta, eta, penalty, goal, residual):  # type: ignore
     loglik = working(eta, outcome, residual)
     slope = _slopes(raw, residual)
     before = max(violation(beta, slope, penalty))
-    stale = np.abs(eta - work.eta).max() > _MOVED
+    stale = _apart(eta, work.eta) > _MOVED
     for _ in range(_MAX_STEPS):
         if before <= goal:
             break
@@ -186,15 +212,16 @@ def _optimum(outcome, work, beta, eta, penalty, goal, residual):  # type: ignore
         old, start, objective = beta.copy(), eta.copy(), -loglik + _size(beta, penalty)
         minimise(beta, slope, work, penalty, max(0.03 * before, 0.3 * goal))
         for _half in range(30):
-            eta[:] = start
-            _move(eta, raw, beta - old)
+            fill(eta, start)
+            _move(eta, raw, beta, old)
             loglik = working(eta, outcome, residual)
             if -loglik + _size(beta, penalty) <= objective + 1e-13:
                 break
-            beta[:] = 0.5 * (old + beta)
+            for j in range(beta.size):
+                beta[j] = 0.5 * (old[j] + beta[j])
         slope = _slopes(raw, residual)
         after = max(violation(beta, slope, penalty))
-        stale = after > 0.5 * before or np.abs(eta - work.eta).max() > _MOVED
+        stale = after > 0.5 * before or _apart(eta, work.eta) > _MOVED
         before = after
     return loglik
 
@@ -235,12 +262,13 @@ def _missed(z, seen, residual, floor, bound, inside):  # type: ignore[no-untyped
     n = residual.size
     gone = residual - seen.residual
     seen.travelled[0] += np.sqrt(dot(gone, gone))
-    seen.residual[:] = residual
+    fill(seen.residual, residual)
     rough = residual.astype(np.float32)
     slack = _ROUNDING * (16 + n / 16) * np.sqrt(dot(residual, residual))
     out = np.zeros(floor.size, np.bool_)
     member = np.zeros(floor.size, np.bool_)
-    member[inside] = True
+    for j in inside:
+        member[j] = True
     for j in range(floor.size):
         reach = (seen.travelled[0] - seen.at[j] + slack) * seen.norm[j]
         if abs(seen.gradient[j]) + reach < floor[j]:
@@ -256,13 +284,28 @@ def _missed(z, seen, residual, floor, bound, inside):  # type: ignore[no-untyped
 def _draw_on(beta, before, share, eta, work):  # type: ignore[no-untyped-def]
     """Move beta (p,) and eta (n,) on by `share` of the last step, in place; a coefficient stops at 0."""
     inside = work.members[: work.sizes[0]]
-    change = np.zeros(inside.size)
-    for i in range(inside.size):
-        old, last = beta[inside[i]], before[inside[i]]
+    start = _taken(beta, inside)
+    for j in inside:
+        old, last = beta[j], before[j]
         if old * last > 0.0:
-            change[i] = max(share * (old - last) * np.sign(old), -abs(old)) * np.sign(old)
-            beta[inside[i]] = old + change[i]
-    _move(eta, work.raw, change)
+            beta[j] = old + max(share * (old - last) * np.sign(old), -abs(old)) * np.sign(old)
+    _move(eta, work.raw, _taken(beta, inside), start)
+
+
+@njit(cache=True)
+def _taken(values, places):  # type: ignore[no-untyped-def]
+    """The values at some places."""
+    out = np.empty(places.size)
+    for i in range(places.size):
+        out[i] = values[places[i]]
+    return out
+
+
+@njit(cache=True)
+def _put(values, places, new):  # type: ignore[no-untyped-def]
+    """Set the values at some places."""
+    for i in range(places.size):
+        values[places[i]] = new[i]
 
 
 @njit(cache=True)
@@ -289,8 +332,8 @@ def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type:
     coefs, logliks = np.zeros((lambdas.size, p)), np.zeros(lambdas.size)
     null = n * working(eta, outcome, residual)
     seen = _look(z, residual)
-    work = _room(64, n, _halves(z[:1], eta, outcome)[1].shape[1])
-    work.eta[:] = eta
+    work = _room(64, n, _risk_sets(outcome))
+    fill(work.eta, eta)
     previous = lambdas[0]
     for k in range(lambdas.size):
         full = Penalty(lambdas[k] * alpha * factor, lambdas[k] * (1.0 - alpha) * factor)
@@ -298,26 +341,28 @@ def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type:
         wanted = (seen.norm > 0.0) & ((beta != 0.0) | (np.abs(seen.gradient) >= strong))
         following = lambdas[min(k + 1, lambdas.size - 1)]
         floor = alpha * factor * min(2.0 * following - lambdas[k], lambdas[k])
-        if np.abs(eta - work.eta).max() > _MOVED or work.sizes[0] > 2 * wanted.sum() + 20:
-            work.sizes[:] = 0
-            work.eta[:] = eta
+        if _apart(eta, work.eta) > _MOVED or work.sizes[0] > 2 * wanted.sum() + 20:
+            work.sizes[0] = work.sizes[1] = 0
+            fill(work.eta, eta)
         elif k > 1 and lambdas[k - 2] > lambdas[k - 1]:
             share = (lambdas[k - 1] - lambdas[k]) / (lambdas[k - 2] - lambdas[k - 1])
             _draw_on(beta, coefs[k - 2], min(share, 1.0), eta, work)
         while True:
-            wanted[work.members[: work.sizes[0]]] = False
+            for j in work.members[: work.sizes[0]]:
+                wanted[j] = False
             new = np.flatnonzero(wanted)
             if new.size > 0:
                 work = _append(z, work, new, outcome)
             inside = work.members[: work.sizes[0]]
-            mine, values = Penalty(full.l1[inside], full.l2[inside]), beta[inside]
+            mine, values = Penalty(_taken(full.l1, inside), _taken(full.l2, inside)), _taken(beta, inside)
             goal = tol * max(lambdas[k], _SMALLEST)
             loglik = _optimum(outcome, work, values, eta, mine, goal, residual)
-            beta[inside] = values
+            _put(beta, inside, values)
             wanted = _missed(z, seen, residual, floor, full.l1 + goal, inside)
             if not wanted.any():
                 break
-        coefs[k], logliks[k], previous = beta, n * loglik, lambdas[k]
+        fill(coefs[k], beta)
+        logliks[k], previous = n * loglik, lambdas[k]
         if may_stop and k + 1 >= _FEW_STEPS:
             explained, before = logliks[k] - null, logliks[k + 1 - _FEW_STEPS] - null
             if explained > _ENOUGH * (saturated - null) or explained - before < _SMALL_GAIN * explained:

@@ -78,12 +78,24 @@ def subtract(u, d, v):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def fill(into, values):  # type: ignore[no-untyped-def]
+    """into[:] = values; as a loop, since an assignment to a slice takes the compiler seconds.
+
+    Args:
+        into: (n,), changed.
+        values: (n,).
+    """
+    for i in range(into.size):
+        into[i] = values[i]
+
+
+@njit(cache=True)
 def _turn_out(factor, first, count):  # type: ignore[no-untyped-def]
     """Take row `first` out of the lower factor of `count` rows: rotations make what is below it triangular again."""
     cosine, sine = np.empty(count, np.float32), np.empty(count, np.float32)
     for i in range(first, count - 1):
         old, new = factor[i + 1], factor[i]
-        new[:first] = old[:first]
+        fill(new[:first], old[:first])
         carried = old[first]
         for j in range(first, i):
             new[j] = cosine[j] * carried + sine[j] * old[j + 1]
@@ -116,11 +128,13 @@ def _factorise(work, beta, penalty):  # type: ignore[no-untyped-def]
     for k in range(sizes[1] - 1, -1, -1):
         if beta[held[k]] == 0.0:
             _turn_out(work.factor, k, sizes[1])
-            held[k : sizes[1] - 1] = held[k + 1 : sizes[1]].copy()
             sizes[1] -= 1
+            for i in range(k, sizes[1]):
+                held[i] = held[i + 1]
     count = sizes[1]
     is_held = np.zeros(beta.size, np.bool_)
-    is_held[held[:count]] = True
+    for k in range(count):
+        is_held[held[k]] = True
     for j in range(beta.size):
         if beta[j] != 0.0 and not is_held[j]:
             held[count] = j

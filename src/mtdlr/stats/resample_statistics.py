@@ -20,7 +20,7 @@ _STILL_MOVING = 0.05
 
 
 def maximum_near(rows: SortedRows, near: Vector) -> tuple[Vector, float] | None:
-    """Coefficients and maximal log likelihood, searched from coefficients `near` it; None without a finite maximum.
+    """Coefficients and maximal log likelihood, the search begun at `near`; None without a finite maximum.
 
     Args:
         rows: n rows of p columns.

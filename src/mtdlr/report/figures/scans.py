@@ -73,7 +73,7 @@ def scan_figure(pet: Volume, ct: Volume, contours: Mapping[str, Volume], *, widt
         axes = panel(figure, i % across * pitch + 0.6, (rows - 1 - i // across) * (side + 4.5) + 5.0, side, side)
         axes.set_axis_off()
         title = f"PET projection, SUV 0\N{EN DASH}{number(top, 3)}" if name == "PET" else name
-        axes.set_title(title, fontsize=SMALL, pad=2.0)
+        axes.set_title(title, fontsize=SMALL, y=1.0, pad=2.0)
         if name == "PET":
             _draw_projection(axes, pet, contours, top)
         else:
@@ -104,7 +104,7 @@ def quality_figure(
     for i, title in enumerate(titles):
         axes = panel(figure, i % 3 * pitch + 0.6, (1 - i // 3) * (side + 4.5) + 5.0, side, side)
         axes.set_axis_off()
-        axes.set_title(title, fontsize=SMALL, pad=2.0)
+        axes.set_title(title, fontsize=SMALL, y=1.0, pad=2.0)
         if i < 2:
             _draw_whole(axes, projections[i], i, contours, region, top)
         else:
@@ -139,7 +139,7 @@ def attribution_figure(pet: Volume, ct: Volume, maps: Sequence[Volume], contours
         scan, colors, window, ink = grounds[name]
         axes = panel(figure, i * pitch + 0.6, 5.0, side, side)
         axes.set_axis_off()
-        axes.set_title(f"{name}, {plane.lower()}", fontsize=SMALL, pad=2.0)
+        axes.set_title(f"{name}, {plane.lower()}", fontsize=SMALL, y=1.0, pad=2.0)
         points = _plane(pet, plane, center)
         axes.imshow(_sample(scan, points, order=1, outside=window[0]), cmap=colors, vmin=window[0], vmax=window[1],
                     interpolation="bilinear")
