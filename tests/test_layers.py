@@ -15,14 +15,14 @@ ROWS = [
     {"imaging", "nets", "texture", "stats"},
     {"cohort", "prepare", "prepared", "train", "infer", "explain", "radiomics", "signature", "nomogram", "model",
      "associate", "evaluate", "shift"},
-    {"report", "bundle", "predict", "dicom_out"},
+    {"report", "bundle", "predict", "dicom_out", "pacs"},
     {"jobs", "pipeline", "validate"},
     {"cli", "serve", "synthetic", "__main__", "__init__"},
 ]
 ROW_OF = {name: row for row, names in enumerate(ROWS) for name in names}
 HOMES = {
-    "pydicom": {"imaging", "synthetic", "dicom_out"}, "highdicom": {"imaging", "synthetic", "dicom_out"},
-    "SimpleITK": {"imaging"},
+    "pydicom": {"imaging", "synthetic", "dicom_out", "pacs"}, "highdicom": {"imaging", "synthetic", "dicom_out"},
+    "dicomweb_client": {"pacs"}, "requests": {"pacs"}, "SimpleITK": {"imaging"},
     "nibabel": {"imaging"}, "torch": {"nets", "train", "infer", "explain"}, "safetensors": {"nets"},
     "matplotlib": {"report/figures"}, "typer": {"cli"}, "pywt": {"texture"},
     "jinja2": {"report", "nomogram", "validate", "serve"},

@@ -8,6 +8,7 @@ The tree (every leaf exits 2: the user's input is wrong; anything else that esca
     |-- ScanError       an image, a mask or a DICOM series
     |-- CohortError     patients that contradict one another: leakage, duplicates, too few events
     |-- FitError        a statistic or a model that the data cannot carry
+    |-- PacsError       an archive that cannot be reached, refuses, or holds something else
     |-- StoreError      the run folder: locked, full, read-only, changed underneath
     `-- BundleError     a model folder that is not what it says it is
 
@@ -142,6 +143,10 @@ class CohortError(MtdlrError):
 
 class FitError(MtdlrError):
     """The data cannot carry the statistic or model that was requested."""
+
+
+class PacsError(MtdlrError):
+    """An archive cannot be reached, refuses, or holds something else than it should."""
 
 
 class StoreError(MtdlrError):

@@ -13,7 +13,7 @@ from mtdlr.errors import MtdlrError, Problem
 
 PACKAGES = ("mtdlr", "numpy", "scipy", "pandas", "numba", "torch", "nibabel", "pydicom", "matplotlib")
 EXTRAS = {
-    "networks": ("torch", "safetensors"), "dicom": ("highdicom",),
+    "networks": ("torch", "safetensors"), "dicom": ("highdicom", "dicomweb_client"),
     "cluster": ("dask", "distributed"), "docs-out": ("docx", "openpyxl", "weasyprint"), "jpeg": ("imagecodecs",),
     "web": ("starlette", "uvicorn", "python_multipart"),
 }

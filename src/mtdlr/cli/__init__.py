@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from mtdlr.cli.check import check
+from mtdlr.cli.pacs import fetch, send
 from mtdlr.cli.predict import predict
 from mtdlr.cli.samplesize import sizes
 from mtdlr.cli.serve import serve
@@ -205,6 +206,8 @@ def cluster(
 
 
 app.command()(predict)
+app.command()(send)
+app.command()(fetch)
 app.command()(serve)
 
 
