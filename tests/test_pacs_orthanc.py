@@ -35,10 +35,10 @@ from mtdlr.survival import Survival
 from mtdlr.synthetic.dicom_writer import write_dicom_patient
 from mtdlr.synthetic.study import patient_of, simulate_study
 
-PLUGINS = sorted(Path("/usr/lib/orthanc").glob("libOrthancDicomWeb.so*"))
+PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    not (ORTHANC and PLUGINS), reason="Orthanc with its DICOMweb plugin (Debian orthanc, orthanc-dicomweb) is absent")]
+    not (ORTHANC and PLUGIN.exists()), reason="Orthanc with its DICOMweb plugin (Debian orthanc, orthanc-dicomweb) is absent")]
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("highdicom")
 
@@ -80,7 +80,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
     (place / "orthanc.json").write_text(json.dumps({
         "StorageDirectory": str(place / "db"), "IndexDirectory": str(place / "db"), "HttpPort": port,
         "DicomServerEnabled": False, "RemoteAccessAllowed": False, "AuthenticationEnabled": True,
-        "RegisteredUsers": dict([CREDENTIALS.split(":")]), "Plugins": [str(PLUGINS[-1])], "DicomWeb": {"Enable": True}}))
+        "RegisteredUsers": dict([CREDENTIALS.split(":")]), "Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True}}))
     assert ORTHANC is not None
     with (place / "log").open("w") as log, subprocess.Popen(
             [ORTHANC, str(place / "orthanc.json")], stderr=subprocess.PIPE, stdout=log, text=True) as process:

@@ -57,7 +57,8 @@ def predict(
     if dicom:
         page = output / "report.pdf"
         write_dicom(prediction, source, output / "dicom", pdf=page.read_bytes() if page.exists() else None)
-    print_result(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}: open report.html")
+    print_result(prediction.as_dict(), as_json, f"{prediction}\nwrote {output}: open report.html" + (
+        "; dicom/ is for the archive and names the patient" if dicom else ""))
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
