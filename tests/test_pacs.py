@@ -23,10 +23,10 @@ from mtdlr.volume import Volume
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("highdicom")
 
-from fake_archive import Faults, fake_archive  # noqa: E402
+from fake_archive import Faults, fake_archive
 
-from mtdlr.dicom_out import read_source, write_dicom  # noqa: E402
-from mtdlr.pacs import Archive, authorization, content_sha256, fetch, send  # noqa: E402
+from mtdlr.dicom_out import read_source, write_dicom
+from mtdlr.pacs import Archive, authorization, content_sha256, fetch, send
 
 SLICES, STUDY, SECRET = 40, "1.2.3", "user:geheim"
 
@@ -77,7 +77,7 @@ def test_what_was_fetched_is_the_examination(examination: Path, predicted: Path,
         _holds(wrong, examination)
         _holds(wrong, predicted)
         assert fetch(STUDY, tmp_path / "out", Archive(url)) == {"PT1": SLICES, "CT2": SLICES}
-    found, given = ({ds.SOPInstanceUID: content_sha256(ds) for ds in map(pydicom.dcmread, sorted(folder.rglob("*.dcm")))}
+    found, given = ({ds.SOPInstanceUID: content_sha256(ds) for ds in map(pydicom.dcmread, folder.rglob("*.dcm"))}
                     for folder in (tmp_path / "out", examination))
     assert found == given and len(set(found.values())) == 2 * SLICES
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -90,9 +90,9 @@ WORK: list[Work] = [lambda _, predicted, out, archive: send(predicted, archive),
 
 @pytest.mark.parametrize("work", WORK, ids=["send", "fetch"])
 @pytest.mark.parametrize(("statuses", "code", "pauses"), [
-    ([500, 503, 429], "", 3), ([500, 500, 500, 500], "E-PACSANSWER .*HTTP 500", 3), ([401], "E-PACSLOGIN .*HTTP 401", 0),
-    ([403], "E-PACSLOGIN .*HTTP 403", 0), ([404], "E-PACSANSWER .*HTTP 404", 0), ([409], "E-PACSANSWER .*HTTP 409", 0),
-    ([307], "E-PACSANSWER .*HTTP 307", 0)])
+    ([500, 503, 429], "", 3), ([500, 500, 500, 500], "E-PACSANSWER .*HTTP 500", 3),
+    ([401], "E-PACSLOGIN .*HTTP 401", 0), ([403], "E-PACSLOGIN .*HTTP 403", 0), ([404], "E-PACSANSWER .*HTTP 404", 0),
+    ([409], "E-PACSANSWER .*HTTP 409", 0), ([307], "E-PACSANSWER .*HTTP 307", 0)])
 def test_what_may_pass_is_tried_again(
     work: Work, statuses: list[int], code: str, pauses: int, examination: Path, predicted: Path, tmp_path: Path
 ) -> None:
