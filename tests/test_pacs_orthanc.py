@@ -38,7 +38,7 @@ from mtdlr.synthetic.study import patient_of, simulate_study
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    not (ORTHANC and PLUGIN.exists()), reason="Orthanc or its DICOMweb plugin is absent (Debian orthanc, orthanc-dicomweb)")]
+    not (ORTHANC and PLUGIN.exists()), reason="no Orthanc with DICOMweb (Debian orthanc, orthanc-dicomweb)")]
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("highdicom")
 
