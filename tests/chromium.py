@@ -48,7 +48,7 @@ class Page:
     def open(self, address: str) -> None:
         """Go to an address, and wait until it is loaded."""
         self._ask("Page.navigate", url=address)
-        self.until("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.until("location.href !== 'about:blank'")
 
     def run(self, script: str) -> Any:
         """The value of a script; a promise is waited for."""
@@ -59,7 +59,8 @@ class Page:
     def until(self, condition: str) -> None:
         """Wait until a condition holds, on this page or on one that it leads to."""
         end = time.monotonic() + _WAIT_S
-        asked = f"new Promise(r => {{ const f = () => ({condition}) ? r(true) : setTimeout(f, 50); f(); }})"
+        asked = ("new Promise(r => { const f = () => document.readyState === 'complete' && "
+                 f"({condition}) ? r(true) : setTimeout(f, 50); f(); }})")
         while time.monotonic() < end:
             try:
                 if self.run(asked):
@@ -67,6 +68,14 @@ class Page:
             except RuntimeError:  # the page was left meanwhile
                 continue
         raise TimeoutError(condition)
+
+    def send(self, address: str, scan: Path, stage: str) -> None:
+        """Send a scan from the server's first page as a person does, and wait for the viewer."""
+        self.open(address)
+        self.run(f"document.querySelector('input[value={stage}]').click()")
+        self.choose("#files", [scan])
+        self.run("document.querySelector('button.main').click()")
+        self.until("document.querySelector('[data-viewer]') !== null")
 
     def choose(self, selector: str, files: list[Path]) -> None:
         """Choose files in a field of a form."""
@@ -78,9 +87,9 @@ class Page:
         for kind in ("keyDown", "keyUp"):
             self._ask("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
 
-    def picture(self, target: Path) -> None:
-        """Write what is seen, the whole length of the page, as PNG."""
-        data = self._ask("Page.captureScreenshot", captureBeyondViewport=True)["data"]
+    def picture(self, target: Path, *, whole: bool = True) -> None:
+        """Write what is seen as PNG: the whole length of the page, or what the window shows."""
+        data = self._ask("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         target.write_bytes(base64.b64decode(data))
 
     def _ask(self, method: str, **params: Any) -> Any:

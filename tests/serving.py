@@ -35,6 +35,11 @@ class Served:
     queue: Queue
     port: int
 
+    @property
+    def address(self) -> str:
+        """To open in a browser."""
+        return f"http://127.0.0.1:{self.port}/?token={TOKEN}"
+
     def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http.client.HTTPResponse:
         """The answer to a request; an empty header is left out. The body is read already: `answer.text`."""
         given = {"Authorization": f"Bearer {TOKEN}", "Host": f"127.0.0.1:{self.port}"}

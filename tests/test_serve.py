@@ -77,6 +77,17 @@ def test_a_bug_is_said_without_the_words_of_the_error(served: Served) -> None:
     assert "E-INTERNAL" in text and "CANARY" not in text
 
 
+def test_a_bug_of_the_server_is_said_without_its_words_too(
+    served: Served, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An unexpected error of a page is 500 E-INTERNAL; the log names places in the code, and never the error's text."""
+    def broken(*_: object) -> str:
+        raise KeyError("ZZPHI^CANARY")
+    monkeypatch.setattr("mtdlr.serve.app.upload_page", broken)
+    assert problem(served.ask("GET", "/")) == (500, "E-INTERNAL")
+    assert "test_serve.py" in caplog.text and "CANARY" not in caplog.text + "".join(capfd.readouterr())
+
+
 def test_a_job_can_be_cancelled_once(served: Served) -> None:
     """A running prediction stops; the same request again is refused with 409; the next job is done."""
     job = json.loads(served.send(SCAN, {"clinical.stage": "hold"}).text)["id"]

@@ -19,7 +19,7 @@ import serve_patient
 from bedside_pictures import browser
 from chromium import Page, chromium
 from PIL import Image
-from serving import SCAN, TOKEN, Served, serving, zipped
+from serving import SCAN, Served, serving, zipped
 
 from mtdlr.serve.upload import Limits
 
@@ -44,15 +44,12 @@ def _serious(page: Page) -> list[str]:
 
 
 def _sent(page: Page, served: Served, folder: Path) -> None:
-    """Send a scan as a person does, and wait for the viewer."""
+    """Look at the first page, and send a scan."""
     scan = folder / "B001.zip"
     scan.write_bytes(zipped(SCAN))
-    page.open(f"http://127.0.0.1:{served.port}/?token={TOKEN}")
+    page.open(served.address)
     assert _serious(page) == []
-    page.run("document.querySelector('input[value=IVa]').click()")
-    page.choose("#files", [scan])
-    page.run("document.querySelector('button.main').click()")
-    page.until("document.querySelector('[data-viewer]') !== null")
+    page.send(served.address, scan, "IVa")
 
 
 def _shown(page: Page, selector: str, target: Path) -> np.ndarray:

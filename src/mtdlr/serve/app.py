@@ -19,7 +19,7 @@ from mtdlr.errors import Problem
 from mtdlr.serve.jobs import Job
 from mtdlr.serve.pages import job_page, refusal_page, result_page, static_file, upload_page
 from mtdlr.serve.queue import Queue
-from mtdlr.serve.refusal import Refusal
+from mtdlr.serve.refusal import Refusal, our_bug
 from mtdlr.serve.security import DOCUMENT_POLICY, Gate, guarded
 from mtdlr.serve.upload import Limits, check_archives, receive_form, too_large
 
@@ -62,7 +62,7 @@ def application(service: Service) -> ASGIApp:
         Route("/jobs/{job}/{part:str}/{name}", bound(_file), methods=["GET"]),
         Route("/static/{name}", bound(_static), methods=["GET"]),
     ]
-    handlers: Any = {Refusal: _refused, HTTPException: _not_found}
+    handlers: Any = {Refusal: _refused, HTTPException: _not_found, Exception: _failed}
     return guarded(Starlette(routes=routes, exception_handlers=handlers), service.gate, _answer)
 
 
@@ -205,3 +205,7 @@ def _not_found(request: Request, error: HTTPException) -> Response:
     refusal = _nothing() if error.status_code == 404 else Refusal(
         error.status_code, Problem("E-METHOD", "this cannot be asked for in this way", found=request.method[:20]))
     return _answer(refusal, request.headers)
+
+
+def _failed(request: Request, error: Exception) -> Response:
+    return _answer(Refusal(500, our_bug(error)), request.headers)

@@ -16,7 +16,7 @@ from mtdlr.errors import Problem
 from mtdlr.serve.jobs import Job
 from mtdlr.serve.upload import Limits
 
-STATES = {"uploading": "being sent", "waiting": "waits for its turn", "running": "is computed", "done": "done",
+STATES = {"uploading": "being sent", "waiting": "waits for its turn", "running": "is being computed", "done": "done",
           "failed": "refused", "cancelled": "cancelled"}
 STATIC = {
     "calculator.css": ("nomogram", "text/css"), "calculator.js": ("nomogram", "text/javascript"),
@@ -50,7 +50,7 @@ def upload_page(facts: Mapping[str, Any], jobs: Sequence[Job], limits: Limits) -
         jobs: newest first.
         limits: that the page tells before anything is sent.
     """
-    return _render("upload", facts=facts, jobs=[_row(job) for job in jobs], limits=limits)
+    return _render("upload", facts=facts, jobs=[_row(facts, job) for job in jobs], limits=limits)
 
 
 def job_page(facts: Mapping[str, Any], job: Job, ahead: int) -> str:
@@ -61,7 +61,7 @@ def job_page(facts: Mapping[str, Any], job: Job, ahead: int) -> str:
         job: not done.
         ahead: jobs that are done before it.
     """
-    return _render("job", facts=facts, job=job, row=_row(job), ahead=ahead)
+    return _render("job", facts=facts, job=job, row=_row(facts, job), ahead=ahead)
 
 
 def result_page(facts: Mapping[str, Any], job: Job, home: Path) -> str:
@@ -77,11 +77,10 @@ def result_page(facts: Mapping[str, Any], job: Job, home: Path) -> str:
     problems = [Problem(**problem) for problem in prediction["problems"]]
     parts = {name: Markup((home / "view" / name).read_text(encoding="utf-8"))
              for name in ("nomogram.html", "model.json")}
-    held = sorted(path.name for path in (home / "result").iterdir())
-    named = [(name, LABELS.get(name, name)) for name in (*(n for n in LABELS if n in held),
-                                                          *(n for n in held if n not in LABELS))]
-    return _render("result", facts=facts, job=job, row=_row(job), view=view, prediction=prediction, problems=problems,
-                   nomogram=parts["nomogram.html"], model=parts["model.json"], results=named)
+    held = {path.name for path in (home / "result").iterdir()}
+    named = [(name, LABELS.get(name, name)) for name in (*LABELS, *sorted(held - set(LABELS))) if name in held]
+    return _render("result", facts=facts, job=job, row=_row(facts, job), view=view, prediction=prediction,
+                   problems=problems, nomogram=parts["nomogram.html"], model=parts["model.json"], results=named)
 
 
 def refusal_page(problem: Problem) -> str:
@@ -89,11 +88,12 @@ def refusal_page(problem: Problem) -> str:
     return _render("refusal", problem=problem)
 
 
-def _row(job: Job) -> dict[str, str]:
+def _row(facts: Mapping[str, Any], job: Job) -> dict[str, str]:
     """How a job stands in a list."""
     made = datetime.fromtimestamp(job.created).strftime("%Y-%m-%d %H:%M:%S")
+    labels = {field["name"]: field["label"] for field in facts["fields"]}
     return {"id": job.id, "name": f"{made} ({job.id[:6]})", "state": STATES[job.state],
-            "values": ", ".join(f"{name} {value}" for name, value in job.clinical.items())}
+            "values": ", ".join(f"{labels.get(name, name)} {value}" for name, value in job.clinical.items())}
 
 
 def _render(name: str, **values: Any) -> str:

@@ -183,6 +183,8 @@ class Queue:
             with self._changed:
                 self._running = None
                 now = self._jobs.get(job.id)
+                if now is None:  # deleted meanwhile, perhaps while the worker still wrote
+                    shutil.rmtree(self.folder / job.id, ignore_errors=True)
                 if now is None or now.state != "running" or self._closing:
                     continue
                 if problems is None and now.attempts < MAX_ATTEMPTS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -84,7 +85,8 @@ def guarded(app: ASGIApp, gate: Gate, refused: Callable[[Refusal, Headers], Resp
             entry = _entry(scope, headers, gate)
         except Refusal as refusal:
             entry = refused(refusal, headers)
-        await (app if entry is None else entry)(scope, receive, send_with_headers)
+        with suppress(Exception):  # answered already; uvicorn would log its text, which may name a patient
+            await (app if entry is None else entry)(scope, receive, send_with_headers)
 
     return answer
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import errno
-import logging
 import multiprocessing
 import os
 import secrets
 import shutil
 import signal
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -19,9 +17,8 @@ from typing import Any
 
 from mtdlr.errors import MtdlrError, Problem
 from mtdlr.serve.jobs import Job, load_job
+from mtdlr.serve.refusal import our_bug
 from mtdlr.store import disk_full
-
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -88,17 +85,9 @@ def _problems_of(predictor: Predictor, folder: Path, job_id: str) -> tuple[Probl
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return (disk_full(folder.absolute()),)
-        return (_internal(error),)
+        return (our_bug(error),)
     except Exception as error:
-        return (_internal(error),)
+        return (our_bug(error),)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return ()
-
-
-def _internal(error: Exception) -> Problem:
-    """Our bug, without the error's text: it may hold a patient's file name."""
-    for frame in traceback.extract_tb(error.__traceback__):
-        _LOG.error("  %s:%d %s", Path(frame.filename).name, frame.lineno or 0, frame.name)
-    return Problem("E-INTERNAL", f"{type(error).__name__}: this is our bug",
-                   remedy="Please report the lines that the server printed with `mtdlr doctor`")

@@ -1,7 +1,7 @@
 "use strict";
 (function () {
   const state = document.getElementById("state"), job = state.dataset.job;
-  const words = { waiting: "waits for its turn", running: "is computed", uploading: "is being sent" };
+  const words = { waiting: "waits for its turn", running: "is being computed", uploading: "is being sent" };
   async function look() {
     try {
       const answer = await fetch("/jobs/" + job + "/state", { headers: { Accept: "application/json" } });

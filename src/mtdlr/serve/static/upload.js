@@ -11,7 +11,7 @@
 
   function problems(text) {
     try {
-      return JSON.parse(text).problems.map(p => [p.code, p.what, p.found && "found " + p.found, p.remedy].filter(Boolean).join("; ")).join(" ");
+      return JSON.parse(text).problems.map(p => p.code + ": " + [p.what, p.found && "found " + p.found, p.remedy].filter(Boolean).join("; ")).join(" ");
     } catch { return ""; }
   }
 
@@ -20,8 +20,8 @@
     const files = [...byId("files").files, ...byId("folder").files];
     const size = files.reduce((sum, file) => sum + file.size, 0);
     if (!files.length) return say("Choose a zip, the files or a folder of one PET/CT.");
-    if (files.length > Number(form.dataset.files)) return say("E-UPLOAD; too many files: " + files.length);
-    if (size > Number(form.dataset.bytes)) return say("E-TOOLARGE; the files are larger than the limit below.");
+    if (files.length > Number(form.dataset.files)) return say("E-UPLOAD: too many files: " + files.length);
+    if (size > Number(form.dataset.bytes)) return say("E-TOOLARGE: the files are larger than the limit below.");
     say("");
     const data = new FormData(form);
     data.delete("file");

@@ -19,9 +19,10 @@
 
   async function scene() {
     const nv = new niivue.Niivue({ backColor: [0, 0, 0, 1], isRadiologicalConvention: true, multiplanarShowRender: 0,
-      loadingText: "", dragAndDropEnabled: false, crosshairWidth: 0.5, crosshairGap: 8, crosshairColor: [1, .62, 0, 1] });
+      loadingText: "Loading PET and CT", dragAndDropEnabled: false, crosshairWidth: 0.5, crosshairGap: 8, crosshairColor: [1, .62, 0, 1] });
     nv.addColormap("outline", { R: [86, 86, 86], G: [180, 180, 180], B: [233, 233, 233],
       A: [0, 255, 255], I: [0, 60, 255] });
+    byId("planes").hidden = true;
     byId("scene").hidden = false;
     await nv.attachToCanvas(byId("gl"));
     await nv.loadVolumes([
@@ -45,7 +46,6 @@
     };
     byId("s-pet").oninput = e => nv.setOpacity(1, e.target.value / 100);
     byId("s-mask").oninput = e => nv.setOpacity(2, e.target.value / 100);
-    byId("planes").hidden = true;
     move();
     section.dataset.viewer = "webgl";
   }
