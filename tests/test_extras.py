@@ -34,13 +34,14 @@ def test_a_public_name_that_needs_an_extra_names_it() -> None:
     assert done.stdout.startswith("E-EXTRA") and "pip install 'mtdlr[networks]'" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("verb", [["predict", "bundle", "patient"], ["demo", "folder"]])
-def test_a_verb_that_needs_an_extra_names_it(verb: list[str], tmp_path: Path) -> None:
-    """A verb that needs torch ends with status 2 and one line, and leaves nothing behind."""
+@pytest.mark.parametrize(("verb", "extra"), [(["predict", "bundle", "patient"], "networks"),
+                                             (["demo", "folder"], "networks"), (["serve", "bundle"], "web")])
+def test_a_verb_that_needs_an_extra_names_it(verb: list[str], extra: str, tmp_path: Path) -> None:
+    """A verb that needs an extra ends with status 2 and one line, and leaves nothing behind."""
     words = [verb[0], *(str(tmp_path / place) for place in verb[1:])]
     done = _run(f"import mtdlr.cli; sys.argv[1:] = {words!r}; mtdlr.cli.main()")
     assert done.returncode == 2, done.stderr
-    assert done.stderr.count("\n") == 1 and "mtdlr[networks]" in done.stderr
+    assert done.stderr.count("\n") == 1 and f"mtdlr[{extra}]" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

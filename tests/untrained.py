@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from mtdlr.bundle import save_bundle
 from mtdlr.model import FrozenModel, Scale
@@ -30,6 +31,7 @@ def save_untrained_bundle(folder: Path, scratch: Path) -> None:
         folder: an empty folder that exists.
         scratch: likewise.
     """
+    torch.manual_seed(0)
     rng, networks = np.random.default_rng(0), {}
     for name, config in (("deepmts", DeepmtsConfig(width=0.25)), ("no-mask", SingletaskConfig("no-mask", width=0.25))):
         (scratch / name).mkdir()

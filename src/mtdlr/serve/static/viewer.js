@@ -18,7 +18,7 @@
   }
 
   async function scene() {
-    const nv = new niivue.Niivue({ backColor: [0, 0, 0, 1], isRadiologicalConvention: true, multiplanarShowRender: 0,
+    const nv = new niivue.Niivue({ backColor: [0, 0, 0, 1], isRadiologicalConvention: true, sagittalNoseLeft: true, multiplanarShowRender: 0,
       loadingText: "Loading PET and CT", dragAndDropEnabled: false, crosshairWidth: 0.5, crosshairGap: 8, crosshairColor: [1, .62, 0, 1] });
     nv.addColormap("outline", { R: [86, 86, 86], G: [180, 180, 180], B: [233, 233, 233],
       A: [0, 255, 255], I: [0, 60, 255] });
