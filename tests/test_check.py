@@ -9,6 +9,7 @@ from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from mtdlr.cohort.check import Checked, check_study, few_steps
@@ -193,8 +194,9 @@ def test_folders_that_name_patients_stop_a_run(named: Path, tmp_path: Path) -> N
 def test_a_training_of_few_steps_is_said_beforehand(settings: dict[str, int], n: int, found: str | None) -> None:
     """W-FEWSTEPS names epochs and steps, and the setting that would give a hundred steps."""
     study = Study.of({"preset": "quick", "deepmts": settings})
-    problems = few_steps(study, n)
+    training = pd.DataFrame({"center": ["A"] * n})
+    problems = few_steps(study, training)
     assert [p.found for p in problems] == ([found] if found else [])
     for problem in problems:
         healed = settings | {"steps_per_epoch": int(problem.remedy.split(" = ")[1])}
-        assert not few_steps(Study.of({"preset": "quick", "deepmts": healed}), n)
+        assert not few_steps(Study.of({"preset": "quick", "deepmts": healed}), training)

@@ -15,6 +15,7 @@ from mtdlr.associate import study_associations
 from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events, shared_images, unreadable
 from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps
+from mtdlr.cohort.folds import training_folds
 from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.evaluate import Evaluation, Findings, judge
 from mtdlr.evaluate.rivals import Rivals
@@ -25,7 +26,6 @@ from mtdlr.radiomics.stored import table_of
 from mtdlr.report.results import Results
 from mtdlr.shift import images_of
 from mtdlr.signature import Signature
-from mtdlr.stats.lasso import stratified_folds
 from mtdlr.store import Recipe, Store, digest, open_store, without_paths, write_atomic
 from mtdlr.study import MAIN, Study
 from mtdlr.workers import Workers, parts, planning, values_of
@@ -159,12 +159,8 @@ class Run:
 
     @cached_property
     def folds(self) -> pd.Series:
-        """The fold of every training patient, stratified by event and centre; one fold only for in-sample scores."""
-        table = self.training
-        if self.study.score.training == "in_sample":
-            return pd.Series(0, index=table.index)
-        return pd.Series(stratified_folds(table["event"].to_numpy(bool), self.study.score.folds, self.study.score.seed,
-                                          strata=table["center"].to_numpy(str)), index=table.index)
+        """The fold of every training patient."""
+        return training_folds(self.training, self.study.score)
 
     @cached_property
     def networks(self) -> dict[str, list[Path]]:
@@ -305,7 +301,7 @@ class Run:
         done = self.__dict__
         sources: list[Sequence[Problem]] = [
             done["cohort"].problems if "cohort" in done else (),
-            few_steps(self.study, len(self.training)) if "included" in done else (),
+            few_steps(self.study, self.training) if "included" in done else (),
             *(stored.problems for stage, stored in planning.per_patient(done) if stage not in ("pictures", "explain")),
             self.model.problems if "model" in done else (), self.findings.problems if "findings" in done else (),
             self._desk.code_problems() if "_desk" in done else ()]

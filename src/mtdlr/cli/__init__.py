@@ -191,11 +191,14 @@ def cluster(
     overrides: Overrides = None, as_json: Json = False,
 ) -> None:
     """Write the script that runs a study in many jobs: for SLURM, or for a plain shell."""
+    from mtdlr.cohort import read_cohort
     from mtdlr.store import require_writable
     from mtdlr.workers.cluster import SHELL, SLURM, Plan, job_script
 
     settings = load_study(study, overrides)
-    folds = settings.score.folds if settings.score.training == "out_of_fold" else 1
+    centers = read_cohort(settings.cohort).of("training").table["center"].nunique() if (
+        settings.score.folds == "center") else 1
+    folds = settings.score.n_folds(centers)
     target = output or Path(f"{study.stem}.{'slurm' if slurm else 'shell'}.sh")
     require_writable(target)
     plan = Plan(f"{sys.executable} -m mtdlr", study.resolve(), folds, shards, tuple(overrides or ()))

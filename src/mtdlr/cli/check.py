@@ -60,7 +60,8 @@ def _cost(checked: Checked, path: Path, overrides: list[str]) -> tuple[dict[str,
 
     settings = checked.study
     assert settings is not None
-    size = Size(len(checked.usable), checked.training, [checked.audits[i] for i in checked.usable])
+    size = Size(len(checked.usable), checked.training, [checked.audits[i] for i in checked.usable],
+                checked.centers)
     presets = under_presets(lambda name: load_study(path, [*overrides, f"preset={name}"]))
     machine, free = Machine.here(), free_disk_gb(run_folder(path, settings))
     found = costs(settings, presets, size, machine, _timer if is_installed("networks") else None)

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import pandas as pd
+
+from mtdlr.cohort.folds import too_few_centers
 from mtdlr.cohort.patients import Cohort, Survey, require_events, shared_images, survey_cohort
 from mtdlr.errors import MtdlrError, Problem
 from mtdlr.imaging.inspect import inspect_scan
@@ -32,6 +35,7 @@ class Checked:
         audits: by patient, which series were taken and why, and what their SUV will rest on.
         study: the settings, None where they could not be read.
         training: how many of the usable patients train.
+        centers: of how many centres they are.
     """
 
     problems: tuple[Problem, ...]
@@ -39,6 +43,7 @@ class Checked:
     audits: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     study: Study | None = None
     training: int = 0
+    centers: int = 0
 
     @property
     def is_fine(self) -> bool:
@@ -89,12 +94,14 @@ def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Wor
     problems += shared_images(survey.cohort.split, {i: one.hashes for i, one in seen.items()})
     wrong = {patient for p in problems if p.is_error for patient in p.patients}
     usable = survey.cohort.only([i for i in survey.cohort.ids if i not in wrong])
-    training = 0 if received else len(usable.of("training"))
+    training = usable.of("training").table.iloc[: 0 if received else None]
     if len(usable) and not received:
         _collect(problems, lambda: require_events(usable))
-        problems += [*sparse(usable), *blind_cohorts(usable, study), *few_steps(study, training)]
+        problems += [*sparse(usable), *blind_cohorts(usable, study), *few_steps(study, training),
+                     *too_few_centers(training, study.score)]
     known = sorted(dict.fromkeys(problems), key=lambda problem: not problem.is_error)
-    checked = Checked(tuple(known), tuple(usable.ids), {i: one.audit for i, one in seen.items()}, study, training)
+    checked = Checked(tuple(known), tuple(usable.ids), {i: one.audit for i, one in seen.items()}, study, len(training),
+                      training["center"].nunique())
     return _withheld(checked, survey.cohort.withheld)
 
 
@@ -143,15 +150,16 @@ def sparse(cohort: Cohort) -> list[Problem]:
     return problems
 
 
-def few_steps(study: Study, n: int) -> list[Problem]:
+def few_steps(study: Study, training: pd.DataFrame) -> list[Problem]:
     """A warning where DeepMTS of each fold learns from too few steps, as in a small cohort with few epochs.
 
     Args:
         study: the settings.
-        n: training patients.
+        training: rows of the training patients, with center.
     """
-    settings, left_out = study.deepmts, 1.0 / study.score.folds if study.score.training == "out_of_fold" else 0.0
-    seen = n * (1.0 - left_out) * (1.0 - settings.validation_fraction)
+    settings, folds = study.deepmts, study.score.n_folds(training["center"].nunique())
+    left_out = 1.0 / folds if study.score.training == "out_of_fold" else 0.0
+    seen = len(training) * (1.0 - left_out) * (1.0 - settings.validation_fraction)
     an_epoch = settings.steps_per_epoch or max(1, round(seen / settings.batch_size))
     steps = settings.epochs * an_epoch
     return [] if steps >= STEPS else [Problem(

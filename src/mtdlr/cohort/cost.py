@@ -54,11 +54,13 @@ class Size:
         patients: all of them.
         training: those that train.
         scans: what `check` found out about each patient's scans (`Checked.audits`).
+        centers: how many centres train.
     """
 
     patients: int
     training: int
     scans: Sequence[Mapping[str, Any]] = ()
+    centers: int = 1
 
 
 @dataclass(frozen=True)
@@ -100,14 +102,14 @@ def cost_of(study: Study, size: Size, machine: Machine, timer: Timer | None) -> 
     mean = sum(voxels) / len(voxels) if voxels else 0.0
     masks_s = 2 * MASK_S * (MASK_MM / study.radiomics.spacing_mm) ** 1.7
     again = 1 + study.radiomics.perturbations * size.training / max(size.patients, 1)
-    folds = study.score.folds if study.score.training == "out_of_fold" else 1
+    folds = study.score.n_folds(size.centers)
     shown = min(study.report.thumbnails, size.patients)
     seconds = {"prepare": size.patients * (PREPARE_S + PREPARE_S_MVOXEL * mean / 1e6) / lanes}
     drawn = PICTURE_S * (size.patients if study.report.pages else shown) / lanes
     if timer is not None:
         deep, single = timer(study, "deepmts"), timer(study, "singletask")
         beside = 1 if deep.on_card else lanes
-        learned = [_training_s(study, name, size.training, pace) for name, pace in (("deepmts", deep),
+        learned = [_training_s(study, name, size, pace) for name, pace in (("deepmts", deep),
                                                                                     ("singletask", single))]
         scored = folds * (deep.score_s + single.score_s)
         seconds |= {"train": sum(learned) / beside, "score": size.patients * (SCORE_S + scored) / beside}
@@ -195,12 +197,11 @@ def under_presets(load: Callable[[str], Study]) -> dict[str, Study]:
     return {name: load(name) for name in reversed(PRESETS)}
 
 
-def _training_s(study: Study, section: str, training: int, pace: Pace) -> float:
+def _training_s(study: Study, section: str, size: Size, pace: Pace) -> float:
     """Seconds of one process that trains the network of every fold, each epoch to the end."""
     settings = getattr(study, section)
-    out_of_fold = study.score.training == "out_of_fold"
-    folds = study.score.folds if out_of_fold else 1
-    own = training * (1.0 - 1.0 / folds) if out_of_fold else float(training)
+    folds = study.score.n_folds(size.centers)
+    own = size.training * (1.0 - 1.0 / folds if study.score.training == "out_of_fold" else 1.0)
     held = own * settings.validation_fraction
     batches = settings.steps_per_epoch or max(1.0, (own - held) / settings.batch_size)
     stepped = 0 if section == "singletask" and settings.network == "no-mask" else settings.epochs

@@ -60,7 +60,10 @@ def _training(results: Results) -> str:
 
 def _folds(results: Results) -> str:
     s = results.study.score
-    return f"{s.folds}-fold cross-fitting, seed {s.seed}" if s.training == "out_of_fold" else ""
+    if s.training == "in_sample":
+        return ""
+    cut = "leave-one-centre-out" if s.folds == "center" else f"{s.folds}-fold"
+    return f"{cut} cross-fitting, seed {s.seed}"
 
 
 def _scaling(results: Results) -> str:

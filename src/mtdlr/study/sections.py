@@ -172,10 +172,29 @@ class ScoreSettings(Section):
 
     training: Literal["out_of_fold", "in_sample"] = setting(
         "out_of_fold", "training patients are scored by networks that never saw them; the paper: in_sample")
-    folds: int = setting(5, "folds of the cross-fitting", ge=2, le=20)
+    folds: int | Literal["center"] = setting(
+        5, "folds of the cross-fitting, 2 to 20; 'center' leaves out one centre at a time (three or more must train)")
     mask_threshold: float = setting(0.5, "tumour where the mean probability exceeds this", source=PAPER, gt=0, lt=1)
     min_component_ml: float = setting(1.0, "smaller components of a predicted mask are dropped", unit="ml", ge=0)
     seed: int = setting(0, "seed of folds, weights and sampling", ge=0)
+
+    @field_validator("folds", mode="plain")
+    @classmethod
+    def _folds(cls, value: object) -> object:
+        """One message for both kinds of value."""
+        if value == "center" or (type(value) is int and 2 <= value <= 20):
+            return value
+        raise ValueError("a whole number from 2 to 20, or 'center'")
+
+    def n_folds(self, centers: int) -> int:
+        """How many networks of each kind are trained.
+
+        Args:
+            centers: how many centres train.
+        """
+        if self.training == "in_sample":
+            return 1
+        return max(1, centers) if self.folds == "center" else self.folds
 
 
 class RadiomicsSettings(Section):
