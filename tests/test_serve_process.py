@@ -86,7 +86,9 @@ def _children(pid: int) -> list[int]:
     return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_a_kill_in_mid_job_loses_nothing_that_was_acknowledged(start: Start, tmp_path: Path) -> None:
+def test_a_kill_in_mid_job_loses_nothing_that_was_acknowledged(
+    start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """kill -9 while one job is computed, one waits and one is done: the next server finds all three and ends them, and
     the worker does not outlive its server.
     """
@@ -102,6 +104,7 @@ def test_a_kill_in_mid_job_loses_nothing_that_was_acknowledged(start: Start, tmp
     for child in children:
         assert select.select([child], [], [], 60.0)[0], "the worker outlives its server"
         os.close(child)
+    assert capfd.readouterr().err == ""
     second = start([str(FAKE), str(tmp_path)])
     (tmp_path / "jobs" / "go").touch()
     assert second.until(held, "done", "failed")["state"] == "done"
@@ -111,14 +114,16 @@ def test_a_kill_in_mid_job_loses_nothing_that_was_acknowledged(start: Start, tmp
 
 @pytest.mark.parametrize(("options", "kept"), [([], 0), (["--keep"], 1)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_what_a_stop_leaves(start: Start, tmp_path: Path, options: list[str], kept: int, number: int) -> None:
+def test_what_a_stop_leaves(
+    start: Start, tmp_path: Path, options: list[str], kept: int, number: int, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Ctrl-C, a stop by the system and a closed terminal delete every job, a waiting one too, unless they are kept."""
     server = start([str(FAKE), str(tmp_path), *options])
     server.until(server.send(SCAN, {"clinical.stage": "III"}), "done")
     held = server.send(SCAN, {"clinical.stage": "hold"})
     server.until(held, "running")
     server.process.send_signal(number)
-    assert server.process.wait(60) == 0
+    assert server.process.wait(60) == 0 and capfd.readouterr().err == ""
     left = [path for path in (tmp_path / "jobs").iterdir() if path.is_dir()]
     assert len(left) == 2 * kept and len(list((tmp_path / "jobs").glob("*/result"))) == kept
 

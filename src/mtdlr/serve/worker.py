@@ -10,6 +10,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -51,8 +52,9 @@ def work(load: Callable[[], Predictor], folder: Path, pipe: Connection) -> None:
         pipe.send(error.problems)
         return
     pipe.send(dict(predictor.facts))
-    while (job_id := pipe.recv()) is not None:
-        pipe.send(_problems_of(predictor, folder, job_id))
+    with suppress(EOFError, OSError):  # the server has ended
+        while True:
+            pipe.send(_problems_of(predictor, folder, pipe.recv()))
 
 
 def scan_of(upload: Path) -> Path:
