@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -179,12 +178,10 @@ def test_a_folder_with_something_in_it_is_refused(tmp_path: Path) -> None:
     assert wrong.asked == 0
 
 
-def test_half_a_prediction_is_not_sent(predicted: Path, tmp_path: Path) -> None:
-    """A folder in which `predict --dicom` did not finish is refused, and the archive is not asked."""
-    shutil.copytree(predicted, tmp_path / "cut")
-    (tmp_path / "cut" / "dicom" / "measurements.dcm").unlink()
-    with fake_archive() as (url, wrong), pytest.raises(PacsError, match="E-PACSNONE cut: .*no dicom/measurements.dcm"):
-        send(tmp_path / "cut", Archive(url))
+def test_a_folder_without_results_is_not_sent(examination: Path) -> None:
+    """A folder without results of `predict --dicom`, such as the examination itself, is refused; nobody is asked."""
+    with fake_archive() as (url, wrong), pytest.raises(PacsError, match=r"E-PACSNONE .*found no dicom/\*.dcm"):
+        send(examination, Archive(url))
     assert wrong.asked == 0
 
 

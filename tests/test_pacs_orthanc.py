@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import socket
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import numpy as np
 import pandas as pd
@@ -35,62 +30,22 @@ from mtdlr.survival import Survival
 from mtdlr.synthetic.dicom_writer import write_dicom_patient
 from mtdlr.synthetic.study import patient_of, simulate_study
 
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    not (ORTHANC and PLUGIN.exists()), reason="no Orthanc with DICOMweb (Debian orthanc, orthanc-dicomweb)")]
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("highdicom")
 
-from mtdlr.pacs import Archive, authorization, content_sha256, fetch, send  # noqa: E402
+from orthanc import CREDENTIALS, ORTHANC, PLUGIN, Orthanc, running_orthanc
 
-CREDENTIALS = "engineer:geheim"
+from mtdlr.pacs import Archive, authorization, content_sha256, fetch, send
 
-
-@dataclass(frozen=True)
-class Orthanc:
-    """A running archive: the address of its REST interface."""
-
-    root: str
-
-    @property
-    def archive(self) -> Archive:
-        """Its DICOMweb service."""
-        return Archive(f"{self.root}/dicom-web/", authorization(CREDENTIALS))
-
-    def ask(self, path: str, data: bytes | None = None) -> bytes:
-        """An answer of its own interface, past everything of ours."""
-        request = Request(f"{self.root}/{path}", data, {"Authorization": authorization(CREDENTIALS)})
-        with urlopen(request) as answer:
-            return bytes(answer.read())
-
-    def instances(self) -> dict[str, bytes]:
-        """SOPInstanceUID -> the file that it holds."""
-        files = [self.ask(f"instances/{name}/file") for name in json.loads(self.ask("instances"))]
-        return {str(pydicom.dcmread(pydicom.filebase.DicomBytesIO(f)).SOPInstanceUID): f for f in files}
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    not (ORTHANC and PLUGIN.exists()), reason="no Orthanc with DICOMweb (Debian orthanc, orthanc-dicomweb)")]
 
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    """An empty Orthanc on this machine alone, with a password."""
-    place = tmp_path_factory.mktemp("orthanc")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (place / "orthanc.json").write_text(json.dumps({
-        "StorageDirectory": str(place / "db"), "IndexDirectory": str(place / "db"), "HttpPort": port,
-        "DicomServerEnabled": False, "RemoteAccessAllowed": False, "AuthenticationEnabled": True,
-        "RegisteredUsers": dict([CREDENTIALS.split(":")]), "Plugins": [str(PLUGIN)], "DicomWeb": {"Enable": True}}))
-    assert ORTHANC is not None
-    with (place / "log").open("w") as log, subprocess.Popen(
-            [ORTHANC, str(place / "orthanc.json")], stderr=subprocess.PIPE, stdout=log, text=True) as process:
-        try:
-            assert process.stderr is not None
-            assert any("Orthanc has started" in line for line in process.stderr)
-            yield Orthanc(f"http://127.0.0.1:{port}")
-        finally:
-            process.terminate()
-            process.communicate()
+    """An empty archive."""
+    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as archive:
+        yield archive
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,6 @@ from mtdlr.errors import PacsError, Problem, StoreError
 from mtdlr.imaging.dicom_tags import quiet
 
 T = TypeVar("T")
-OBJECTS = ("tumour.dcm", "measurements.dcm")
-"""What `predict --dicom` always writes; report.dcm is there where a PDF can be made."""
 _READ = ("PT", "CT")  # modalities that a prediction reads
 _AS_STORED = (("application/dicom", "*"),)  # in the archive's own compression
 _TIMEOUT_S = (10.0, 120.0)  # to connect, and between two parts of an answer
@@ -104,7 +102,7 @@ def send(folder: Path, archive: Archive) -> dict[str, str]:
         File name -> SHA-256 of its content, which the archive's copy has too.
 
     Raises:
-        PacsError: E-PACSNONE where the folder holds no complete set of objects; E-PACSLOST where the archive answers
+        PacsError: E-PACSNONE where the folder holds no objects; E-PACSLOST where the archive answers
             well but does not hold what was sent; E-PACSDOWN, E-PACSLOGIN, E-PACSANSWER.
     """
     objects = _objects(folder)
@@ -184,11 +182,11 @@ def content_sha256(dataset: Dataset) -> str:
 
 def _objects(folder: Path) -> dict[str, Dataset]:
     """The prediction's objects, by file name."""
-    paths = {path.name: path for path in sorted((folder / "dicom").glob("*.dcm"))}
-    if absent := [name for name in OBJECTS if name not in paths]:
-        raise PacsError(Problem("E-PACSNONE", "the folder holds no complete DICOM result", where=folder.name,
-                                found=f"no dicom/{absent[0]}", remedy="Make it with `mtdlr predict --dicom`"))
-    return {name: pydicom.dcmread(path) for name, path in paths.items()}
+    paths = sorted((folder / "dicom").glob("*.dcm"))
+    if not paths:
+        raise PacsError(Problem("E-PACSNONE", "the folder holds no DICOM result", where=folder.name,
+                                found="no dicom/*.dcm", remedy="Make it with `mtdlr predict --dicom`"))
+    return {path.name: pydicom.dcmread(path) for path in paths}
 
 
 def _client(archive: Archive) -> DICOMwebClient:

@@ -33,8 +33,7 @@ _POINTS = Code("POINTS", SCHEME, "Total points of the MTDLR nomogram")
 _GROUP = Code("GROUP", SCHEME, "Risk group")
 
 
-def measurement_report(prediction: Prediction, source: Source, tumour: Dataset, *,
-                       content: str) -> Dataset:
+def measurement_report(prediction: Prediction, source: Source, tumour: Dataset, *, content: str) -> Dataset:
     """The SR object.
 
     Args:
@@ -62,10 +61,10 @@ def measurement_report(prediction: Prediction, source: Source, tumour: Dataset, 
     return dataset
 
 
-def event_code(endpoint: str, month: float, part: str = "") -> Code:
+def survival_code(endpoint: str, month: float, part: str = "") -> Code:
     """The private code of survival at a horizon; `part` is "", "LOW" or "HIGH" (ends of the 95 % interval).
 
-    >>> event_code("PFS", 60, "LOW").value
+    >>> survival_code("PFS", 60, "LOW").value
     'SURV60LOW'
     """
     end = {"": "", "LOW": ", lower 95 % limit", "HIGH": ", upper 95 % limit"}[part]
@@ -94,13 +93,13 @@ def _prognosis(prediction: Prediction, algorithm: hd.sr.AlgorithmIdentification,
     """TID 1501: risk, points, survival with intervals, group."""
     endpoint = prediction.nomogram.endpoint
     numbers = [
-        _defined(_RISK, prediction.risk, "Natural logarithm of the hazard relative to the training cohort's mean "
-                                         "patient; higher is worse"),
+        _defined(_RISK, prediction.risk, "Natural logarithm of the hazard relative to a patient with every number at 0 "
+                                         "and every factor at its reference (X beta of the model); higher is worse"),
         _defined(_POINTS, prediction.points["total"], "Sum of the points of all factors of the nomogram; higher is "
                                                       "worse")]
     for month, estimate in prediction.survival.items():
         chance = f"Probability (0 to 1) of {endpoint}: no event within {month:g} months after the start of follow-up"
-        numbers += [_defined(event_code(endpoint, month, part), value, chance + end) for part, value, end in (
+        numbers += [_defined(survival_code(endpoint, month, part), value, chance + end) for part, value, end in (
             ("", estimate.value, ""), ("LOW", estimate.low, "; lower limit of the 95 % confidence interval"),
             ("HIGH", estimate.high, "; upper limit of the 95 % confidence interval")) if isfinite(value)]
     group = [hd.sr.QualitativeEvaluation(_GROUP, Code(prediction.group.upper(), SCHEME, f"{prediction.group} risk"))]

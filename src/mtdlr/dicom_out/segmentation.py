@@ -42,7 +42,7 @@ def segmentation(source: Source, voxels: NDArray[np.uint8], *, model: str, conte
         software_versions=package_version(), device_serial_number=model, content_label="TUMOUR",
         content_description="Tumour predicted by mtdlr; for research only", content_creator_name=MAKER,
         series_description="mtdlr: predicted tumour (research only)", specific_character_set=UTF8, content_date=date,
-        content_time=time, series_date=date, series_time=time)
+        content_time=time, series_date=date, series_time=time, omit_empty_frames=bool(voxels.any()))
     for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
         item.DimensionOrganizationUID = uid_of(content, "dimensions")
     return dataset

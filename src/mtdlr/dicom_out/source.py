@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
+from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
+from pydicom.valuerep import validate_value
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive, nifti
@@ -46,6 +49,7 @@ _TEXTS = ("PatientID", "PatientName", "IssuerOfPatientID", "AccessionNumber", "S
           "DeidentificationMethod", "TimezoneOffsetFromUTC")
 _MUST_STAND = ("PatientID", "PatientName", "AccessionNumber", "StudyID", "ReferringPhysicianName",
                "PositionReferenceIndicator")  # type 2: empty where unknown
+_NAMES = ("PatientID", "PatientName")  # an archive files by them as they are
 _CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
@@ -158,7 +162,7 @@ def _headers(files: Sequence[Path], *, geometry: bool = True) -> list[Dataset]:
 
 
 def _clean(ds: Dataset, *, geometry: bool) -> Dataset:
-    """What new objects take from a file, in UTF-8; dates that cannot be read are empty."""
+    """What new objects take from a file, in UTF-8; what the standard does not allow is empty, but for the patient."""
     clean = Dataset()
     clean.SpecificCharacterSet = UTF8
     for keyword in _UIDS:
@@ -169,6 +173,8 @@ def _clean(ds: Dataset, *, geometry: bool) -> Dataset:
         setattr(clean, keyword, value)
     for keyword in _TEXTS:
         value = decoded(ds, keyword)
+        if value and keyword not in _NAMES and not _is_valid(keyword, value):
+            value = ""
         if value or keyword in _MUST_STAND:
             setattr(clean, keyword, value)
     for keyword in ("StudyDate", "PatientBirthDate"):
@@ -180,6 +186,15 @@ def _clean(ds: Dataset, *, geometry: bool) -> Dataset:
     if geometry:
         _place(ds, clean)
     return clean
+
+
+def _is_valid(keyword: str, value: str) -> bool:
+    """Whether the tag's type can hold a text."""
+    try:
+        validate_value(dictionary_VR(keyword), value, pydicom.config.RAISE)
+    except ValueError:
+        return False
+    return True
 
 
 def _place(ds: Dataset, clean: Dataset) -> None:

@@ -27,12 +27,12 @@ def write_dicom(prediction: Prediction, source: Source, folder: Path, *, pdf: by
     """Write tumour.dcm (SEG), measurements.dcm (SR), report.dcm (PDF) and risk_assessment.json (FHIR); their paths.
 
     The same prediction of the same examination gives the same bytes under the same UIDs, so that an archive that
-    receives it twice holds it once. Dates are those of the examination.
+    receives it twice holds it once. Dates are those of the examination. The folder appears when all is written.
 
     Args:
         prediction: of the examination.
         source: its headers, from `read_source`; patient and study are taken from there.
-        folder: to write into; made if missing.
+        folder: one that does not exist yet.
         pdf: the report; None leaves report.dcm out.
 
     Raises:
@@ -40,18 +40,20 @@ def write_dicom(prediction: Prediction, source: Source, folder: Path, *, pdf: by
     """
     voxels = source.on_ct(mask_onto(prediction.mask, prediction.prepared.ct_hu))
     content = _content(prediction, source, voxels.tobytes(), pdf or b"")
-    folder.mkdir(parents=True, exist_ok=True)
+    part = folder.with_name(f"{folder.name}.part")
+    part.mkdir(parents=True)
     with quiet():
         tumour = segmentation(source, voxels, model=prediction.model, content=content)
         report = measurement_report(prediction, source, tumour, content=content)
         objects = {"tumour.dcm": tumour, "measurements.dcm": report}
         if pdf is not None:
             objects["report.dcm"] = document(source, pdf, model=prediction.model, content=content)
-        paths = [_save(dataset, folder / name, source) for name, dataset in objects.items()]
-    path = folder / "risk_assessment.json"
-    path.write_text(json.dumps(risk_assessment(prediction, source, str(report.SOPInstanceUID)), indent=1,
-                               allow_nan=False), encoding="utf-8")
-    return [*paths, path]
+        for name, dataset in objects.items():
+            _save(dataset, part / name, source)
+    (part / "risk_assessment.json").write_text(json.dumps(
+        risk_assessment(prediction, source, str(report.SOPInstanceUID)), indent=1, allow_nan=False), encoding="utf-8")
+    part.rename(folder)
+    return [folder / name for name in (*objects, "risk_assessment.json")]
 
 
 def _content(prediction: Prediction, source: Source, voxels: bytes, pdf: bytes) -> str:
@@ -65,7 +67,7 @@ def _uids(headers: Sequence[Dataset]) -> list[str]:
     return [str(ds.SOPInstanceUID) for ds in headers]
 
 
-def _save(dataset: Dataset, path: Path, source: Source) -> Path:
+def _save(dataset: Dataset, path: Path, source: Source) -> None:
     """Write an object whose times are those of the examination, not of the clock."""
     date, time = source.date_time
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = date, time
@@ -73,4 +75,3 @@ def _save(dataset: Dataset, path: Path, source: Source) -> Path:
         if "ContributionDateTime" in item:
             item.ContributionDateTime = date + time
     dataset.save_as(path, enforce_file_format=True)
-    return path
