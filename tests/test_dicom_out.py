@@ -93,6 +93,15 @@ def _on_ct(voxels: NDArray[Any], affine: NDArray[np.float64], source: Source) ->
     return whole
 
 
+def _image_on_ct(path: Path, source: Source) -> NDArray[np.bool_]:
+    """An image as SimpleITK reads it, where it lies among the voxels of the CT."""
+    image = sitk.ReadImage(str(path))
+    affine = np.eye(4)
+    affine[:3, :3] = (np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing())[:, ::-1]  # of index (z, y, x)
+    affine[:3, 3] = image.GetOrigin()
+    return _on_ct(sitk.GetArrayFromImage(image), affine, source)
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prediction]:
     """The objects of one prediction, with a PDF."""
@@ -118,11 +127,31 @@ def test_the_segmentation_is_the_mask(kind: str, tmp_path: Path) -> None:
         [ds.ImagePositionPatient for ds in source.ct]
     volume = segmentation.get_volume(combine_segments=True)
     np.testing.assert_array_equal(_on_ct(volume.array, volume.affine, source), expected)
-    image = sitk.ReadImage(str(path))
-    affine = np.eye(4)
-    affine[:3, :3] = (np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing())[:, ::-1]  # of index (z, y, x)
-    affine[:3, 3] = image.GetOrigin()
-    np.testing.assert_array_equal(_on_ct(sitk.GetArrayFromImage(image), affine, source), expected)
+    np.testing.assert_array_equal(_image_on_ct(path, source), expected)
+
+
+@pytest.mark.skipif(shutil.which("segimage2itkimage") is None, reason="segimage2itkimage (dcmqi) is not installed")
+@pytest.mark.parametrize("kind", ["anisotropic", "oblique", "reversed"])
+def test_dcmqi_reads_the_mask(kind: str, tmp_path: Path) -> None:
+    """Converted by dcmqi, the segmentation is the mask in every voxel."""
+    source = _source(_examination(tmp_path / "in", kind))
+    made = _predicted(source)
+    path = write_dicom(made, source, tmp_path / "out")[0]
+    subprocess.run(["segimage2itkimage", "--inputDICOM", path, "--outputDirectory", tmp_path, "--outputType", "nrrd"],
+                   check=True, capture_output=True)
+    np.testing.assert_array_equal(_image_on_ct(tmp_path / "1.nrrd", source), _expected(made, source))
+
+
+@pytest.mark.skipif(shutil.which("tid1500reader") is None, reason="tid1500reader (dcmqi) is not installed")
+def test_dcmqi_reads_the_numbers(written: tuple[Path, Prediction], tmp_path: Path) -> None:
+    """dcmqi's reader of TID 1500 finds the tumour's volume and uptake under their codes."""
+    subprocess.run(["tid1500reader", "--inputDICOM", written[0] / "measurements.dcm", "--outputMetadata",
+                    tmp_path / "sr.json"], check=True, capture_output=True)
+    group = json.loads((tmp_path / "sr.json").read_text())["Measurements"][0]
+    found = [(one["quantity"]["CodeValue"], float(one["value"])) for one in group["measurementItems"]]
+    expected = [(code, value) for code, _, value in _numbers(pydicom.dcmread(written[0] / "measurements.dcm"))]
+    assert [code for code, _ in found] == [code for code, _ in expected[:len(found)]] and len(found) == 6
+    np.testing.assert_allclose([v for _, v in found], [v for _, v in expected[:len(found)]], rtol=1e-9)
 
 
 def test_the_objects_belong_to_the_examination(written: tuple[Path, Prediction]) -> None:

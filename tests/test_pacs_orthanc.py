@@ -12,6 +12,7 @@ import pandas as pd
 import pydicom
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from mtdlr.bundle import save_bundle
@@ -33,6 +34,8 @@ from mtdlr.synthetic.study import patient_of, simulate_study
 pytest.importorskip("dicomweb_client")
 pytest.importorskip("highdicom")
 
+import pacs_pictures
+from bedside_pictures import DOCS, browser
 from orthanc import CREDENTIALS, ORTHANC, PLUGIN, Orthanc, running_orthanc
 
 from mtdlr.pacs import Archive, authorization, content_sha256, fetch, send
@@ -146,3 +149,13 @@ def test_orthanc_refuses_and_is_not_believed(orthanc: Orthanc, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(PacsError, match="E-PACSNONE"):
         send(tmp_path, orthanc.archive)
+
+
+@pytest.mark.skipif(browser() is None, reason="no Chromium here")
+def test_the_picture_of_the_documentation_can_be_made_anew(tmp_path: Path) -> None:
+    """docs/pacs.md shows what Orthanc's own page shows after `send`; the picture is small and not empty."""
+    pacs_pictures.make(tmp_path)
+    assert "](pacs.png)" in (DOCS / "pacs.md").read_text(encoding="utf-8")
+    assert (DOCS / "pacs.png").stat().st_size < 100_000
+    with Image.open(tmp_path / "pacs.png") as new, Image.open(DOCS / "pacs.png") as shown:
+        assert new.size == shown.size and len(new.getcolors() or ()) > 100

@@ -26,6 +26,7 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import get_expected_length
+from pydicom.uid import ExplicitVRLittleEndian
 
 from mtdlr.errors import PacsError, Problem, StoreError
 from mtdlr.imaging.dicom_tags import quiet
@@ -33,6 +34,7 @@ from mtdlr.imaging.dicom_tags import quiet
 T = TypeVar("T")
 _READ = ("PT", "CT")  # modalities that a prediction reads
 _AS_STORED = (("application/dicom", "*"),)  # in the archive's own compression
+_AS_SENT = (("application/dicom", ExplicitVRLittleEndian),)  # whatever the archive made of it
 _TIMEOUT_S = (10.0, 120.0)  # to connect, and between two parts of an answer
 _BROKEN = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
 _UID = re.compile(r"(?=.{1,64}$)[0-9]+(\.[0-9]+)*")
@@ -242,7 +244,8 @@ def _held(archive: Archive, client: DICOMwebClient, sent: Dataset) -> str:
     found = _ask(archive, partial(client.search_for_instances, *place))
     if [_value(item, "SOPInstanceUID") for item in found] != [sent.SOPInstanceUID]:
         return ""
-    return content_sha256(_ask(archive, partial(client.retrieve_instance, *place, sent.SOPInstanceUID)))
+    return content_sha256(_ask(archive, partial(client.retrieve_instance, *place, sent.SOPInstanceUID,
+                                                media_types=_AS_SENT)))
 
 
 def _value(item: dict[str, Any], keyword: str) -> Any:
