@@ -1,4 +1,4 @@
-"""Many machines on one store: shards, job scripts and Dask end in the bytes of one process."""
+"""Runs that are killed, and many machines on one store, end in the bytes of one unbroken process."""
 
 from __future__ import annotations
 
@@ -143,6 +143,25 @@ def test_two_hosts_on_one_store_end_in_the_bytes_of_one_process(study_file: Path
         host.communicate()
     assert _stored(tmp_path) == alone
     assert not list((tmp_path / "scratch").iterdir()) and not list((tmp_path / "running").iterdir())
+
+
+@pytest.mark.slow
+def test_killed_runs_end_like_an_unbroken_one(study_file: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
+    """kill -9 of a run and its workers in preparation, training, scoring and radiomics, then the same command again:
+    every stored file is that of an unbroken run."""
+    run = [part for s in (*SETTINGS, f"run.folder={tmp_path}", "run.workers=2") for part in ("--set", s)]
+    command = [sys.executable, "-m", "mtdlr", "run", str(study_file), *run, "--until", "radiomics"]
+    for stage in ("prepare", "train", "score", "radiomics"):
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                              start_new_session=True, env=os.environ | {"PYTHONPATH": str(SRC)}) as process:
+            assert process.stderr is not None
+            assert any(line.startswith(stage) for line in process.stderr), f"{stage} was never told of"
+            os.killpg(process.pid, signal.SIGKILL)
+    done = subprocess.run(command, capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(SRC)})
+    assert done.returncode == 0, done.stderr
+    assert _stored(tmp_path) == alone
+    assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_a_part_that_needs_others_first_says_so(study_file: Path, tmp_path: Path) -> None:
