@@ -43,12 +43,13 @@ def write_inputs(folder: Path, n: int) -> None:
 def small_jobs() -> None:
     """Put jobs that write small results in the place of the real ones."""
     from mtdlr import jobs
+    from mtdlr.radiomics.stored import save_features
 
     values = {f"feature{k}": k / 7 for k in range(FEATURES)}
 
     def extract(job: jobs.Extract) -> Path:
         def build(folder: Path) -> None:
-            jobs.save_features(folder, values, [], {})
+            save_features(folder, values, [], {})
             (folder / "problems.json").write_text('{"problems": []}')
 
         return job.store.make(job.recipe, build)
