@@ -335,6 +335,16 @@ def test_a_model_of_another_version_says_so(copy: Path) -> None:
     assert problem.code == "W-MODELVERSION" and problem.found == "0.0.9"
 
 
+def test_a_model_of_competing_events_says_so(copy: Path) -> None:
+    """A model that was fitted beside competing events keeps their names, and says what its predictions mean."""
+    header = json.loads((copy / HEADER).read_text())
+    assert header["study"]["cohort"]["competing"] == []
+    header["study"]["cohort"]["competing"] = ["death"]
+    _sealed(copy, header)
+    [problem] = read_bundle(copy).problems
+    assert problem.code == "W-COMPETING" and "death" in problem.found
+
+
 @pytest.mark.parametrize("schema", [1, 2, 99])
 def test_a_schema_that_is_not_read_says_why(copy: Path, schema: int) -> None:
     """Older models are refused because rows can be read from them, newer ones ask for a newer version."""

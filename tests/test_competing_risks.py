@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from test_models import STUDY, _study_data, fitted
 from test_tables import results  # noqa: F401  (the made-up study)
 
 from mtdlr.cohort.clinical import read_clinical
 from mtdlr.errors import TableError
 from mtdlr.evaluate.competing import competing_risks
-from mtdlr.report.competing import competing_numbers, competing_table
+from mtdlr.nomogram.fit import competing_notice
+from mtdlr.report.competing import competing_figures, competing_numbers, competing_table
+from mtdlr.report.pictures import make_figures
 from mtdlr.report.results import Results
 from mtdlr.report.review import Review, review_numbers
 from mtdlr.report.summary import Judged
@@ -67,8 +71,57 @@ def test_incidence_and_gray_are_those_of_the_library() -> None:
     free = kaplan_meier(Survival(time, cause == 1)).at([36.0])[0].value
     assert one.incidence["All"][36.0].value < 1.0 - free
     assert (one.n, one.events, one.competing) == (80, int((cause == 1).sum()), int((cause == 2).sum()))
-    cells = next(row for row in competing_table(list(found.values())).rows if row[:2] == ("External", "High risk"))
-    assert cells[5].startswith(f"{one.incidence['High risk'][12.0].value:.3f} (")
+    table_rows = competing_table(list(found.values())).rows
+    cells = next(row for row in table_rows if row[:3] == ("External", "Event", "High risk"))
+    assert cells[6].startswith(f"{one.incidence['High risk'][12.0].value:.3f} (")
+
+
+def test_each_competing_event_has_its_curve() -> None:
+    """The event and every competing event by its name have their own incidence; at any month they and the share without
+    any failure (Kaplan-Meier) add up to 1. Gray's test of a competing event is that of its code."""
+    risk, table = _table()
+    found = competing_risks(risk, 0.2, table, (12.0,), competing=("other death",))
+    assert [(one.split, one.cause) for one in found] == [
+        (split, cause) for split in ("training", "external") for cause in ("Event", "Other death")]
+    rows = table[table["split"] == "training"]
+    free = kaplan_meier(Survival(rows["time_months"].to_numpy(), rows["cause"].to_numpy() > 0)).at([12.0])[0].value
+    assert sum(one.incidence["All"][12.0].value for one in found[:2]) + free == pytest.approx(1.0)
+    high = (risk >= 0.2)[rows.index].to_numpy()
+    assert found[1].gray_p == gray_test(high, rows["time_months"], rows["cause"].to_numpy(int), of=2).p
+    assert (found[1].events, found[1].competing) == (found[0].competing, found[0].events)
+
+
+def test_the_figure_shows_every_cause_in_every_cohort() -> None:
+    """Figure 8 has a row a cause and a column a cohort, both risk groups with the library's numbers, and a caption that
+    names the causes for those who do not see it."""
+    risk, table = _table()
+    found = competing_risks(risk, 0.2, table, (12.0,), competing=("2",))
+    caption, figure = competing_figures(found)["8"]
+    assert "event, competing event 2" in caption
+    panels = [axes for axes in figure.axes if axes.get_xlabel() == "Months"]
+    assert len(panels) == 4
+    for axes, one in zip(panels, (found[0], found[2], found[1], found[3]), strict=True):
+        lines = {line.get_label(): line for line in axes.get_lines()}
+        assert set(lines) == {"Low risk", "High risk"}
+        curve = one.curves["High risk"]
+        drawn = lines["High risk"].get_ydata()
+        assert drawn[0] == 0.0 and np.array_equal(drawn[1:], curve.incidence[: len(drawn) - 1])
+        assert any("Gray" in text.get_text() for text in axes.texts)
+    assert competing_figures(()) == {}
+
+
+def test_a_prediction_says_what_it_means_with_competing_events(results: Results, tmp_path: Path) -> None:  # noqa: F811
+    """The nomogram of a study with competing events says in the model's problems, in its caption and in its calculator
+    that a probability is cause-specific; without them nothing is said."""
+    cohort = results.study.cohort.model_copy(update={"competing": ("death",)})
+    study = results.study.model_copy(update={"cohort": cohort})
+    (notice,) = competing_notice(cohort.competing)
+    assert notice.code == "W-COMPETING" and "cannot have a competing event" in notice.what and "death" in notice.found
+    assert "cannot have a competing event" in make_figures(replace(results, study=study))["2a"][0]
+    assert competing_notice(()) == ()
+    table, folds, raw, features = _study_data()
+    assert notice in fitted(table, folds, raw, features, study=STUDY.model_copy(update={
+        "cohort": STUDY.cohort.model_copy(update={"competing": ("death",)})})).model.problems
 
 
 def test_what_cannot_be_computed_is_null() -> None:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mtdlr.errors import BundleError, Problem, StudyError
 from mtdlr.model import IN_SAMPLE, FrozenModel, Scale, nomogram_predictions
 from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.fit import competing_notice
 from mtdlr.prepared import MEAN_IMAGE
 from mtdlr.shift.aggregates import FILE as AGGREGATES
 from mtdlr.shift.aggregates import Aggregates
@@ -32,7 +33,7 @@ from mtdlr.versions import package_version, versions
 
 SCHEMA = 3  # 2: with the mean image; 3: with clinical covariates, aggregates and a hash of bundle.json
 HEADER = "bundle.json"
-KEPT_OF_COHORT = ("stage", "continuous", "factors", "references", "endpoint")
+KEPT_OF_COHORT = ("stage", "continuous", "factors", "references", "endpoint", "competing")
 MOST_BYTES = {".json": 1 << 26, ".safetensors": 1 << 32, ".npy": 1 << 30, ".npz": 1 << 30}
 """The largest file of each kind; others end at 1 MiB."""
 LITTER = (PUBLISHED, "Thumbs.db", "desktop.ini")
@@ -138,8 +139,9 @@ def read_bundle(folder: str | Path) -> FrozenModel:
 def _model(folder: Path, header: _Header) -> FrozenModel:
     """The model of the files that the header lists."""
     names = sorted(header.files)
+    study = _at_home(Study.of(header.study), folder, header.files)
     return FrozenModel(
-        study=_at_home(Study.of(header.study), folder, header.files),
+        study=study,
         nomograms={_middle(n): Nomogram.from_json((folder / n).read_text(encoding="utf-8"))
                    for n in names if n.startswith("nomogram_")},
         signatures={_middle(n): Signature.load(folder / n) for n in names if n.startswith("signature_")},
@@ -147,7 +149,8 @@ def _model(folder: Path, header: _Header) -> FrozenModel:
                   for name, scales in header.scales.items()},
         scales={name: tuple(Scale(s.mean, s.sd) for s in scales) for name, scales in header.scales.items()},
         cutoffs=header.cutoffs, mean_image=folder, imputed=header.imputed,
-        facts=header.facts.model_dump(exclude_none=True), problems=_other_version(header, folder),
+        facts=header.facts.model_dump(exclude_none=True),
+        problems=(*_other_version(header, folder), *competing_notice(study.cohort.competing)),
         aggregates=Aggregates.load(folder) if AGGREGATES in header.files else None)
 
 

@@ -22,7 +22,7 @@ from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import Problem, TableError
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.covariates import clinical_values
-from mtdlr.nomogram.fit import fit_nomogram
+from mtdlr.nomogram.fit import competing_notice, fit_nomogram
 from mtdlr.prepared import PLAIN
 from mtdlr.shift import Reference, TrainingRisks, load_description
 from mtdlr.shift.aggregates import Aggregates, margins, salted, training_bound
@@ -230,6 +230,7 @@ def fit_model(
     nomograms = {model.name: fit_nomogram(rows, model, study) for model in models_of(study) if model.is_nomogram}
     problems = [p for s in signatures.values() for p in s.problems]
     problems += [p for nomogram in nomograms.values() for p in nomogram.cox.problems]
+    problems += competing_notice(study.cohort.competing)
     if study.score.training == "out_of_fold":
         main = next(model for model in models_of(study) if model.name == MAIN)
         nomograms[MAIN + IN_SAMPLE] = fit_nomogram(_in_sample(rows, main), main, study)

@@ -54,6 +54,20 @@ def fit_nomogram(rows: pd.DataFrame, model: Model, study: Study) -> Nomogram:
     return replace(found, cox=replace(found.cox, problems=(*found.cox.problems, *notes)))
 
 
+def competing_notice(competing: Sequence[str]) -> tuple[Problem, ...]:
+    """W-COMPETING: what the predictions of a cause-specific nomogram mean; nothing without competing events.
+
+    Args:
+        competing: values of the event column that were named as competing events.
+    """
+    if not competing:
+        return ()
+    return (Problem("W-COMPETING", "a predicted probability holds for a patient who cannot have a competing event, and "
+                    "states too high a risk for a patient who can", where="nomogram",
+                    found=f"competing events in training: {', '.join(competing)}",
+                    remedy="Read the cumulative incidence in Table 11 of the model's report"),)
+
+
 def gaining_terms(
     training: pd.DataFrame, surv: Survival, terms: Sequence[Term], scores: Sequence[str]
 ) -> tuple[list[Term], list[Problem]]:

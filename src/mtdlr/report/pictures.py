@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdlr.evaluate import Evaluation
+from mtdlr.nomogram.fit import competing_notice
 from mtdlr.prepared import Prepared, load_mask
 from mtdlr.report.figures import (
     Panel,
@@ -47,6 +48,7 @@ def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     note = "".join(f" The axis of {titles[name]} runs backwards: its weight is negative (W-NEGATIVEWEIGHT)."
                    for name, beta in zip(nomogram.cox.names, nomogram.cox.coef, strict=True)
                    if beta < 0 and name in titles)
+    note += "".join(f" Here {p.what} (W-COMPETING)." for p in competing_notice(results.study.cohort.competing))
     figures = {"2a": (f"The MTDLR nomogram.{note}", nomogram_figure(nomogram))}
     calibrations = {split: results.findings.evaluations[MAIN, split].calibration for split in results.cohort.splits}
     for letter, (split, by_month) in zip("bcd", calibrations.items(), strict=False):

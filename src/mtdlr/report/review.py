@@ -26,7 +26,7 @@ from mtdlr.report.acquisition import (
     confounding_table,
 )
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
-from mtdlr.report.competing import competing_numbers, competing_table
+from mtdlr.report.competing import competing_figures, competing_numbers, competing_table
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.facts import facts_of
 from mtdlr.report.figures import kaplan_meier_panels
@@ -76,7 +76,8 @@ def review(results: Results) -> Review:
                     results.study.score.training == "out_of_fold")
     return Review(judged, development, parts,
                   differences(found.table, [*settings.continuous, *settings.factors, *settings.described]),
-                  competing_risks(found.risks[main], found.cutoffs.get(main, float("nan")), found.table, months),
+                  competing_risks(found.risks[main], found.cutoffs.get(main, float("nan")), found.table, months,
+                                  competing=settings.competing),
                   confounding(results))
 
 
@@ -110,7 +111,8 @@ def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]
 
 
 def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figure]]:
-    """(caption, figure) by name: C of every model, Figure 4 as one page, AUC(t), decision curves, effects over time.
+    """(caption, figure) by name: C of every model, Figure 4 as one page, AUC(t), decision curves, effects over time,
+    cumulative incidences.
 
     Args:
         results: of a finished run.
@@ -119,7 +121,7 @@ def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figur
     judged, splits = done.judged, results.cohort.splits
     place = next((s for s in OUTSIDE if (judged.main, s) in judged.appraisals), None)
     if place is None:
-        return {}
+        return competing_figures(done.competing)
     name = judged.labels[judged.main]
     by_cohort = {SPLIT_LABELS[s]: {judged.labels[m]: e.c for (m, split), e in judged.evaluations.items()
                                    if split == s and m in judged.labels} for s in splits}
@@ -136,7 +138,7 @@ def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figur
     if curves:
         figures["5"] = (f"AUC over time of {name}, the stage and the strongest other model; the band is the 95 % "
                         f"interval of {name}.", auc_figure(curves, emphasised=name))
-    return figures | _benefit_figures(results, done, place) | _trend_figures(done)
+    return figures | _benefit_figures(results, done, place) | _trend_figures(done) | competing_figures(done.competing)
 
 
 def review_tables(results: Results, done: Review) -> list[Table]:

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from mtdlr.errors import Problem
 from mtdlr.nomogram.calculator import write_calculator
+from mtdlr.nomogram.fit import competing_notice
 from mtdlr.report.documents import to_html, write_table, write_word
 from mtdlr.report.explained import explained_rows
 from mtdlr.report.masks import mask_table, overlap_problems, overlap_rows, parameter_rows
@@ -79,6 +80,7 @@ def write_report(results: Results, folder: Path) -> None:
     nomogram = results.model.nomograms[MAIN]
     (folder / "nomogram.json").write_text(nomogram.to_json())
     write_calculator(nomogram, folder / "calculator.html", study=results.study.report.title,
+                     note=" ".join(f"Here {p.what}." for p in competing_notice(results.study.cohort.competing)),
                      cutoff=results.model.cutoffs.get(MAIN))
     scores = results.scores.join(results.findings.risks, rsuffix="_risk")
     (folder / "scores.csv").write_text(frame_csv(scores), encoding="utf-8")

@@ -12,7 +12,12 @@ from mtdlr.report.figures.one_patient import standing_figure, survival_curve_fig
 from mtdlr.report.figures.page import embedded, percent, save
 from mtdlr.report.figures.precision import precision_figure
 from mtdlr.report.figures.scans import attribution_figure, quality_figure, scan_figure
-from mtdlr.report.figures.survival_curves import Panel, kaplan_meier_figure, kaplan_meier_panels
+from mtdlr.report.figures.survival_curves import (
+    Panel,
+    incidence_panels,
+    kaplan_meier_figure,
+    kaplan_meier_panels,
+)
 
 __all__ = [
     "Panel",
@@ -21,6 +26,7 @@ __all__ = [
     "decision_figure",
     "embedded",
     "forest_figure",
+    "incidence_panels",
     "kaplan_meier_figure",
     "kaplan_meier_panels",
     "nomogram_figure",
