@@ -320,8 +320,8 @@ def _zip(place, rng, settings, locked) -> None:
     """A zip with a flag, a name, a method or a member that is wrong."""
     zips = _files(place, ".zip")
     path = rng.choice(zips) if zips else place / "images" / "P1.zip"
-    if not zips:
-        path.parent.mkdir(exist_ok=True)
+    if not path.parent.is_dir():
+        return
     kind = rng.randrange(6)
     if kind == 0 and zips:
         raw = bytearray(path.read_bytes())

@@ -111,3 +111,14 @@ def test_it_survives_json() -> None:
     again = LowerBound.from_dict(json.loads(json.dumps(bound.as_dict())))
     np.testing.assert_array_equal(again.thresholds, bound.thresholds)
     assert (np.round(bound.thresholds * 1000) == pytest.approx(bound.thresholds * 1000))
+
+
+def test_coverage_has_the_digits_that_the_patients_carry() -> None:
+    """Whole per cents of a few hundred patients, tenths of many thousands, and no number where none is known."""
+    def bound(n: int, coverage: float) -> LowerBound:
+        return LowerBound(np.array([0.9, 0.975]), np.full(2, 0.2), np.array([3, 3]), np.full(2, coverage), n, 40)
+
+    assert bound(120, 0.8765).coverage_text(0.9) == "88 % of 120 patients"
+    assert bound(20_000, 0.8767).coverage_text(0.9) == "87.7 % of 20000 patients"
+    assert bound(12, np.nan).coverage_text(0.9) == "not known from 12 patients"
+    assert "for 97.5 % of patients" in bound(120, 0.9).problems(0.975)[0].what

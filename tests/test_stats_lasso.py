@@ -102,6 +102,26 @@ def test_more_features_than_patients():
     assert (np.diff(path.deviance_ratio) > -1e-6).all()
 
 
+@pytest.mark.parametrize(("n", "p"), [(30, 5), (60, 20), (20, 40)])
+@pytest.mark.parametrize("separated", [False, True])
+def test_tiny_penalties_are_solved_or_refused(n, p, separated):
+    """Down to penalties of 1e-300, with more features than patients and with a feature that orders all events: each
+    coefficient is finite and explains between nothing and everything, or the path ends, or E-PENALTY says that the
+    first penalty is too small. Never a deviance below that of no model."""
+    x, surv = _cohort(1, n=n, p=p)
+    if separated:
+        x[:, 0] = -surv.time_months
+    for values in ([1e-12], [1e-6, 1e-9, 1e-300], [0.0], np.geomspace(0.3, 1e-15, 8)):
+        try:
+            path = lasso_path(x, surv, penalties=Penalties(values=values))
+        except FitError as error:
+            assert error.code == "E-PENALTY" and max(values) < 1e-3
+            continue
+        assert np.isfinite(path.coef).all() and path.lambdas.size == len(path.coef) >= 1
+        assert (path.deviance_ratio > -1e-9).all() and (path.deviance_ratio < 1.0 + 1e-9).all()
+        assert (np.diff(path.deviance_ratio) > -1e-6).all()
+
+
 def test_repeated_and_constant_features():
     """A constant feature stays 0; two copies of one feature share what one alone would have."""
     x, surv = _cohort(4, p=4)

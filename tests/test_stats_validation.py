@@ -208,6 +208,12 @@ def test_resamples_without_a_fit_are_counted():
     rare[np.flatnonzero(~surv.event)[:1]] = 1
     ours = validate_bootstrap(np.column_stack([x, rare]), surv, n_resamples=50)
     assert 5 < ours.failed < 45 and ours.resamples == 50 and np.isfinite(ours.table.corrected).all()
+    (problem,) = ours.problems
+    assert problem.code == "W-RESAMPLES" and problem.found == f"{ours.failed} of 50 ({2 * ours.failed} %)"
+    assert "Firth" in problem.remedy
+    assert validate_bootstrap(x, surv, n_resamples=5).problems == ()
+    month = float(np.median(surv.time_months))
+    assert calibrate_bootstrap(np.column_stack([x, rare]), surv, month, n_resamples=20).problems
 
 
 GOOD = _cohort(7, n=30)

@@ -296,11 +296,11 @@ def test_two_runs_in_one_folder(tmp_path: Path) -> None:
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     """FAULTS 9: after kill -9 of its holder the run folder can be opened at once."""
     script = textwrap.dedent(f"""
-        import time
+        import signal
         from pathlib import Path
         from mtdlr.store import open_store
         with open_store(Path({str(tmp_path)!r})):
-            print("held", flush=True); time.sleep(60)
+            print("held", flush=True); signal.pause()
     """)
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment) as process:

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -226,38 +225,39 @@ def test_the_paper_preset_is_the_published_training():
 
 
 SCRIPT = """
-import sys; sys.path[:0] = {path!r}
+import signal, sys; sys.path[:0] = {path!r}
 from test_train import CASES, SINGLE, train
 from pathlib import Path
 import mtdlr.train
 mtdlr.train.SAVE_EVERY_S = 0.0
+save, after = mtdlr.train.save_state, float(sys.argv[2])
+def save_and_be_killed(*arguments):
+    global after
+    save(*arguments)
+    if after:
+        signal.setitimer(signal.ITIMER_REAL, after)  # nobody handles the alarm: the system ends the process on the spot
+        after = 0.0
+mtdlr.train.save_state = save_and_be_killed
 train(CASES, "csn-only", SINGLE, Path(sys.argv[1]), seed=0)
 """
 
 
 @pytest.mark.slow
 def test_killed_trainings_leave_no_torn_file_and_end_in_the_same_bytes(tmp_path: Path):
-    """kill -9 at odd moments, while a state is written after every step: each file is whole, the end is the same."""
+    """Killed at odd moments, while a state is written after every step: each file is whole, the end is the same."""
     whole = train(CASES, "csn-only", SINGLE, tmp_path / "whole", seed=0).digest
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "src")]
     command = [sys.executable, "-c", SCRIPT.format(path=paths), str(tmp_path / "killed")]
-    kills, rng = 0, np.random.default_rng(0)
-    for attempt in range(30):
-        process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        state = tmp_path / "killed" / "resume.safetensors"
-        before = state.stat().st_mtime_ns if state.exists() else 0
-        while process.poll() is None and attempt < 5:
-            if state.exists() and state.stat().st_mtime_ns != before:
-                time.sleep(rng.uniform(0, 0.1))
-                process.send_signal(signal.SIGKILL)
-                kills += 1
-                break
-            time.sleep(0.005)
-        if process.wait() == 0:
+    kills, rng, state = 0, np.random.default_rng(0), tmp_path / "killed" / "resume.safetensors"
+    for attempt in range(6):
+        after = f"{rng.uniform(0.001, 0.1):.4f}" if attempt < 5 else "0"
+        ended = subprocess.run([*command, after], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False).returncode
+        if ended == 0:
             break
-        if state.exists():
-            with safe_open(state, framework="np") as file:
-                assert file.metadata() and len(file.keys()) > 100
+        assert ended == -signal.SIGALRM
+        kills += 1
+        with safe_open(state, framework="np") as file:
+            assert file.metadata() and len(file.keys()) > 100
     assert kills >= 3
     assert Checkpoint.load(tmp_path / "killed").digest == whole
 

@@ -24,13 +24,13 @@ BY_SIZE = ("modern", "workstation", "quick")
 """Presets from which one is proposed, the largest first; `paper` repeats the paper's flaws and is never proposed."""
 PREPARE_S, PREPARE_S_MVOXEL = 0.8, 0.1  # a patient, and a million voxels of its PET and CT
 MASK_S, MASK_MM = 0.3, 4.0  # radiomics of a mask in PET and CT at voxels of 4 mm
-PICTURE_S, REPORT_S, SIGNATURE_S = 0.4, 60.0, 20.0
+PICTURE_S, REPORT_S, SIGNATURE_S = 0.4, 90.0, 40.0  # of a signature: its first use compiles
 SCORE_S = 0.2  # a patient: region, mask, agreement
-EXPLAIN_STEPS = 8
+EXPLAIN_STEPS = 16
 BASE_GB, RUN_GB, PATIENT_GB = 0.6, 0.3, 0.0003  # a worker, the run itself, and each patient in it
 STEP_GB = 1.0  # a patient in a training step at width 1 and 128 voxels
 VOXEL_GB = 12e-9  # while a scan is prepared
-LEFT_GB = 4e-4  # a patient: scores, features, pictures, descriptions
+LEFT_GB = 1e-3  # a patient: scores, features, pictures, descriptions
 
 
 @dataclass(frozen=True)

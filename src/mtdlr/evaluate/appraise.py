@@ -178,6 +178,7 @@ def develop(
     trends: dict[str, HazardTrend] = {}
     try:
         corrected = validate_bootstrap(x, surv, n_resamples=resamples, seed=seed, ties=cox.ties)
+        problems += corrected.problems
     except FitError as error:
         problems += error.problems
     try:

@@ -29,6 +29,7 @@ LEVELS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 ENOUGH_EVENTS = 10
 """Events before the bounds below which a guarantee rests on too few."""
 _STEP = 1000  # thresholds are rounded up to 1 / _STEP: no patient's own value is kept, and the bound stays valid
+_FINE = 10_000  # patients from which on a tenth of a per cent lies outside chance
 _FEWEST = 5  # patients behind a count that is written
 _FOLDS = 10
 
@@ -91,9 +92,22 @@ class LowerBound:
         if self.early[at] >= ENOUGH_EVENTS and np.isfinite(self.thresholds[at]):
             return ()
         events = self.early[at] or f"fewer than {_FEWEST}"
-        return (Problem("W-BOUNDEVENTS", f"too few events for a lower bound that holds for {level:.0%} of patients",
+        share = f"{100 * level:g} %"
+        return (Problem("W-BOUNDEVENTS", f"too few events for a lower bound that holds for {share} of patients",
                         found=f"{events} events before the bounds, {self.n} patients",
                         expected=f"at least {ENOUGH_EVENTS}", remedy="Do not report the bound as guaranteed"),)
+
+    def coverage_text(self, level: float = 0.9) -> str:
+        """The cross-validated coverage of a level in words, in as many digits as the patients can carry.
+
+        >>> LowerBound(np.array([0.9]), np.array([0.2]), np.array([12]), np.array([0.8765]), 120, 40).coverage_text()
+        '88 % of 120 patients'
+        """
+        share = self.coverage[self._at(level)]
+        if np.isnan(share):
+            return f"not known from {self.n} patients"
+        digits = int(self.n >= _FINE)
+        return f"{100 * share:.{digits}f} % of {self.n} patients"
 
     def _at(self, level: float) -> int:
         found = np.flatnonzero(np.isclose(self.levels, level))

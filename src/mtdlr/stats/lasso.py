@@ -79,7 +79,7 @@ class LassoPath:
     """Solutions along falling penalties: each minimises -(log partial likelihood) / n + penalty.
 
     Args:
-        lambdas: (L,) penalties; fewer than asked for when the path stopped early, as glmnet's does.
+        lambdas: (L,) penalties; fewer than asked for when the path stopped early (see `lasso_path`).
         coef: (L, p) coefficients per unit of x.
         deviance_ratio: (L,) share of the null deviance explained.
         null_deviance: twice the saturated minus the null log partial likelihood.
@@ -186,7 +186,7 @@ def lasso_path(
         The path; it ends early where a smaller penalty has no finite solution, or as glmnet's does.
 
     Raises:
-        FitError: E-NOEVENTS, E-LENGTH, E-MISSING, E-PENALTY (a penalty or alpha out of range).
+        FitError: E-NOEVENTS, E-LENGTH, E-MISSING, E-PENALTY (out of range, or the first is too small to be solved).
     """
     grid = (penalties or Penalties()).checked()
     return _fit_path(_Features.checked(x, surv, weights, penalty_factor), np.arange(len(surv)), grid)
@@ -335,6 +335,9 @@ def _fit_path(features: _Features, rows: Index, grid: Penalties) -> LassoPath:
     lambdas = grid.grid(_largest(z, outcome, features.factor, grid), n, p)
     null = float(log_likelihoods(np.zeros((1, n)), outcome)[0])
     coefs, logliks = path(z, outcome, lambdas, grid.alpha, features.factor, grid.tol, grid.values is None, saturated)
+    if not len(coefs):
+        raise FitError(Problem("E-PENALTY", "no finite coefficients solve the model: the penalty is too small",
+                               found=f"{lambdas[0]:.3g}, {p} features", remedy="Take larger ones, or fewer features"))
     per_unit = coefs * np.divide(1.0, scale, where=scale > 0, out=np.zeros(p))
     return LassoPath(lambdas[: len(coefs)], per_unit, (logliks - null) / (saturated - null), 2.0 * (saturated - null))
 

@@ -34,6 +34,8 @@ _FEW = 16  # which does not pay for so few new ones
 _FEW_STEPS = 5  # glmnet: the path stops when five steps gain less than 1e-5 of the deviance explained,
 _SMALL_GAIN = 1e-5
 _ENOUGH = 0.999  # or when this share of the null deviance is explained
+_UNSOLVED = 1e3  # times the goal, and
+_ROUGH = 1e-7  # a violation above both: there is no finite solution, or none that double precision can hold
 
 
 @njit(cache=True)
@@ -197,7 +199,7 @@ def _slopes(raw, residual):  # type: ignore[no-untyped-def]
 def _optimum(outcome, work, beta, eta, penalty, goal, residual):  # type: ignore[no-untyped-def]
     """Minimise over the working set at one penalty; beta (a,), eta and residual are changed in place.
 
-    Returns the log likelihood over n.
+    Returns the log likelihood over n, and by how much the optimality conditions are broken.
     """
     raw = work.raw[: beta.size]
     loglik = working(eta, outcome, residual)
@@ -205,7 +207,7 @@ def _optimum(outcome, work, beta, eta, penalty, goal, residual):  # type: ignore
     before = max(violation(beta, slope, penalty))
     stale = _apart(eta, work.eta) > _MOVED
     for _ in range(_MAX_STEPS):
-        if before <= goal:
+        if before <= goal or not np.isfinite(before):
             break
         if stale:
             _renew(work, eta, outcome)
@@ -223,7 +225,7 @@ def _optimum(outcome, work, beta, eta, penalty, goal, residual):  # type: ignore
         after = max(violation(beta, slope, penalty))
         stale = after > 0.5 * before or _apart(eta, work.eta) > _MOVED
         before = after
-    return loglik
+    return loglik, before
 
 
 class _Seen(NamedTuple):
@@ -324,7 +326,7 @@ def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type:
         saturated: log partial likelihood of the saturated model; read only when `may_stop`.
 
     Returns:
-        (coefs (k, p), logliks (k,)); k < L when the path stopped early.
+        (coefs (k, p), logliks (k,)); k < L when the path stopped early, or before a penalty without a finite solution.
     """
     p, n = z.shape
     beta, eta = np.zeros(p), np.zeros(n)
@@ -356,7 +358,9 @@ def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type:
             inside = work.members[: work.sizes[0]]
             mine, values = Penalty(_taken(full.l1, inside), _taken(full.l2, inside)), _taken(beta, inside)
             goal = tol * max(lambdas[k], _SMALLEST)
-            loglik = _optimum(outcome, work, values, eta, mine, goal, residual)
+            loglik, broken = _optimum(outcome, work, values, eta, mine, goal, residual)
+            if not (np.isfinite(loglik) and broken <= max(_UNSOLVED * goal, _ROUGH)):
+                return coefs[:k], logliks[:k]
             _put(beta, inside, values)
             wanted = _missed(z, seen, residual, floor, full.l1 + goal, inside)
             if not wanted.any():

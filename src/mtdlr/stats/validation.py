@@ -89,6 +89,11 @@ class Validation:
     resamples: int
     failed: int
 
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """W-RESAMPLES where resamples could not be fitted."""
+        return _left_out(self.failed, self.resamples)
+
     def row(self, name: str) -> dict[str, float]:
         """apparent, training, test, optimism and corrected value of one measure; "c" is there too."""
         at = self.names.index("dxy" if name == "c" else name)
@@ -127,6 +132,11 @@ class BootstrapCalibration:
     mean_absolute_error: float
     resamples: int
     failed: int
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """W-RESAMPLES where resamples could not be fitted."""
+        return _left_out(self.failed, self.resamples)
 
     @property
     def group_corrected(self) -> Vector:
@@ -369,14 +379,22 @@ def _both_sides(
     return training, test, len(pairs) - len(good)
 
 
+def _left_out(failed: int, resamples: int) -> tuple[Problem, ...]:
+    """W-RESAMPLES with the share of resamples that were left out."""
+    return () if not failed else (Problem(
+        "W-RESAMPLES", "bootstrap resamples in which no finite coefficient fits were left out; corrected values are "
+        "a little too good", where="bootstrap validation",
+        found=f"{failed} of {resamples} ({100 * failed / resamples:.2g} %)",
+        remedy="Take fewer columns, or Firth's method (stats.firth_cox)"),)
+
+
 def _no_resample() -> FitError:
     return FitError(Problem("E-RESAMPLES", "no resample could be fitted", remedy="Use fewer columns or more patients"))
 
 
 def _corrected(apparent: Vector, training: Matrix, test: Matrix) -> OptimismCorrected:
     """Means over the resamples in which both sides are known."""
-    known = np.isfinite(training + test)
-    count = known.sum(axis=0)
+    count = (known := np.isfinite(training + test)).sum(axis=0)
     with np.errstate(invalid="ignore"):
         means = [np.where(known, side, 0.0).sum(axis=0) / np.where(count, count, np.nan) for side in (training, test)]
     return OptimismCorrected(apparent, means[0], means[1], count)

@@ -113,10 +113,9 @@ def summary(found: CohortValidation) -> list[str]:
                          f"{estimate_text(one.calibration.slope)}, AUC {estimate_text(one.auc.auc)}.")
     bound = None if found.model.aggregates is None else found.model.aggregates.bound
     if bound is not None:
-        at = int(np.flatnonzero(np.isclose(bound.levels, GUARANTEE))[0])
         said = [str(p) for p in bound.problems(GUARANTEE)]
         lines.append(f"Lower bound of the time to the event, for {GUARANTEE:.0%} of patients: cross-validated coverage "
-                     f"in training {bound.coverage[at]:.1%}. {' '.join(said)}".strip())
+                     f"in training {bound.coverage_text(GUARANTEE)}. {' '.join(said)}".strip())
     return lines
 
 
