@@ -311,6 +311,19 @@ def _put(values, places, new):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
+def _is_solved(loglik, broken, goal):  # type: ignore[no-untyped-def]
+    """Whether a minimum was reached, to rounding."""
+    return np.isfinite(loglik) and broken <= max(_UNSOLVED * goal, _ROUGH)
+
+
+@njit(cache=True)
+def _gains_little(logliks, k, null, saturated):  # type: ignore[no-untyped-def]
+    """Whether the path may end at step k, as glmnet's does."""
+    explained, before = logliks[k] - null, logliks[k + 1 - _FEW_STEPS] - null
+    return explained > _ENOUGH * (saturated - null) or explained - before < _SMALL_GAIN * explained
+
+
+@njit(cache=True)
 def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type: ignore[no-untyped-def]
     """Coefficients and log partial likelihoods along falling penalties.
 
@@ -359,7 +372,7 @@ def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type:
             mine, values = Penalty(_taken(full.l1, inside), _taken(full.l2, inside)), _taken(beta, inside)
             goal = tol * max(lambdas[k], _SMALLEST)
             loglik, broken = _optimum(outcome, work, values, eta, mine, goal, residual)
-            if not (np.isfinite(loglik) and broken <= max(_UNSOLVED * goal, _ROUGH)):
+            if not _is_solved(loglik, broken, goal):
                 return coefs[:k], logliks[:k]
             _put(beta, inside, values)
             wanted = _missed(z, seen, residual, floor, full.l1 + goal, inside)
@@ -367,8 +380,6 @@ def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type:
                 break
         fill(coefs[k], beta)
         logliks[k], previous = n * loglik, lambdas[k]
-        if may_stop and k + 1 >= _FEW_STEPS:
-            explained, before = logliks[k] - null, logliks[k + 1 - _FEW_STEPS] - null
-            if explained > _ENOUGH * (saturated - null) or explained - before < _SMALL_GAIN * explained:
-                return coefs[: k + 1], logliks[: k + 1]
+        if may_stop and k + 1 >= _FEW_STEPS and _gains_little(logliks, k, null, saturated):
+            return coefs[: k + 1], logliks[: k + 1]
     return coefs, logliks
