@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -183,6 +184,22 @@ def test_a_folder_without_results_is_not_sent(examination: Path) -> None:
     with fake_archive() as (url, wrong), pytest.raises(PacsError, match=r"E-PACSNONE .*found no dicom/\*.dcm"):
         send(examination, Archive(url))
     assert wrong.asked == 0
+
+
+def test_a_disk_that_is_full_is_not_the_archives_fault(
+    examination: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an image cannot be written, the disk is named, nothing is asked again and nothing is kept."""
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    waits = Waits()
+    with fake_archive() as (url, wrong):
+        _holds(wrong, examination)
+        monkeypatch.setattr(pydicom.Dataset, "save_as", full)
+        with pytest.raises(StoreError, match="E-DISKFULL"):
+            fetch(STUDY, tmp_path / "out", waits.archive(url))
+    assert waits == [] and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("url", ["pacs.example.org", "ftp://pacs", "https://", "https://pacs/x?token=geheim",

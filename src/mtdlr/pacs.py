@@ -14,6 +14,7 @@ import shutil
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,6 +31,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from mtdlr.errors import PacsError, Problem, StoreError
 from mtdlr.imaging.dicom_tags import quiet
+from mtdlr.store.files import room_on
 
 T = TypeVar("T")
 _READ = ("PT", "CT")  # modalities that a prediction reads
@@ -138,7 +140,7 @@ def fetch(study_uid: str, folder: Path, archive: Archive) -> dict[str, int]:
         PacsError: E-PACSNONE where the archive lists no PET or no CT of the study; E-PACSHALF where it gives fewer
             images than it lists, or lists more afterwards; E-PACSDOWN, E-PACSLOGIN, E-PACSANSWER; E-OPTION for a
             study_uid that is no UID.
-        StoreError: E-EXISTS for a folder that holds something.
+        StoreError: E-EXISTS for a folder that holds something; E-DISKFULL, E-READONLY.
     """
     if not _UID.fullmatch(study_uid):
         raise PacsError(Problem("E-OPTION", "a study is named by its StudyInstanceUID (0020,000D)", found="no UID"))
@@ -151,11 +153,10 @@ def fetch(study_uid: str, folder: Path, archive: Archive) -> dict[str, int]:
         raise PacsError(Problem("E-PACSNONE", "the archive lists no PET with a CT of this study", where=archive.url,
                                 found=", ".join(sorted({m for m, _ in listed.values()})) or "nothing",
                                 remedy="Check the StudyInstanceUID, and whether these credentials may see it"))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as place:
-        images = {}
+    images = {}
+    with room_on(folder.parent), _beside(folder) as place:
         for k, (series, (modality, expected)) in enumerate(listed.items(), 1):
-            target = Path(place) / "study" / f"{modality}{k}"
+            target = place / "study" / f"{modality}{k}"
             images[target.name] = _ask(archive, partial(_pull, client, study_uid, series, target))
             if images[target.name] != expected:
                 raise _half(archive, f"{images[target.name]} images of {target.name}", str(expected))
@@ -163,7 +164,7 @@ def fetch(study_uid: str, folder: Path, archive: Archive) -> dict[str, int]:
             raise _half(archive, "a study that grew while it was read", "one that is complete")
         if folder.exists():
             folder.rmdir()
-        (Path(place) / "study").rename(folder)
+        (place / "study").rename(folder)
     return images
 
 
@@ -217,6 +218,14 @@ def _listed(archive: Archive, client: DICOMwebClient, study_uid: str) -> dict[st
             _value(item, "Modality"), int(_value(item, "NumberOfSeriesRelatedInstances"))) for item in read}
 
     return dict(sorted(_ask(archive, search).items()))
+
+
+@contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A place for a folder's content until it is whole, gone afterwards."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".fetch-", dir=folder.parent) as place:
+        yield Path(place)
 
 
 def _pull(client: DICOMwebClient, study_uid: str, series_uid: str, folder: Path) -> int:

@@ -17,10 +17,8 @@ from mtdlr.dicom_out.source import Source
 from mtdlr.imaging.dicom_tags import quiet
 from mtdlr.imaging.grid import mask_onto
 from mtdlr.predict import Prediction
-from mtdlr.versions import package_version
 
-FOLDER = "dicom"
-"""The objects' folder inside that of a prediction."""
+_SAID = ("model", "version", "endpoint", "risk", "group", "points", "survival", "mask_ml", "uptake")
 
 
 def write_dicom(prediction: Prediction, source: Source, folder: Path, *, pdf: bytes | None = None) -> list[Path]:
@@ -58,8 +56,8 @@ def write_dicom(prediction: Prediction, source: Source, folder: Path, *, pdf: by
 
 def _content(prediction: Prediction, source: Source, voxels: bytes, pdf: bytes) -> str:
     """Stands for everything that the objects say and refer to."""
-    said = json.dumps([prediction.as_dict(), package_version(), _uids(source.ct), _uids(source.pet)], sort_keys=True,
-                      default=str)
+    whole = prediction.as_dict()
+    said = json.dumps([{name: whole[name] for name in _SAID}, _uids(source.ct), _uids(source.pet)], sort_keys=True)
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in (said.encode(), voxels, pdf))).hexdigest()
 
 
