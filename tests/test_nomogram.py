@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtdlr.errors import BundleError, FitError
+from mtdlr.nomogram.axes import limits_of
 from mtdlr.nomogram.model import Nomogram, term_of
 from mtdlr.stats.terms import Continuous, Factor, Interaction, Spline
 from mtdlr.survival import Survival
@@ -244,6 +245,11 @@ class TestFit:
         with pytest.raises(FitError) as error:
             Nomogram.fit(change(table), surv, ["stage", "score"], [36])  # type: ignore[operator]
         assert error.value.code == code and "score" in str(error.value)
+
+    def test_a_column_without_rows_has_no_limits(self) -> None:
+        """A variable of an empty table is E-CONSTANT, not an index out of range."""
+        with pytest.raises(FitError, match="E-CONSTANT column age: .*found no row"):
+            limits_of(Continuous("age"), [])
 
     @pytest.mark.parametrize("months", [[], [0], [-3.0], [36, 36], [float("nan")]])
     def test_horizons_must_be_months(self, months: list[float]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import mtdlr.radiomics.robustness as robustness_module
 from mtdlr.radiomics.extract import extract
 from mtdlr.radiomics.robustness import perturbed_features, perturbed_tables, robust_features, robustness
 from mtdlr.study import RadiomicsSettings
@@ -80,3 +81,15 @@ def test_patients_without_a_value() -> None:
     found = robustness([given, again])
     assert found.loc["a", "icc"] == pytest.approx(1.0, abs=1e-3) and np.isnan(found.loc["b", "icc"])
     assert robust_features([given, again], 0.75) == ["a"]
+
+
+def test_contour_and_noise_do_not_share_their_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Contour, PET and CT of every perturbation have a seed of their own, none of them used twice."""
+    used: list[int] = []
+    monkeypatch.setattr("mtdlr.radiomics.robustness.noisy", lambda image, box, *, seed: used.append(seed) or image)
+    moved = robustness_module.perturbed_mask
+    monkeypatch.setattr("mtdlr.radiomics.robustness.perturbed_mask",
+                        lambda *a, seed, **k: used.append(seed) or moved(*a, seed=seed, **k))
+    pet = Volume.on_grid(np.random.default_rng(0).random((24, 24, 24)).astype(np.float32), (2.0, 2.0, 2.0))
+    perturbed_features(pet, pet, ball(8.0), RadiomicsSettings(spacing_mm=6.0), seeds=(0, 1))
+    assert len(used) == 6 == len(set(used))

@@ -246,3 +246,14 @@ def test_embeddings_are_read_by_id(tmp_path: Path) -> None:
     found = read_embedding(path, ["P000", "P001", "P002"])
     assert found["a"].tolist()[:2] == [3.0, 1.0]
     assert found["b"].isna().tolist() == [False, True, True]
+
+
+def test_an_embedding_is_read_as_any_table(tmp_path: Path) -> None:
+    """Semicolons and decimal commas, as a German spreadsheet saves them, give the numbers of the plain CSV."""
+    (tmp_path / "plain.csv").write_text("patient_id,a,b\nP1,0.5,-2\nP2,,1e3\n")
+    (tmp_path / "german.csv").write_bytes("\ufeffpatient_id;a;b\r\nP1;0,5;-2\r\nP2;k.A.;1e3\r\n".encode("utf-8"))
+    plain, german = (read_embedding(tmp_path / f"{name}.csv", ["P2", "P1"]) for name in ("plain", "german"))
+    pd.testing.assert_frame_equal(plain, german)
+    assert german.at["P1", "a"] == 0.5 and np.isnan(german.at["P2", "a"])
+    with pytest.raises(TableError, match="E-NOTABLE"):
+        read_embedding(tmp_path / "absent.csv", ["P1"])

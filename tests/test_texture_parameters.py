@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mtdlr.errors import StudyError
 from mtdlr.texture import default_features, profile_of, read_parameters
+from mtdlr.texture.engine import normalise
 
 
 def test_defaults() -> None:
@@ -71,3 +73,8 @@ def test_json(tmp_path: Path) -> None:
     path = tmp_path / "own.json"
     path.write_text('{"setting": {"binCount": 32}}')
     assert read_parameters(path).filters[0].grey_levels.bin_count == 32
+
+
+def test_an_image_that_is_the_same_everywhere_is_normalised_to_0() -> None:
+    """No division by a standard deviation of 0: the image becomes 0, without a warning."""
+    assert not normalise(np.full((3, 4, 5), 7.0, np.float32), scale=100.0, outliers=3.0).any()

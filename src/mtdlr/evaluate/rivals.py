@@ -25,6 +25,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from mtdlr.cohort.cells import is_missing
+from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import FitError, Problem, TableError
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.ridge import PENALTIES, cross_validate_ridge, ridge_path
@@ -247,7 +249,7 @@ def coarse_pet(image: NDArray[np.float32], cells: int = 8) -> NDArray[np.float64
 
 
 def read_embedding(path: Path, ids: Sequence[str]) -> pd.DataFrame:
-    """The vectors of the given patients from a CSV: patient_id, then numbers.
+    """The vectors of the given patients from a table: patient_id, then numbers; any delimiter, decimal commas too.
 
     Patients without a row, and rows with a value missing, are NaN: they get no such score.
 
@@ -259,15 +261,16 @@ def read_embedding(path: Path, ids: Sequence[str]) -> pd.DataFrame:
         One row for each id, in the order given.
 
     Raises:
-        TableError: E-EMBEDDING without patient_id, with columns that are no numbers, a patient twice, or nobody of the
-            study.
+        TableError: those of `read_csv_text`; E-EMBEDDING without patient_id, with columns that are no numbers, a
+            patient twice, or nobody of the study.
     """
-    table = pd.read_csv(path, dtype={"patient_id": str})
+    table = read_csv_text(path)
     if "patient_id" not in table or table["patient_id"].duplicated().any():
         raise TableError(Problem("E-EMBEDDING", "a table of embeddings has one row a patient, named by patient_id",
                                  where=path.name, remedy="Give each patient one row"))
-    table = table.set_index("patient_id")
-    strange = [str(name) for name in table if not pd.api.types.is_numeric_dtype(table[name])]
+    text = table.set_index("patient_id")
+    table = text.apply(pd.to_numeric, errors="coerce")
+    strange = [str(name) for name in text if (table[name].isna() & ~text[name].map(is_missing)).any()]
     if strange or not table.shape[1]:
         raise TableError(Problem("E-EMBEDDING", "the columns of an embedding are numbers", where=path.name,
                                  found=", ".join(strange[:5]) or "no column"))

@@ -174,7 +174,7 @@ def limits_of(term: Continuous | Factor | Spline, values: ArrayLike) -> Limits:
         values: (n,), none missing.
 
     Raises:
-        FitError: E-CONSTANT for a number that is the same in every row.
+        FitError: E-CONSTANT for a number that is the same in every row, or has no row.
     """
     if isinstance(term, Factor):
         text = [str(value) for value in np.asarray(values, dtype=object)]
@@ -183,7 +183,8 @@ def limits_of(term: Continuous | Factor | Spline, values: ArrayLike) -> Limits:
     distinct = np.unique(x)
     if distinct.size < 2:
         raise FitError(Problem("E-CONSTANT", "a variable with one value only has no place in a nomogram",
-                               where=f"column {term.name}", found=f"{distinct[0]:g} in every row"))
+                               where=f"column {term.name}",
+                               found=f"{distinct[0]:g} in every row" if distinct.size else "no row"))
     few = tuple(distinct.tolist()) if distinct.size <= N_DISTINCT else ()
     steps = few or tuple(np.quantile(x, (0.1, 0.5, 0.9)).tolist())
     return Limits(few, float(distinct[0]), float(distinct[-1]), float(np.median(x)), steps)

@@ -30,9 +30,10 @@ def perturbed_features(pet: Volume | None, ct: Volume | None, mask: Volume, sett
     """
     found = []
     for seed in seeds:
-        moved = perturbed_mask(mask.array > 0, mask.spacing_mm, contour_mm=contour_mm, seed=seed)
-        images = [image and image.with_array(noisy(image.array, _around(mask, image), seed=seed))
-                 for image in (pet, ct)]
+        own = range(3 * seed, 3 * seed + 3)  # contour, PET and CT do not share their random numbers
+        moved = perturbed_mask(mask.array > 0, mask.spacing_mm, contour_mm=contour_mm, seed=own[0])
+        images = [image and image.with_array(noisy(image.array, _around(mask, image), seed=number))
+                  for image, number in zip((pet, ct), own[1:], strict=True)]
         found.append(radiomics.extract(images[0], images[1], mask.with_array(moved), settings))
     return found
 

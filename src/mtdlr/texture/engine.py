@@ -106,7 +106,7 @@ def normalise(image: NDArray, *, scale: float = 1.0, outliers: float | None = No
     """The image z-scored over all its voxels (sample SD), clipped and scaled.
 
     Args:
-        image: of any shape, with more than one value in it.
+        image: of any shape; one that is the same everywhere becomes 0.
         scale: factor after the z-score.
         outliers: SDs at which it is clipped; None clips nothing.
 
@@ -118,7 +118,7 @@ def normalise(image: NDArray, *, scale: float = 1.0, outliers: float | None = No
     """
     single = image.dtype != np.float64
     x = image.astype(np.float64)
-    z = ((x - x.mean()) / x.std(ddof=1)).astype(np.float32 if single else np.float64)
+    z = ((x - x.mean()) / (x.std(ddof=1) or 1.0)).astype(np.float32 if single else np.float64)
     if outliers is not None:
         z = np.clip(z, -outliers, outliers)
     return z * z.dtype.type(scale)
