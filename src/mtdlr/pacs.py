@@ -31,7 +31,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from mtdlr.errors import PacsError, Problem, StoreError
 from mtdlr.imaging.dicom_tags import quiet
-from mtdlr.store.files import room_on
+from mtdlr.store.files import require_writable, room_on
 
 T = TypeVar("T")
 _READ = ("PT", "CT")  # modalities that a prediction reads
@@ -147,6 +147,7 @@ def fetch(study_uid: str, folder: Path, archive: Archive) -> dict[str, int]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StoreError(Problem("E-EXISTS", "the folder is not empty: it may hold another patient", where=folder.name,
                                  remedy="Choose another with -o, or empty it"))
+    require_writable(folder / "study")  # before anything is asked
     client = _client(archive)
     listed = _listed(archive, client, study_uid)
     if {modality for modality, _ in listed.values()} != set(_READ):
