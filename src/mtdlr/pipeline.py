@@ -29,6 +29,7 @@ from mtdlr.signature import Signature
 from mtdlr.store import Recipe, Store, digest, open_store, without_paths, write_atomic
 from mtdlr.study import MAIN, Study
 from mtdlr.workers import Workers, parts, planning, values_of
+from mtdlr.workers.progress import summary
 
 REPORTED, SOURCES = ("cohort", "nomogram", "evaluate", "report"), ("auto", "manual")
 """Sections that a report depends on; the masks of the radiomics: predicted (auto) and manual."""
@@ -53,6 +54,13 @@ class Run:
         self.workers = workers or Workers(study.run.workers, study.run.threads)
         self._run = study.run.model_copy(update={"threads": self.workers.threads})  # what a job on networks is told
         self._held, self._alone = ExitStack(), False
+
+    def __repr__(self) -> str:
+        return f"Run({self.folder}, {planning.done_words(self.__dict__)}; .summary() once it is done)"
+
+    def summary(self) -> str:
+        """What the run came to, as `mtdlr run` prints it: who was left out and why, C, slope and O/E by cohort."""
+        return "\n".join(summary(self)[1])
 
     def __enter__(self) -> Run:
         return self

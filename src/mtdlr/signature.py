@@ -16,6 +16,7 @@ from scipy.stats import rankdata
 
 from mtdlr.errors import BundleError, FitError, Problem
 from mtdlr.radiomics.robustness import robust_features
+from mtdlr.spreadsheet import notebook_table
 from mtdlr.stats.lasso import LassoCV, Penalties, cross_validate_lasso, stratified_folds
 from mtdlr.store import strict_json
 from mtdlr.study import SignatureSettings
@@ -49,6 +50,30 @@ class Signature:
     n_candidates: int
     problems: tuple[Problem, ...] = ()
     spread: float = 1.0
+
+    def __repr__(self) -> str:
+        return (f"Signature({len(self.features)} of {self.n_candidates} features, {self.n} patients, {self.n_events} "
+                f"events, penalty {self.penalty:.4g})")
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def summary(self) -> str:
+        """The features with their log hazard per SD as text, the largest first, and what was noticed."""
+        width = max([7, *map(len, self.features)])
+        rows = [f"{name:{width}} {coef:+.4f}  in {share:.0%} of the repeats"
+                for name, coef, share in self.to_frame()[["coef", "selected_in"]].itertuples()]
+        return "\n".join([repr(self), *rows, *map(str, self.problems)])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a selected feature, the largest coefficient first: coef (log hazard per SD), center, scale,
+        selected_in."""
+        frame = pd.DataFrame({"coef": self.coef, "center": self.center, "scale": self.scale,
+                              "selected_in": self.selected_in}, index=list(self.features), dtype=float)
+        return frame.sort_values("coef", key=abs, ascending=False, kind="stable")
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.to_frame())
 
     def score(self, features: pd.DataFrame) -> pd.Series:
         """The score of every row in SD of the training cohort, 0 its mean; NaN where a selected feature is missing.

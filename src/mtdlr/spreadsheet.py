@@ -1,4 +1,6 @@
-"""Tables that people keep in a spreadsheet: CSV of any dialect and .xlsx in, CSV out that runs no formula."""
+"""Tables that people keep in a spreadsheet: CSV of any dialect and .xlsx in, CSV out that runs no formula; and tables
+as a notebook shows them.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -232,3 +235,26 @@ def _sheet(path: Path, rows: list[tuple[int, list[str]]], comma: bool, problems:
 def _no_text(path: Path, found: str = "") -> TableError:
     return TableError(Problem("E-ENCODING", "the table is neither text nor an .xlsx workbook", where=path.name,
                               found=found, remedy=_SAVE))
+
+
+def frame_of(rows: Iterable[Sequence[Any]], *, columns: Sequence[str], index: Sequence[str]) -> pd.DataFrame:
+    """A table of plain rows; pandas is loaded here, where a table is asked for.
+
+    Args:
+        rows: as many values each as there are columns.
+        columns: their names.
+        index: a name for each row.
+    """
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(columns), index=list(index))
+
+
+def notebook_table(title: str, frame: pd.DataFrame) -> str:
+    """A table as HTML with a line above it, for `_repr_html_`.
+
+    Args:
+        title: the line above.
+        frame: the table; numbers get four digits.
+    """
+    return f"<p>{escape(title)}</p>{frame.to_html(float_format='{:.4g}'.format, border=0, na_rep='')}"

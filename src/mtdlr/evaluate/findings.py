@@ -19,6 +19,7 @@ from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate.rivals import RIVALS, Rivals, rivals_ahead
 from mtdlr.model import DEEP_PLAIN, IN_SAMPLE, FrozenModel, cross_fitted, read_known_risk, training_cutoff
+from mtdlr.spreadsheet import notebook_table
 from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.concordance import Concordance, compare_concordance, concordance
 from mtdlr.stats.kaplan_meier import KaplanMeier, kaplan_meier
@@ -72,6 +73,37 @@ class Evaluation:
         """Harrell's C with its interval and p value against 0.5."""
         return Estimate(float("nan")) if self.concordance is None else self.concordance.c
 
+    def __repr__(self) -> str:
+        return (f"Evaluation({self.model}, {self.split}: {self.n} patients, {self.n_events} events, C {self.c}; "
+                ".to_frame() for every number)")
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def summary(self) -> str:
+        """Every number with its interval and p value as text, and what could not be computed."""
+        lines = [f"{self.model}, {self.split}: {self.n} patients, {self.n_events} events"]
+        lines += [f"{name:<28} {Estimate(*row)!s:>22}  p {row[3]:.3g}"
+                  for name, row in zip(self.to_frame().index, self.to_frame().to_numpy(float).tolist(), strict=True)]
+        return "\n".join([*lines, *map(str, self.problems)])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a number: value, low, high, p."""
+        found = {"C": self.c}
+        found |= {"C minus stage": self.concordance_vs_stage} if self.concordance_vs_stage else {}
+        for month, curve in self.auc.items():
+            at = f"{month:g} months" if month else "event status"
+            found[f"AUC, {at}"] = curve.auc
+            found |= {f"AUC minus stage, {at}": self.auc_vs_stage[month]} if month in self.auc_vs_stage else {}
+        for month, one in self.calibration.items():
+            found |= {f"calibration slope, {month:g} months": one.slope, f"O/E, {month:g} months": one.oe}
+        found |= {"hazard ratio, high against low": self.groups.hazard_ratio} if self.groups else {}
+        return pd.DataFrame([(e.value, e.low, e.high, e.p) for e in found.values()], index=list(found),
+                            columns=["value", "low", "high", "p"])
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.to_frame())
+
 
 @dataclass(frozen=True, eq=False)
 class Findings:
@@ -92,6 +124,18 @@ class Findings:
     optimism: Mapping[str, Mapping[str, Estimate]]
     calibrations: Mapping[str, Mapping[tuple[str, float], Calibration]]
     problems: tuple[Problem, ...]
+
+    def __repr__(self) -> str:
+        return f"Findings({len(self.evaluations)} evaluations of {len(self.risks)} patients; .to_frame() for all)"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a (model, cohort, number): value, low, high, p."""
+        return pd.concat({key: one.to_frame() for key, one in self.evaluations.items()},
+                         names=["model", "cohort", "number"])
+
+    def _repr_html_(self) -> str:
+        every = self.to_frame()
+        return notebook_table(repr(self), every[every.index.get_level_values("number") == "C"])
 
     def concordance_of(self, model: str) -> dict[str, list[float | None]]:
         """C of one model with its interval, by cohort, as plain values for JSON; cohorts without a C are left out."""

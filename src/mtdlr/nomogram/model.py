@@ -23,6 +23,7 @@ from mtdlr.nomogram.axes import (
     AxisGroup,
     Limits,
     Ruler,
+    axes_frame,
     groups,
     limits_of,
     main_terms,
@@ -30,8 +31,10 @@ from mtdlr.nomogram.axes import (
     tick_text,
 )
 from mtdlr.nomogram.columns import Table, column_of, columns_of, term_of, unusable
+from mtdlr.nomogram.curve import Curve
 from mtdlr.nomogram.published import published_cox, published_design, published_limits
 from mtdlr.nomogram.stored import SCHEMA, read, written
+from mtdlr.spreadsheet import notebook_table
 from mtdlr.stats.cox import CoxFit, Ties, fit_cox
 from mtdlr.stats.cox_baseline import frozen_baseline, survival_of
 from mtdlr.stats.cox_firth import firth_cox
@@ -40,33 +43,6 @@ from mtdlr.survival import Survival
 
 Vector = NDArray[np.float64]
 SURVIVAL_TICKS = (*(percent / 100 for percent in range(5, 100, 5)), 0.98, 0.99)
-
-
-@dataclass(frozen=True, eq=False)
-class Curve:
-    """Survival of n patients at m months with its pointwise confidence interval; nan where there is none.
-
-    Args:
-        months: (m,).
-        value: (n, m), probability of survival.
-        low: (n, m), lower limit.
-        high: (n, m), upper limit.
-    """
-
-    months: Vector
-    value: Vector
-    low: Vector
-    high: Vector
-
-    def estimate(self, row: int, month: float) -> Estimate:
-        """The survival of one patient at one of the months.
-
-        Args:
-            row: the patient's row.
-            month: one of `months`.
-        """
-        column = int(np.flatnonzero(self.months == month)[0])
-        return Estimate(*(float(part[row, column]) for part in (self.value, self.low, self.high)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +150,26 @@ class Nomogram:
         high = low + sum(max(max(axis.points) for axis in group.axes) for group in drawn) / scale
         return cls(design, cox, limits, tuple(baseline_survival), (low - cox.center, high - cox.center),
                    endpoint=endpoint)
+
+    def __repr__(self) -> str:
+        axes = ", ".join(axis.name for axis in self.axes)
+        months = ", ".join(f"{month:g}" for month in self.months)
+        return (f"Nomogram({axes}; {self.endpoint} at {months} months, {self.cox.n} patients, {self.cox.n_events} "
+                "events)")
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def summary(self) -> str:
+        """The axes with their points as text, and the Cox model below them."""
+        return "\n".join([repr(self), self.to_frame().to_string(float_format="{:.1f}".format), self.cox.summary()])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a tick of an axis: points and log hazard, by axis and value."""
+        return axes_frame(self.axes)
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.to_frame())
 
     @property
     def published(self) -> bool:

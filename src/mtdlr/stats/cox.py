@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import nan
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
+from mtdlr.spreadsheet import frame_of, notebook_table
 from mtdlr.stats.checks import one_of
 from mtdlr.stats.cox_baseline import Baseline, baseline_hazard, survival_of
 from mtdlr.stats.cox_likelihood import SortedRows, newton, sorted_rows
@@ -20,6 +21,9 @@ from mtdlr.stats.cox_rows import Cases, CoxRows, finite, informative, label_code
 from mtdlr.stats.cox_terms import event_terms
 from mtdlr.stats.inference import Test, chi_square_test, normal_quantile, two_sided_p
 from mtdlr.survival import Survival, numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Ties = Literal["efron", "breslow"]
 TIES = ("efron", "breslow")
@@ -134,6 +138,19 @@ class CoxFit:
         test = self.likelihood_ratio
         lines.append(f"likelihood ratio {test.statistic:.4g} on {test.df:g} df, p = {test.p:.3g}; AIC {self.aic:.2f}")
         return "\n".join([*lines, *(str(problem) for problem in self.problems)])
+
+    def to_frame(self, level: float = 0.95) -> pd.DataFrame:
+        """One row a column of x: coef, se, hr, low, high, p; nan where there is no finite estimate.
+
+        Args:
+            level: coverage of the intervals.
+        """
+        ratios = self.hazard_ratios(level).values()
+        rows = [(beta, se, r.value, r.low, r.high, r.p) for beta, se, r in zip(self.coef, self.se, ratios, strict=True)]
+        return frame_of(rows, columns=["coef", "se", "hr", "low", "high", "p"], index=self.names)
+
+    def _repr_html_(self) -> str:
+        return notebook_table(repr(self), self.to_frame())
 
     def wald(self, columns: Sequence[str] | slice | None = None) -> Test:
         """The Wald test that the coefficients of some columns are all 0 (all columns when None).

@@ -14,6 +14,7 @@ from mtdlr.errors import MtdlrError, Problem
 from mtdlr.store import STAGES, TRAINING, Lines, Recipe, Store, digest, publish, source_of, write_atomic, write_plan
 from mtdlr.study import Study
 from mtdlr.workers import MACHINE, Outcome, Workers, run_jobs
+from mtdlr.workers.parts import STEPS
 
 if TYPE_CHECKING:
     from mtdlr.imaging.layout import ScanSet
@@ -246,6 +247,12 @@ def per_patient(done: Mapping[str, Any]) -> list[tuple[str, Stored]]:
              *(("radiomics", one) for one in done.get("features", {}).values()),
              ("pictures", done.get("_drawn")), ("explain", done.get("_explained"))]
     return [(stage, stored) for stage, stored in found if stored is not None]
+
+
+def done_words(done: Mapping[str, Any]) -> str:
+    """The stages among the properties of a run that were computed, in words."""
+    found = [stage for stage, name in STEPS.items() if name in done]
+    return f"done here: {', '.join(found)}" if found else "nothing done here yet"
 
 
 def failures(done: Mapping[str, Any]) -> dict[str, str]:
