@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from imaging_series import write_ct, write_pet
 from numpy.typing import NDArray
-from one_prediction import prediction, prepared
+from one_prediction import outside, prediction, prepared
 from typer.testing import CliRunner
 
 from mtdlr import predict as stage
@@ -28,52 +27,12 @@ from mtdlr.volume import Volume
 hd = pytest.importorskip("highdicom")
 sitk = pytest.importorskip("SimpleITK")
 
+from one_examination import examination, predicted, source_of  # noqa: E402
+
 from mtdlr.dicom_out import Source, read_source, write_dicom  # noqa: E402
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
-SHAPE, STEP_MM = (40, 9, 7), 3.0
-IDENTITY = {"PatientID": "SECRET4711", "PatientName": "Zyxwv^Quentin", "PatientBirthDate": "19610203",
-            "AccessionNumber": "ACC9988", "StudyTime": "105900", "PatientSex": "M", "StudyID": "S77"}
 NAMES = ("SECRET4711", "Zyxwv", "19610203", "ACC9988")
-
-
-def _turned() -> NDArray[np.float64]:
-    """Rows and columns turned about all three axes."""
-    a, b, c = np.radians([20.0, -15.0, 30.0])
-    x = np.array([[1, 0, 0], [0, np.cos(a), -np.sin(a)], [0, np.sin(a), np.cos(a)]])
-    y = np.array([[np.cos(b), 0, np.sin(b)], [0, 1, 0], [-np.sin(b), 0, np.cos(b)]])
-    z = np.array([[np.cos(c), -np.sin(c), 0], [np.sin(c), np.cos(c), 0], [0, 0, 1]])
-    return x @ y @ z
-
-
-def _examination(folder: Path, kind: str = "anisotropic") -> Path:
-    """PET and CT of one examination; the CT's pixels are 4 x 5 mm, its slices 3 mm apart."""
-    axes = _turned() if kind == "oblique" else np.eye(3)
-
-    def place(k: int, ds: pydicom.Dataset) -> None:
-        at = SHAPE[0] - 1 - k if kind == "reversed" else k
-        ds.ImagePositionPatient = [f"{v:.6f}" for v in np.array([-30.0, -40.0, -200.0]) + STEP_MM * at * axes[:, 2]]
-        ds.ImageOrientationPatient = [f"{v:.9f}" for v in (*axes[:, 0], *axes[:, 1])]
-
-    write_ct(folder / "CT", SHAPE[0], edit=place, step_mm=STEP_MM, **IDENTITY)
-    write_pet(folder / "PET", SHAPE[0], step_mm=STEP_MM, **IDENTITY)
-    return folder
-
-
-def _source(folder: Path) -> Source:
-    return read_source(one_scan(folder, None, None))
-
-
-def _predicted(source: Source, **changes: Any) -> Prediction:
-    """A prediction whose mask, without any symmetry, lies on a part of this CT's grid.
-
-    The 32 slices of 63 voxels fill whole bytes: of a last byte that is not full, GDCM leaves bits to chance.
-    """
-    affine = source.affine.copy()
-    affine[:3, 3] = Volume(np.zeros(source.shape), source.affine).points_mm(np.array([1, 2, 1]))
-    grid = Volume(np.zeros((32, 7, 6), np.float32), affine)
-    mask = grid.with_array(np.random.default_rng(3).random(grid.shape) < 0.3)
-    return prediction(**({"mask": mask, "prepared": replace(prepared()[0], ct_hu=grid)} | changes))
 
 
 def _expected(made: Prediction, source: Source) -> NDArray[np.bool_]:
@@ -106,8 +65,8 @@ def _image_on_ct(path: Path, source: Source) -> NDArray[np.bool_]:
 def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prediction]:
     """The objects of one prediction, with a PDF."""
     folder = tmp_path_factory.mktemp("examination")
-    source = _source(_examination(folder / "in"))
-    made = _predicted(source)
+    source = source_of(examination(folder / "in"))
+    made = predicted(source)
     write_dicom(made, source, folder / "out", pdf=b"%PDF-1.7\n%%EOF")
     return folder / "out", made
 
@@ -115,8 +74,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prediction]
 @pytest.mark.parametrize("kind", ["anisotropic", "oblique", "reversed"])
 def test_the_segmentation_is_the_mask(kind: str, tmp_path: Path) -> None:
     """Read by highdicom by files and by geometry, and by SimpleITK, it is the mask in every voxel."""
-    source = _source(_examination(tmp_path / "in", kind))
-    made = _predicted(source)
+    source = source_of(examination(tmp_path / "in", kind))
+    made = predicted(source)
     path = write_dicom(made, source, tmp_path / "out")[0]
     expected = _expected(made, source)
     segmentation = hd.seg.segread(path)
@@ -134,8 +93,8 @@ def test_the_segmentation_is_the_mask(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["anisotropic", "oblique", "reversed"])
 def test_dcmqi_reads_the_mask(kind: str, tmp_path: Path) -> None:
     """Converted by dcmqi, the segmentation is the mask in every voxel."""
-    source = _source(_examination(tmp_path / "in", kind))
-    made = _predicted(source)
+    source = source_of(examination(tmp_path / "in", kind))
+    made = predicted(source)
     path = write_dicom(made, source, tmp_path / "out")[0]
     subprocess.run(["segimage2itkimage", "--inputDICOM", path, "--outputDirectory", tmp_path, "--outputType", "nrrd"],
                    check=True, capture_output=True)
@@ -221,22 +180,34 @@ def test_the_fhir_resource_says_it_too(written: tuple[Path, Prediction]) -> None
 def test_the_fhir_resource_follows_the_standard(written: tuple[Path, Prediction], tmp_path: Path) -> None:
     """fhir.resources, which nobody here wrote, accepts it as a RiskAssessment; also where the patient has no number."""
     standard = pytest.importorskip("fhir.resources.R4B.riskassessment").RiskAssessment
-    source = _source(_examination(tmp_path / "in"))
+    source = source_of(examination(tmp_path / "in"))
     source.patient.PatientID = ""
-    write_dicom(_predicted(source, group=""), source, tmp_path / "out")
+    write_dicom(predicted(source, group=""), source, tmp_path / "out")
     for folder in (written[0], tmp_path / "out"):
         standard.model_validate_json((folder / "risk_assessment.json").read_text())
 
 
+def test_warnings_go_along(tmp_path: Path) -> None:
+    """A prediction of a scan unlike the training scans says so in the report and in the FHIR resource, as text."""
+    source = source_of(examination(tmp_path / "in"))
+    problems = outside().problems
+    folder = write_dicom(predicted(source, problems=problems), source, tmp_path / "out")[0].parent
+    said = [one.TextValue for group in pydicom.dcmread(folder / "measurements.dcm").ContentSequence[-1].ContentSequence
+            for one in group.ContentSequence if one.ValueType == "TEXT" and one.RelationshipType == "CONTAINS"]
+    noted = [one["text"] for one in json.loads((folder / "risk_assessment.json").read_text())["note"]]
+    assert len(problems) == 2 and said == noted[2:] == [str(problem) for problem in problems]
+    assert shutil.which("dciodvfy") is None or _verified(folder / "measurements.dcm") == []
+
+
 def test_a_name_in_other_letters_arrives_in_utf8(tmp_path: Path) -> None:
     """A name that the CT holds in GB18030 is the same name in the objects, which are UTF-8."""
-    folder = _examination(tmp_path / "in")
+    folder = examination(tmp_path / "in")
     for path in (folder / "CT").iterdir():
         ds = pydicom.dcmread(path)
         ds.SpecificCharacterSet, ds.PatientName = "GB18030", "Wang^XiaoDong=王^小东"
         ds.save_as(path)
-    source = _source(folder)
-    for path in write_dicom(_predicted(source), source, tmp_path / "out", pdf=b"%PDF-1.7\n%%EOF")[:3]:
+    source = source_of(folder)
+    for path in write_dicom(predicted(source), source, tmp_path / "out", pdf=b"%PDF-1.7\n%%EOF")[:3]:
         ds = pydicom.dcmread(path)
         assert ds.SpecificCharacterSet == "ISO_IR 192" and ds.PatientName.ideographic == "王^小东", path.name
 
@@ -244,7 +215,7 @@ def test_a_name_in_other_letters_arrives_in_utf8(tmp_path: Path) -> None:
 def test_the_same_prediction_is_the_same_bytes(written: tuple[Path, Prediction], tmp_path: Path) -> None:
     """Written again from the files in another folder, nothing differs; another mask has other UIDs."""
     folder, made = written
-    source = _source(_examination(tmp_path / "again"))
+    source = source_of(examination(tmp_path / "again"))
     paths = write_dicom(made, source, tmp_path / "out", pdf=b"%PDF-1.7\n%%EOF")
     assert len(paths) == 4
     for path in paths:
@@ -259,8 +230,8 @@ def test_the_same_prediction_is_the_same_bytes(written: tuple[Path, Prediction],
 
 def test_no_tumour_is_an_empty_segmentation(tmp_path: Path) -> None:
     """A prediction without a tumour is written: no voxel, volume 0, and no uptake."""
-    source = _source(_examination(tmp_path / "in"))
-    made = _predicted(source)
+    source = source_of(examination(tmp_path / "in"))
+    made = predicted(source)
     made = replace(made, mask=made.mask.with_array(np.zeros(made.mask.shape, bool)), uptake={})
     folder = write_dicom(made, source, tmp_path / "out")[0].parent
     assert not pydicom.dcmread(folder / "tumour.dcm").pixel_array.any()
@@ -269,8 +240,8 @@ def test_no_tumour_is_an_empty_segmentation(tmp_path: Path) -> None:
 
 def test_a_mask_of_another_ct_is_refused(tmp_path: Path) -> None:
     """A mask off this CT's grid is an error of one line, and nothing is written."""
-    source = _source(_examination(tmp_path / "in"))
-    made = _predicted(source)
+    source = source_of(examination(tmp_path / "in"))
+    made = predicted(source)
     affine = made.mask.affine.copy()
     affine[0, 3] += 1.0
     moved = Volume(made.mask.array, affine)
@@ -281,10 +252,10 @@ def test_a_mask_of_another_ct_is_refused(tmp_path: Path) -> None:
 
 def test_half_a_result_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where writing ends half way, the folder that `send` takes does not exist."""
-    source = _source(_examination(tmp_path / "in"))
+    source = source_of(examination(tmp_path / "in"))
     monkeypatch.setattr("mtdlr.dicom_out.write.risk_assessment", None)
     with pytest.raises(TypeError):
-        write_dicom(_predicted(source), source, tmp_path / "dicom")
+        write_dicom(predicted(source), source, tmp_path / "dicom")
     assert (tmp_path / "dicom.part" / "tumour.dcm").exists() and not (tmp_path / "dicom").exists()
 
 
@@ -296,7 +267,7 @@ class _Bundle:
         return cls()
 
     def predict(self, patient: Path, **options: Any) -> Prediction:
-        return _predicted(_source(patient))
+        return predicted(source_of(patient))
 
 
 @pytest.mark.parametrize("kind", ["a folder", "two files"])
@@ -317,7 +288,7 @@ def test_nifti_is_refused_before_the_work(kind: str, tmp_path: Path, monkeypatch
 def test_only_the_dicom_folder_names_the_patient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`predict --dicom` writes four objects; no other output and no line on the screen holds name, number or birth."""
     monkeypatch.setattr(stage, "Bundle", _Bundle)
-    patient = _examination(tmp_path / "in")
+    patient = examination(tmp_path / "in")
     done = CliRunner().invoke(app, ["predict", "model", str(patient), "--dicom", "-o", str(tmp_path / "out"), "--json"])
     assert done.exit_code == 0, done.exception
     names = {path.name for path in (tmp_path / "out" / "dicom").iterdir()}
@@ -340,7 +311,7 @@ def test_without_highdicom_it_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_an_error_names_no_value(tmp_path: Path) -> None:
     """A header that cannot be carried over is named by its tag, not by what stands in it."""
-    folder = _examination(tmp_path / "in")
+    folder = examination(tmp_path / "in")
     for path in (folder / "CT").iterdir():
         ds = pydicom.dcmread(path)
         del ds.FrameOfReferenceUID
@@ -355,10 +326,10 @@ def test_an_error_names_no_value(tmp_path: Path) -> None:
     ("CT", 20, "E-GAP"), ("PET", 20, "E-GAP"), ("PET", 40, "E-DICOMOUT .*from a part of a series; found 39")])
 def test_no_result_is_written_from_half_a_series(series: str, number: int, code: str, tmp_path: Path) -> None:
     """An examination that lacks a slice in the middle or, by its own count, at the end is refused before the work."""
-    folder = _examination(tmp_path / "in")
+    folder = examination(tmp_path / "in")
     next(p for p in (folder / series).iterdir() if pydicom.dcmread(p).InstanceNumber == number).unlink()
     with pytest.raises(ScanError, match=code):
-        _source(folder)
+        source_of(folder)
 
 
 def _verified(path: Path) -> list[str]:
@@ -373,7 +344,7 @@ def test_real_examinations_give_objects_that_follow_the_standard(patient: str, t
     """On two real GE examinations, whose study id is longer than allowed, dciodvfy finds no error; the mask is kept."""
     if not (SHARED / "dicom").exists():
         pytest.skip("the real DICOM series (../shared/data/dicom) are not here")
-    source = _source(SHARED / "dicom" / "sts_real" / patient)
+    source = source_of(SHARED / "dicom" / "sts_real" / patient)
     mask = Volume(np.random.default_rng(4).random(source.shape) < 0.01, source.affine)
     made = prediction(mask=mask, prepared=replace(prepared()[0], ct_hu=mask))
     paths = write_dicom(made, source, tmp_path / "out", pdf=b"%PDF-1.7\n%%EOF")[:3]

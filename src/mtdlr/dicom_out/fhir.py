@@ -38,7 +38,8 @@ def risk_assessment(prediction: Prediction, source: Source, report_uid: str) -> 
                if isfinite(estimate.low + estimate.high) else {}),
         } for month, estimate in prediction.survival.items()],
         "note": [{"text": RESEARCH}, {"text": f"Log-hazard of the nomogram {prediction.risk:.4f}, points "
-                                              f"{prediction.points['total']:.1f}; higher is worse."}],
+                                              f"{prediction.points['total']:.1f}; higher is worse."},
+                 *({"text": str(problem)} for problem in prediction.problems)],
     }
 
 

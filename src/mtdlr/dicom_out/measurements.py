@@ -17,6 +17,7 @@ SERIES_NUMBER = 9102
 SCHEME = "99MTDLR"
 _PET_CT = Code("443271005", "SCT", "PET/CT FDG imaging of whole body")
 _DEVICE, _MEANING = Code("121007", "DCM", "Device"), Code("121050", "DCM", "Equivalent Meaning of Concept Name")
+_COMMENT = Code("121106", "DCM", "Comment")
 _ML, _GRAM, _ONE = Code("ml", "UCUM", "milliliter"), Code("g", "UCUM", "gram"), Code("1", "UCUM", "no units")
 _SUV, _SUV_UNIT = Code("126401", "DCM", "SUVbw"), Code("g/ml{SUVbw}", "UCUM", "Standardized Uptake Value body weight")
 _ACTIVE = Code("SUV25", SCHEME, "Voxels of the segment at SUVbw 2.5 or above")
@@ -90,7 +91,7 @@ def _region(source: Source, tumour: Dataset, algorithm: hd.sr.AlgorithmIdentific
 
 def _prognosis(prediction: Prediction, algorithm: hd.sr.AlgorithmIdentification,
                content: str) -> hd.sr.MeasurementsAndQualitativeEvaluations:
-    """TID 1501: risk, points, survival with intervals, group."""
+    """TID 1501: risk, points, survival with intervals, group, and what was noticed."""
     endpoint = prediction.nomogram.endpoint
     numbers = [
         _defined(_RISK, prediction.risk, "Natural logarithm of the hazard relative to a patient with every number at 0 "
@@ -103,10 +104,14 @@ def _prognosis(prediction: Prediction, algorithm: hd.sr.AlgorithmIdentification,
             ("", estimate.value, ""), ("LOW", estimate.low, "; lower limit of the 95 % confidence interval"),
             ("HIGH", estimate.high, "; upper limit of the 95 % confidence interval")) if isfinite(value)]
     group = [hd.sr.QualitativeEvaluation(_GROUP, Code(prediction.group.upper(), SCHEME, f"{prediction.group} risk"))]
-    return hd.sr.MeasurementsAndQualitativeEvaluations(
+    found = hd.sr.MeasurementsAndQualitativeEvaluations(
         hd.sr.TrackingIdentifier(uid_of(content, "prognosis"), "prognosis, for research only"),
         finding_type=Code("PROGNOSIS", SCHEME, "Prognosis by the MTDLR nomogram; for research only"),
         algorithm_id=algorithm, measurements=numbers, qualitative_evaluations=group if prediction.group else None)
+    found[0].ContentSequence.extend(
+        hd.sr.TextContentItem(_COMMENT, str(problem), hd.sr.RelationshipTypeValues.CONTAINS)
+        for problem in prediction.problems)
+    return found
 
 
 def _defined(concept: Code, value: float, definition: str) -> hd.sr.Measurement:

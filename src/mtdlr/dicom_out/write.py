@@ -18,7 +18,7 @@ from mtdlr.imaging.dicom_tags import quiet
 from mtdlr.imaging.grid import mask_onto
 from mtdlr.predict import Prediction
 
-_SAID = ("model", "version", "endpoint", "risk", "group", "points", "survival", "mask_ml", "uptake")
+_SAID = ("model", "version", "endpoint", "risk", "group", "points", "survival", "mask_ml", "uptake", "problems")
 
 
 def write_dicom(prediction: Prediction, source: Source, folder: Path, *, pdf: bytes | None = None) -> list[Path]:
