@@ -9,11 +9,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from mtdlr import cli
 from mtdlr.errors import MtdlrError
+from mtdlr.imaging import nifti
+from mtdlr.volume import Volume
 from mtdlr.workers.progress import Teller
 
 ROOT = Path(__file__).parents[1]
@@ -149,6 +152,11 @@ HIDDEN = """
 import sys
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
+import os, signal
+for module, names in ((os, ("sched_getaffinity", "sysconf", "getuid", "mkfifo", "killpg", "getpgid", "fork")),
+                      (signal, ("SIGHUP", "SIGKILL", "SIGALRM", "setitimer", "pause"))):
+    for name in names:
+        delattr(module, name)
 import mtdlr.predict
 from mtdlr.store import Recipe, open_store
 from pathlib import Path
@@ -173,6 +181,43 @@ def test_the_package_works_without_posix_modules(arguments: tuple[str, ...], sai
     done = subprocess.run([sys.executable, "-c", HIDDEN, "store", *arguments], capture_output=True, text=True, cwd=here,
                           env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
     assert said in done.stdout + done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.slow  # processes are started
+def test_real_scans_are_read_without_posix_modules(tmp_path: Path) -> None:
+    """As on Windows, `check` passes twelve patients that nothing is wrong with and `features` measures one of them."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((12, 12, 12), np.uint8)
+    mask[3:9, 3:9, 3:9] = 1
+    (tmp_path / "images").mkdir()
+    for n in range(12):
+        for kind, low, high in (("PT", 0.0, 9.0), ("CT", -1000.0, 1000.0)):
+            array = rng.uniform(low, high, (12, 12, 12)).astype(np.float32)
+            nifti.write(tmp_path / "images" / f"P{n:02d}__{kind}.nii.gz", Volume.on_grid(array, (3.0, 2.0, 2.0)))
+        nifti.write(tmp_path / "images" / f"P{n:02d}.nii.gz", Volume.on_grid(mask, (3.0, 2.0, 2.0)))
+    rows = "".join(f"P{n:02d},{20 + n},1,III\n" for n in range(12))
+    (tmp_path / "clinical.csv").write_text("patient_id,time_months,event,stage\n" + rows)
+    (tmp_path / "study.toml").write_text('preset = "quick"\n[cohort]\nstage = "stage"\nsplit = "center"\n'
+                                         'factors = { stage = ["III", "IVa"] }\n')
+    (tmp_path / "one.csv").write_text("patient_id,pet,ct,mask\nP00,images/P00__PT.nii.gz,images/P00__CT.nii.gz,"
+                                      "images/P00.nii.gz\n")
+    for arguments, said in ((("check", "study.toml"), "12 patients can be used"),
+                            (("features", "one.csv", "-o", "features.csv"), "wrote features.csv")):
+        done = subprocess.run([sys.executable, "-c", HIDDEN, "store", *arguments], capture_output=True, text=True,
+                              cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
+        assert done.returncode == 0 and said in done.stdout, done.stderr
+    (header, row) = (tmp_path / "features.csv").read_text().splitlines()
+    assert row.startswith("P00,") and len(row.split(",")) == len(header.split(",")) > 1456
+
+
+@pytest.mark.slow
+def test_the_server_needs_no_posix_module() -> None:
+    """`serve`'s modules load where fcntl is not there; the folder's lock is then the system's own or none."""
+    pytest.importorskip("uvicorn")
+    code = "import sys\nsys.modules['fcntl'] = None\nimport mtdlr.serve.server as s\nprint(s.LOOPBACK[0])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False,
+                          env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
+    assert done.stdout.strip() == "127.0.0.1", done.stderr
 
 
 def test_a_bug_tells_its_places_and_not_its_text(monkeypatch: pytest.MonkeyPatch,

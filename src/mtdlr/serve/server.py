@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import signal
 import socket
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from mtdlr.serve.queue import Queue
 from mtdlr.serve.security import loopback_gate
 from mtdlr.serve.upload import Limits
 from mtdlr.serve.worker import Predictor
+from mtdlr.store import take_lock
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _HEADER_BYTES = 1 << 14
@@ -117,7 +117,7 @@ def _end_in_order() -> None:
     """Let uvicorn alone answer to signals that end us, and nothing once it has: the files are deleted after it."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # the terminal is closed; nohup asks to go on
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # a closed terminal; not nohup
         signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
@@ -155,10 +155,9 @@ def _hold(folder: Path, stack: ExitStack) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         handle = stack.enter_context((folder / _LOCK).open("w"))
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise StoreError(Problem("E-LOCKED", "another server works in this folder", where=folder.name,
-                                 remedy="Choose another with --folder")) from None
     except OSError as error:
         raise StoreError(Problem("E-READONLY", "the server's folder cannot be written", where=folder.name,
                                  found=error.strerror or "", remedy="Choose another with --folder")) from None
+    if not take_lock(handle):
+        raise StoreError(Problem("E-LOCKED", "another server works in this folder", where=folder.name,
+                                 remedy="Choose another with --folder"))

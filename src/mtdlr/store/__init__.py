@@ -10,7 +10,7 @@ from mtdlr.store.files import (
     strict_json,
     write_atomic,
 )
-from mtdlr.store.hold import open_store
+from mtdlr.store.hold import open_store, take_lock
 from mtdlr.store.index import Lines
 from mtdlr.store.objects import Store, verify
 from mtdlr.store.recipe import STAGES, Recipe, source_of, without_paths
@@ -19,4 +19,4 @@ from mtdlr.store.status import TRAINING, duration, run_status, write_plan
 
 __all__ = ["PUBLISHED", "STAGES", "TRAINING", "Lines", "Recipe", "Store", "digest", "disk_full", "duration",
            "file_hash", "open_store", "publish", "release", "require_writable", "run_status", "source_of",
-           "strict_json", "verify", "without_paths", "write_atomic", "write_plan"]
+           "strict_json", "take_lock", "verify", "without_paths", "write_atomic", "write_plan"]

@@ -51,7 +51,7 @@ def open_store(root: Path, *, shared: bool = False) -> Iterator[Store]:
         raise StoreError(Problem("E-READONLY", "the run folder cannot be written", where=str(root),
                                  found=error.strerror or "", remedy="Choose another with run.folder")) from None
     with handle:
-        if not _lock(handle, shared):
+        if not take_lock(handle, shared=shared):
             raise StoreError(Problem("E-LOCKED", "another process is working in this run folder", where=str(root),
                                      remedy="Wait for it, or set run.folder to another one")) from None
         clear(root / "scratch")
@@ -65,9 +65,14 @@ def open_store(root: Path, *, shared: bool = False) -> Iterator[Store]:
             mark.unlink(missing_ok=True)
 
 
-def _lock(handle: IO[str], shared: bool) -> bool:
-    """Whether the lock was got; the system drops it when its process ends, however it ends. Some file systems and
-    systems have none: then yes."""
+def take_lock(handle: IO[str], *, shared: bool = False) -> bool:
+    """Whether a file's lock was got; the system drops it when the process ends, however it ends. Some file systems and
+    systems have none: then yes.
+
+    Args:
+        handle: the open file.
+        shared: held beside others that share it too.
+    """
     try:
         if fcntl is not None:
             fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
