@@ -54,13 +54,14 @@ def run_status(folder: Path) -> dict[str, Any]:
         return {"run": f"not started ({folder})"}
     working = _working(folder)
     rows: dict[str, Any] = {"run": f"{f'working ({working})' if working else 'not running now'} ({folder})"}
+    index = Index(folder / "index", join=False)
     for path in sorted((folder / PLAN).glob("*.json"), key=_order):
-        rows[path.stem] = _stage(folder, _read(path), bool(working))
+        rows[path.stem] = _stage(folder, _read(path), index, working=bool(working))
     rows["problems"] = _count_problems(folder / "problems.json")
     return rows | {"report": str(folder / "report.html") if (folder / "report.html").exists() else "not yet"}
 
 
-def _stage(folder: Path, plan: dict[str, Any], working: bool) -> str:
+def _stage(folder: Path, plan: dict[str, Any], index: Index, *, working: bool) -> str:
     """One stage in words."""
     keys = [str(name) for name in plan.get("keys", [])]
     there = {f"{stage}/{key}" for stage in {name.partition("/")[0] for name in keys}
@@ -73,7 +74,7 @@ def _stage(folder: Path, plan: dict[str, Any], working: bool) -> str:
         left = (time.time() - float(plan.get("began", 0))) / since * (len(keys) - done - shares)
         words += f", about {duration(max(left, 0.0))} left"
     words += "".join(f"; {one}" for one in told)
-    other = _made_by_other_code(folder, [name for name in keys if name in there])
+    other = _made_by_other_code(index, [name for name in keys if name in there])
     return words + (f"; {other} made by other code" if other else "")
 
 
@@ -100,9 +101,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.0f} h"
 
 
-def _made_by_other_code(folder: Path, names: Sequence[str]) -> int:
+def _made_by_other_code(index: Index, names: Sequence[str]) -> int:
     """How many of some results were made by other source files than those of today."""
-    index = Index(folder / "index", join=False)
     return sum(index.source(name) not in ("", source_of(name.partition("/")[0])) for name in names)
 
 
