@@ -95,7 +95,7 @@ def test_a_nomogram(nomogram: Nomogram, table: pd.DataFrame) -> None:
     """Its frame holds every tick's points, which are those of `points`; its points have the table's index."""
     frame = nomogram.to_frame()
     assert frame.index.names == ["axis", "value"]
-    assert set(frame.index.get_level_values("axis")) == {"tnm_stage", "score"}
+    assert set(frame.index.get_level_values("axis")) == {"tnm_stage", "score", "PFS at 36 months", "PFS at 60 months"}
     stages = frame.loc["tnm_stage", "points"]
     patients = nomogram.points(pd.DataFrame({"tnm_stage": ["III", "IVa"], "score": [0.0, 0.0]}, index=["a", "b"]))
     assert list(patients.index) == ["a", "b"] and patients["tnm_stage"].tolist() == stages[["III", "IVa"]].tolist()

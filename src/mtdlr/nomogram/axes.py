@@ -14,7 +14,6 @@ from math import ceil, floor, log10, nan
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
@@ -312,14 +311,3 @@ def _lines(design: Design, beta: Vector, limits: Mapping[str, Limits], names: tu
 def _with_points(line: Axis, low: float, scale: float) -> Axis:
     points = tuple((value - low) * scale for value in line.log_hazard)
     return Axis(line.variable, line.given, line.values, line.log_hazard, points)
-
-
-def axes_frame(axes: Sequence[Axis]) -> pd.DataFrame:
-    """One row a tick: points and log hazard, by the axis' name and the value as it is printed.
-
-    Args:
-        axes: from top to bottom.
-    """
-    rows = [(axis.name, tick_text(value), points, eta) for axis in axes
-            for value, points, eta in zip(axis.values, axis.points, axis.log_hazard, strict=True)]
-    return pd.DataFrame(rows, columns=["axis", "value", "points", "log_hazard"]).set_index(["axis", "value"])

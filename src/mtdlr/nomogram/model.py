@@ -23,7 +23,6 @@ from mtdlr.nomogram.axes import (
     AxisGroup,
     Limits,
     Ruler,
-    axes_frame,
     groups,
     limits_of,
     main_terms,
@@ -165,8 +164,8 @@ class Nomogram:
         return "\n".join([repr(self), self.to_frame().to_string(float_format="{:.1f}".format), self.cox.summary()])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a tick of an axis: points and log hazard, by axis and value."""
-        return axes_frame(self.axes)
+        """The points of every tick, by axis and value as they are printed: `points_table` with an index."""
+        return self.points_table().set_index(["axis", "value"])
 
     def _repr_html_(self) -> str:
         return notebook_table(repr(self), self.to_frame())
