@@ -24,6 +24,9 @@ ROWS: dict[str, tuple[int, str]] = {
     "PyRadiomics 3.1.4, its default set (837 + 14), three odd regions": (3, "1e-6 relative"),
     "PyRadiomics 3.1.4, 24 settings of parameter files": (24, "1e-6 relative"),
     "PyRadiomics 3.1.4, 9 filters, three dtypes": (27, "1e-6 relative; LoG 1e-5"),
+    "PyRadiomics 3.1.4, its 8 example parameter files": (
+        8, "1e-6 relative, Mean and Median of a tenth of the range; LoG 1e-5"),
+    "PyRadiomics 3.1.4, maps voxel by voxel, 4 settings": (4, "1e-6 relative, at every voxel"),
     "PyRadiomics 3.1.4, `diagnostics_Image-*` and `diagnostics_Mask-*`, 4 settings": (4, "1e-6 relative; hashes exact"),
 }
 """Row -> (cases that must have run, what is allowed)."""

@@ -104,6 +104,41 @@ def test_wrong_tables(tmp_path: Path) -> None:
         read_cases(tmp_path / "none.csv")
 
 
+def test_labels_and_time_points(tmp_path: Path) -> None:
+    """Labels of one label map and several time points are rows of one patient, each with its own numbers."""
+    cohort(tmp_path, 2)
+    labels = np.zeros((12, 14, 13), np.uint8)
+    labels[3:9, 4:10, 3:6], labels[3:9, 4:10, 6:9] = 1, 2
+    nifti.write(tmp_path / "labels.nii.gz", Volume.on_grid(labels, (2.0, 2.0, 2.0)))
+    table = tmp_path / "cases.csv"
+    table.write_text("ID,Image,Mask,Timepoint,Label\n" + "".join(
+        f"P0,image{k}.nii.gz,labels.nii.gz,week {k},{label}\n" for k in (0, 1) for label in (1, 2, 3)))
+    assert extract(table) == ("W-EMPTYREGION", "W-EMPTYREGION")
+    found = pd.read_csv(tmp_path / "features.csv")
+    assert found.columns[:3].tolist() == ["patient_id", "timepoint", "label"]
+    assert set(found.patient_id) == {"P0"} and found.timepoint.tolist() == ["week 0"] * 3 + ["week 1"] * 3
+    for row in found[found.label < 3].itertuples():
+        image = nifti.read(tmp_path / f"image{row.timepoint[-1]}.nii.gz")[0].array
+        assert row.original_firstorder_Mean == pytest.approx(image[labels == row.label].mean(), rel=1e-5)
+    assert found[found.label == 3].original_firstorder_Mean.isna().all()
+    frame = mtdlr.extract_features(table, profile=str(tmp_path / "own.yaml"))
+    assert frame.features.index.tolist() == ["P0"] * 6 and frame.features.label.tolist() == ["1", "2", "3"] * 2
+    assert str(frame.problems[0]).startswith("W-EMPTYREGION patient P0: timepoint week 0, label 3")
+
+
+def test_rows_that_cannot_be_told_apart(tmp_path: Path) -> None:
+    """The same patient, time point and label twice, a label in words, and labels of PET with CT are refused."""
+    cohort(tmp_path)
+    first = "P0,image0.nii.gz,mask0.nii.gz"
+    for columns, rows, code in (("ID,Image,Mask,Label", [f"{first},1", f"{first},1"], "E-DUPLICATEID"),
+                                ("ID,Image,Mask,Label", [f"{first},left"], "E-MANIFEST"),
+                                ("patient_id,pet,mask,ct,label", [f"{first},image1.nii.gz,1"], "E-MANIFEST")):
+        (tmp_path / "cases.csv").write_text("\n".join([columns, *rows]) + "\n")
+        with pytest.raises(MtdlrError) as error:
+            read_cases(tmp_path / "cases.csv")
+        assert error.value.code == code
+
+
 def scans(folder: Path) -> Path:
     """A manifest of PET and CT on different grids, one patient with PET alone and one with CT alone."""
     rows = ["patient_id,pet,ct,mask", "both,pet0.nii.gz,ct0.nii.gz,mask0.nii.gz", "pet,pet1.nii.gz,,mask1.nii.gz",

@@ -15,7 +15,7 @@ PACKAGES = ("mtdlr", "numpy", "scipy", "pandas", "numba", "torch", "nibabel", "p
 EXTRAS = {
     "networks": ("torch", "safetensors"), "dicom": ("highdicom", "dicomweb_client"),
     "cluster": ("dask", "distributed"), "docs-out": ("docx", "openpyxl", "weasyprint"), "jpeg": ("imagecodecs",),
-    "web": ("starlette", "uvicorn", "python_multipart"),
+    "itk": ("SimpleITK",), "web": ("starlette", "uvicorn", "python_multipart"),
 }
 """The packages, by the name they are imported under, that each extra of `pip install` adds."""
 

@@ -217,8 +217,9 @@ app.command()(serve)
 @app.command()
 def features(
     images: Annotated[Path, typer.Argument(help="A CSV, or a folder of scans with masks. Columns: patient_id, pet, ct, "
-                                                "mask (pet or ct may be empty); or Image, Mask and, if you like, ID "
-                                                "and Modality. Paths start at the CSV's folder.", show_default=False)],
+                                                "mask (pet or ct may be empty); or Image, Mask and, if you like, ID, "
+                                                "Modality, Timepoint, Label. Paths start at the CSV's folder.",
+                                           show_default=False)],
     output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")] = Path("features.csv"),
     profile: Annotated[str, typer.Option(help="paper1456 (1456 features), ibsi (recommended for new work), or a "
                                               "PyRadiomics parameter file (YAML).")] = "paper1456",

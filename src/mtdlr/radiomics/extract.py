@@ -132,6 +132,22 @@ def image_features(image: Volume, mask: Volume, profile: texture.Profile) -> dic
     return texture.extract(image.array, region.array, image.spacing_mm, profile=replace(profile, normalise=False))
 
 
+def image_feature_maps(image: Volume, mask: Volume, profile: texture.Profile) -> dict[str, Volume]:
+    """One image's features voxel by voxel, each a map of the region's box on the profile's grid.
+
+    Args:
+        image: intensities.
+        mask: as `image_features`.
+        profile: which features, and how they are made; its `kernel` is the neighbourhood.
+    """
+    image, region = gridded(image, mask, profile)
+    box, maps = texture.feature_maps(image.array, region.array, image.spacing_mm,
+                                     profile=replace(profile, normalise=False))
+    affine = image.affine.copy()
+    affine[:3, 3] = image.points_mm([part.start for part in box])
+    return {name: Volume(array, affine) for name, array in maps.items()}
+
+
 def gridded(image: Volume, mask: Volume, profile: texture.Profile) -> tuple[Volume, Volume]:
     """(image, region) as features see them: normalised, on the profile's grid.
 

@@ -21,7 +21,8 @@ class FeatureFrame:
     """Features by patient, and what has to be said about them.
 
     Args:
-        features: one row a patient (nan where a feature is not defined), one column a feature.
+        features: one row a patient (nan where a feature is not defined), one column a feature; first the columns
+            timepoint, label and label_channel where the table has them.
         problems: errors of the patients that failed (their row is nan), warnings of the others.
     """
 
@@ -35,7 +36,7 @@ def extract_features(images: str | Path, *, profile: str = "paper1456", workers:
 
     Args:
         images: a folder of scans with masks, or a CSV (patient_id, pet, ct, mask; or Image, Mask and perhaps ID,
-            Modality).
+            Modality, Timepoint, Label, Label_channel).
         profile: paper1456, ibsi, or a PyRadiomics parameter file.
         workers: processes side by side; the values do not depend on their number. In a script, call this under
             `if __name__ == "__main__":` when there is more than one.
@@ -51,5 +52,7 @@ def extract_features(images: str | Path, *, profile: str = "paper1456", workers:
         found = extract_rows(cases, settings or RadiomicsSettings(profile=profile),
                              store=held.enter_context(open_store(root)), workers=Workers(workers))
     table = pd.DataFrame.from_dict(dict(found.rows), orient="index").reindex(list(found.rows), columns=found.columns)
-    table.index.name = "patient_id"
+    for place, name in enumerate(dict.fromkeys(name for case in cases for name, _ in case.about)):
+        table.insert(place, name, [dict(case.about).get(name, "") for case in cases])
+    table.index = pd.Index([case.id for case in cases], name="patient_id")
     return FeatureFrame(table, found.problems)

@@ -14,13 +14,13 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 
 from mtdlr import texture
 from mtdlr.errors import Problem, ScanError, TableError
-from mtdlr.imaging import nifti
+from mtdlr.imaging import itk
 from mtdlr.imaging.layout import ScanSet, content_hash, discover
 from mtdlr.imaging.reading import read_scan
 from mtdlr.radiomics import extract as radiomics
@@ -31,7 +31,8 @@ from mtdlr.volume import Volume
 from mtdlr.workers import Workers, run_jobs
 
 _IDS = ("patient_id", "patientid", "id", "patient")
-_NEEDED = "patient_id, pet, ct, mask; or Image, Mask (and ID, Modality)"
+_NEEDED = "patient_id, pet, ct, mask; or Image, Mask (and ID, Modality, Timepoint, Label, Label_channel)"
+_ABOUT = ("timepoint", "label", "label_channel")
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +46,7 @@ class RadiomicsCase:
         image, mask: NIfTI files, where there is no scan.
         modality: of the image: PET, CT or nothing that we know of.
         named: features carry the modality and are made as a scan's, `PET_original_...`, not `original_...`.
+        about: timepoint, label and label_channel as the table gives them; they tell rows of one patient apart.
     """
 
     id: str
@@ -53,6 +55,17 @@ class RadiomicsCase:
     mask: Path | None = None
     modality: str = ""
     named: bool = False
+    about: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """What this row alone is called: `P1`, or `P1, timepoint t0, label 2`."""
+        return ", ".join([self.id, *(f"{name} {value}" for name, value in self.about if value)])
+
+    def number(self, name: str) -> int | None:
+        """The label or channel of the row; None where the table has none."""
+        value = dict(self.about).get(name, "")
+        return int(value) if value else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +73,15 @@ class FeatureTable:
     """Features by patient, and what has to be said about them.
 
     Args:
-        rows: patient -> features by name, nan where one is not defined; empty for a patient that failed. A parameter
+        rows: row's key -> features by name, nan where one is not defined; empty for a row that failed. A parameter
             file adds PyRadiomics' `diagnostics_*`, as text or numbers.
         problems: errors of the patients that failed, warnings of the others.
+        cases: the rows' cases, in order; patient_id, timepoint and label are theirs.
     """
 
     rows: Mapping[str, Mapping[str, str | float]]
     problems: tuple[Problem, ...]
+    cases: tuple[RadiomicsCase, ...] = ()
 
     @property
     def columns(self) -> list[str]:
@@ -74,11 +89,14 @@ class FeatureTable:
         return list(dict.fromkeys(name for row in self.rows.values() for name in row))
 
     def csv(self) -> str:
-        """One row a patient, numbers to the last bit, empty where there is no value."""
+        """One row a patient, time point and label; numbers to the last bit, empty where there is no value."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["patient_id", *self.columns])
-        writer.writerows([id_, *(_cell(row.get(name)) for name in self.columns)] for id_, row in self.rows.items())
+        columns, about = self.columns, list(dict.fromkeys(name for case in self.cases for name, _ in case.about))
+        writer.writerow(["patient_id", *about, *columns])
+        for case in self.cases:
+            row, given = self.rows[case.key], dict(case.about)
+            writer.writerow([case.id, *(given.get(name, "") for name in about), *(_cell(row.get(k)) for k in columns)])
         return text.getvalue()
 
 
@@ -90,11 +108,13 @@ def _cell(value: str | float | None) -> str:
 def read_cases(images: str | Path) -> tuple[RadiomicsCase, ...]:
     """The cases of a folder of scans, of a manifest (patient_id, pet, ct, mask), or of a CSV with Image and Mask.
 
-    Paths are taken from the table's own folder. A column Modality (PET or CT) says how an Image is binned.
+    Paths are taken from the table's own folder. A column Modality (PET or CT) says how an Image is binned. Columns
+    Timepoint, Label (of a label map) and Label_channel make several rows of one patient.
 
     Raises:
         ScanError: what `discover` raises.
-        TableError: E-MANIFEST for a table of other columns, E-DUPLICATEID for an id that occurs twice.
+        TableError: E-MANIFEST for a table of other columns or a label that is no number, E-DUPLICATEID for a row that
+            occurs twice.
     """
     images = Path(images)
     if images.suffix.lower() != ".csv":
@@ -112,8 +132,13 @@ def read_cases(images: str | Path) -> tuple[RadiomicsCase, ...]:
 def _image_cases(rows: Sequence[Mapping[str, str]], table: Path) -> tuple[RadiomicsCase, ...]:
     """The cases of a table with Image and Mask."""
     return tuple(RadiomicsCase(i, None, table.parent / row["image"], table.parent / row["mask"],
-                               row.get("modality", "").upper())
+                               row.get("modality", "").upper(), about=_about(row))
                  for i, row in zip(_ids(rows, table), rows, strict=True))
+
+
+def _about(row: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Timepoint, label and channel of a row, where the table has these columns."""
+    return tuple((name, row[name]) for name in _ABOUT if name in row)
 
 
 def _scan_cases(rows: Sequence[Mapping[str, str]], table: Path) -> tuple[RadiomicsCase, ...]:
@@ -123,10 +148,14 @@ def _scan_cases(rows: Sequence[Mapping[str, str]], table: Path) -> tuple[Radiomi
         given = [name for name in ("pet", "ct") if row.get(name)]
         if len(given) == 1 and row.get("mask"):
             (name,) = given
-            alone[id_] = RadiomicsCase(id_, None, table.parent / row[name], table.parent / row["mask"], name.upper(),
-                                       named=True)
+            case = RadiomicsCase(id_, None, table.parent / row[name], table.parent / row["mask"], name.upper(),
+                                 named=True, about=_about(row))
+            alone[case.key] = case
     if len(alone) == len(rows):
         return tuple(alone.values())
+    if told := [name for name in _ABOUT if name in rows[0]]:
+        raise TableError(Problem("E-MANIFEST", "time points and labels need one image a row", where=table.name,
+                                 found=", ".join(told), expected="columns Image, Mask, Modality"))
     return tuple(alone.get(scan.patient_id) or RadiomicsCase(scan.patient_id, scan) for scan in discover(table))
 
 
@@ -134,9 +163,14 @@ def _ids(rows: Sequence[Mapping[str, str]], table: Path) -> list[str]:
     """The rows' ids; their numbers where no column holds ids."""
     name = next((column for column in _IDS if column in rows[0]), None)
     ids = [row[name] if name else str(number) for number, row in enumerate(rows, start=1)]
-    twice = sorted(i for i, count in Counter(ids).items() if count > 1)
+    for given in (row[column] for row in rows for column in _ABOUT[1:] if row.get(column)):
+        if not given.isdecimal():
+            raise TableError(Problem("E-MANIFEST", "a label is a whole number", where=table.name, found=given))
+    keys = [", ".join([i, *(value for _, value in _about(row))]) for i, row in zip(ids, rows, strict=True)]
+    twice = sorted(i for i, count in Counter(keys).items() if count > 1)
     if twice:
-        raise TableError(Problem("E-DUPLICATEID", "an id occurs twice", where=table.name, found=twice[0]))
+        raise TableError(Problem("E-DUPLICATEID", "a row occurs twice", where=table.name, found=twice[0],
+                                 remedy="Columns Timepoint and Label tell rows of one patient apart"))
     return ids
 
 
@@ -161,14 +195,20 @@ def extract_rows(cases: Sequence[RadiomicsCase], settings: RadiomicsSettings, *,
     rows: dict[str, dict[str, str | float]] = {}
     problems: list[Problem] = []
     for case, outcome in zip(cases, outcomes, strict=True):
-        rows[case.id] = {}
+        rows[case.key] = {}
         if outcome.value is None:
-            problems += [p.of_patient(case.id) for p in outcome.problems]
+            problems += [_placed(p, case) for p in outcome.problems]
             continue
         stored = json.loads((outcome.value / "features.json").read_text(encoding="utf-8"))
-        rows[case.id] = stored["features"]
-        problems += [Problem(**p).of_patient(case.id) for p in stored["problems"]]
-    return FeatureTable(rows, tuple(problems))
+        rows[case.key] = stored["features"]
+        problems += [_placed(Problem(**p), case) for p in stored["problems"]]
+    return FeatureTable(rows, tuple(problems), tuple(cases))
+
+
+def _placed(problem: Problem, case: RadiomicsCase) -> Problem:
+    """A problem of a row: its patient, and which time point and label."""
+    about = case.key.removeprefix(case.id).removeprefix(", ")
+    return (problem.at(about) if about else problem).of_patient(case.id)
 
 
 def write_features(images: str | Path, output: str | Path, settings: RadiomicsSettings | None = None, *,
@@ -207,7 +247,8 @@ def _extract(job: _Job) -> Path:
     settings = job.settings.model_dump(mode="json")
     if Path(job.settings.profile).is_file():
         settings["profile"] = file_hash(Path(job.settings.profile))
-    kind = f"{job.case.modality} {job.case.named}"
+    kind = f"{job.case.modality} {job.case.named}" + "".join(f" {job.case.number(name) or ''}" for name in _ABOUT[1:]
+                                                             if job.case.number(name))
     recipe = Recipe("features", settings, {"images": _content(job.case), "kind": kind})
 
     def build(folder: Path) -> None:
@@ -253,11 +294,14 @@ def _features(case: RadiomicsCase, settings: RadiomicsSettings) -> tuple[Facts, 
 def _image_features(case: RadiomicsCase, settings: RadiomicsSettings) -> tuple[Facts, tuple[Problem, ...]]:
     """(features, doubts about the files and the features) of one image."""
     assert case.image is not None and case.mask is not None
-    (image, first), (mask, second) = nifti.read(case.image), nifti.read(case.mask)
+    image, first = itk.read(case.image)
+    mask, second = itk.read(case.mask, channel=case.number("label_channel") or 0)
     found = radiomics.profile(settings, case.modality)
+    found = replace(found, label=case.number("label") or found.label)
     if case.named:
         pet, ct = (image, None) if case.modality == "PET" else (None, image)
-        features, prefix = radiomics.extract(pet, ct, mask, settings), f"{case.modality}_"
+        region = mask if case.number("label") is None else radiomics.labelled(mask, found.label)
+        features, prefix = radiomics.extract(pet, ct, region, settings), f"{case.modality}_"
     else:
         features, prefix = radiomics.image_features(image, mask, found), ""
     return _facts(prefix, image, mask, found) | features, (*first, *second, *radiomics.problems(features))

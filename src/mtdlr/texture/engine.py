@@ -26,6 +26,7 @@ from mtdlr.texture.matrices import (
 )
 from mtdlr.texture.morphology import shape
 from mtdlr.texture.ngtdm import ngtdm_features
+from mtdlr.texture.outline import outline
 from mtdlr.texture.profile import GLCM, GreyLevels, Profile, Weighting
 from mtdlr.texture.sizes import DEPENDENCE, RUN, ZONE, size_features
 
@@ -64,7 +65,8 @@ def extract(image: NDArray, mask: NDArray, spacing_mm: Spacing, *, profile: Prof
         window = _grown(bounding_box(mask), profile.crop, mask.shape)
         image, mask = image[window], mask[window]
     region = resegmented(image, mask, profile)
-    found = _shape_features(region if profile.resegment_shape else mask, spacing_mm, profile)
+    form = region if profile.resegment_shape else mask
+    found = _shape_features(form, spacing_mm, profile) | _outline_features(form, spacing_mm, profile)
     if np.count_nonzero(region) <= profile.min_voxels:
         region = np.zeros_like(region)
     box = bounding_box(region)
@@ -176,10 +178,24 @@ def _shape_features(mask: NDArray[np.bool_], spacing_mm: Spacing, profile: Profi
     return {f"original_shape_{name}": values[name] for name in names}
 
 
+def _outline_features(mask: NDArray[np.bool_], spacing_mm: Spacing, profile: Profile) -> dict[str, float]:
+    """`original_shape2D_*` of the profile; nan for a region that does not lie in one plane."""
+    names = profile.features.get("shape2D", ())
+    if not names:
+        return {}
+    axis = next((spec.grey_levels.plane_axis or 0 for spec in profile.filters), 0)
+    inside = mask[bounding_box(mask)]
+    values: dict[str, float] = {}
+    if np.count_nonzero(inside) > profile.min_voxels and inside.shape[axis] == 1:
+        y, x = (step for place, step in enumerate(spacing_mm) if place != axis)
+        values = outline(inside.squeeze(axis), (y, x))
+    return {f"original_shape2D_{name}": values.get(name, nan) for name in names}
+
+
 def _image_features(values: NDArray, inside: NDArray[np.bool_], spacing_mm: Spacing, grey: GreyLevels,
                     profile: Profile) -> dict[str, float]:
     """`<class>_<Feature>` of one image."""
-    wanted = {k: v for k, v in profile.features.items() if k != "shape"}
+    wanted = {k: v for k, v in profile.features.items() if not k.startswith("shape")}
     computed: dict[str, Mapping[str, float]] = {}
     if inside.any() and not np.isnan(values.flat[0]):
         intensities = values[inside]
@@ -193,7 +209,7 @@ def _image_features(values: NDArray, inside: NDArray[np.bool_], spacing_mm: Spac
 
 
 def texture(found: Discretised, inside: NDArray[np.bool_], spacing_mm: Spacing, *, grey: GreyLevels,
-            classes: Collection[str]) -> dict[str, dict[str, float]]:
+            classes: Collection[str], top: int = 0) -> dict[str, dict[str, float]]:
     """The matrix features of one discretised region, by class; a class without any pair or run is left out.
 
     Args:
@@ -202,6 +218,7 @@ def texture(found: Discretised, inside: NDArray[np.bool_], spacing_mm: Spacing, 
         spacing_mm: (z, y, x), for distance weights.
         grey: how levels are counted.
         classes: which of glcm, glrlm, glszm, gldm, ngtdm.
+        top: highest grey level of the whole of which this is a part; 0 where it is the whole.
     """
     levels = level_map(found, inside, max(grey.distances), grey.plane_axis)
     gray = levels.gray[1:]
@@ -216,12 +233,12 @@ def texture(found: Discretised, inside: NDArray[np.bool_], spacing_mm: Spacing, 
     if "ngtdm" in classes:
         out["ngtdm"] = ngtdm_features(levels.counts[1:], differences(levels, around), gray)
     if "glcm" in classes or "glrlm" in classes:
-        out |= directional(levels, around, spacing_mm, grey=grey)
+        out |= directional(levels, around, spacing_mm, grey=grey, top=top)
     return out
 
 
 def directional(levels: LevelMap, around: list[Step], spacing_mm: Spacing, *,
-                grey: GreyLevels) -> dict[str, dict[str, float]]:
+                grey: GreyLevels, top: int = 0) -> dict[str, dict[str, float]]:
     """GLCM and GLRLM features: the mean over directions, or those of the weighted sum of the matrices.
 
     Args:
@@ -229,6 +246,7 @@ def directional(levels: LevelMap, around: list[Step], spacing_mm: Spacing, *,
         around: steps of the GLCM, one of each opposite pair; runs go along the nearest neighbours alone.
         spacing_mm: (z, y, x) voxel size in mm, for the weights.
         grey: grey-level settings: symmetric pairs, weighting by distance.
+        top: as `texture`.
 
     Returns:
         Values by group ("glcm", "glrlm") and feature name; a group that cannot be counted is absent.
@@ -246,7 +264,7 @@ def directional(levels: LevelMap, around: list[Step], spacing_mm: Spacing, *,
         for_glrlm = [step in near and bool(some or _aligned(levels, step))
                      for step, some in zip(part, paired, strict=True)]
         if grey.weighting is None:
-            glcm.append(glcm_features(pairs[for_glcm], gray, symmetric=grey.symmetric))
+            glcm.append(glcm_features(*_topped(pairs[for_glcm], gray, top), symmetric=grey.symmetric))
             glrlm.append(size_features(runs[for_glrlm], gray, np.arange(1, longest + 1)))
         else:
             distance = np.abs(part) * np.array(spacing_mm)[list(levels.axes)]
@@ -254,11 +272,18 @@ def directional(levels: LevelMap, around: list[Step], spacing_mm: Spacing, *,
                 merged_pairs[0] += _pair_weight(distance, grey.weighting)[k] * for_glcm[k] * pairs[k]
                 merged_runs[0] += _run_weight(distance, grey.weighting)[k] * for_glrlm[k] * runs[k]
     if merged_pairs.any():
-        glcm.append(glcm_features(merged_pairs, gray, symmetric=grey.symmetric))
+        glcm.append(glcm_features(*_topped(merged_pairs, gray, top), symmetric=grey.symmetric))
     if merged_runs.any():
         glrlm.append(size_features(merged_runs, gray, np.arange(1, longest + 1)))
     named = (("glcm", GLCM, glcm), ("glrlm", RUN, glrlm))
     return {group: _named(names, np.concatenate(rows)) for group, names, rows in named if any(map(len, rows))}
+
+
+def _topped(pairs: NDArray, gray: NDArray[np.int64], top: int) -> tuple[NDArray, NDArray[np.int64]]:
+    """(pairs, grey levels) with the level `top` that does not occur among them: GLCM's Idn counts levels by it."""
+    if top <= gray[-1]:
+        return pairs, gray
+    return np.pad(pairs, ((0, 0), (0, 1), (0, 1))), np.append(gray, top)
 
 
 def _named(names: tuple[str, ...], rows: NDArray[np.float64]) -> dict[str, float]:

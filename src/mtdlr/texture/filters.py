@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mtdlr.texture.compiled import compiled
 from mtdlr.texture.laplacian import REACH, recursive_laplacian, sampled_laplacian
+from mtdlr.texture.patterns import local_patterns
 from mtdlr.texture.profile import Filter
 
 Box = tuple[slice, slice, slice]
@@ -41,6 +42,8 @@ def filtered(image: NDArray, box: Box, spacing_mm: Spacing, spec: Filter) -> Ite
         yield from _laplacians(image, box, spacing_mm, spec)
     elif spec.kind == "gradient":
         yield "gradient", _gradient(image, box, spacing_mm if spec.gradient_spacing else (1.0, 1.0, 1.0))
+    elif spec.kind == "lbp2d":
+        yield "lbp-2D", local_patterns(image, box, spec.pattern)
     elif spec.kind in POINTWISE:
         part, largest = image[box].astype(np.float64), float(np.abs(image).max())
         yield spec.kind, POINTWISE[spec.kind](part, largest) if largest > 0 else np.full(part.shape, np.nan)

@@ -16,6 +16,10 @@ SHAPE = (
     "Maximum2DDiameterColumn", "Maximum2DDiameterRow", "Maximum2DDiameterSlice", "Maximum3DDiameter", "MeshVolume",
     "MinorAxisLength", "SphericalDisproportion", "Sphericity", "SurfaceArea", "SurfaceVolumeRatio", "VoxelVolume",
 )
+SHAPE2D = (
+    "Elongation", "MajorAxisLength", "MaximumDiameter", "MeshSurface", "MinorAxisLength", "Perimeter",
+    "PerimeterSurfaceRatio", "PixelSurface", "SphericalDisproportion", "Sphericity",
+)
 GLCM = (
     "Autocorrelation", "ClusterProminence", "ClusterShade", "ClusterTendency", "Contrast", "Correlation",
     "DifferenceAverage", "DifferenceEntropy", "DifferenceVariance", "Id", "Idm", "Idmn", "Idn", "Imc1", "Imc2",
@@ -46,10 +50,14 @@ FEATURES: Mapping[str, tuple[str, ...]] = {
     "shape": SHAPE, "firstorder": FIRSTORDER, "glcm": GLCM, "glrlm": GLRLM, "glszm": GLSZM, "gldm": GLDM,
     "ngtdm": NGTDM,
 }
-"""Every feature we compute, by class, in PyRadiomics' spelling."""
+"""Every feature of a region in space, by class, in PyRadiomics' spelling."""
+
+CLASSES: Mapping[str, tuple[str, ...]] = {**FEATURES, "shape2D": SHAPE2D}
+"""Every feature we compute: those of `FEATURES`, and the outline of a region that lies in one plane."""
 
 DEPRECATED: Mapping[str, tuple[str, ...]] = {
     "firstorder": ("StandardDeviation",), "shape": ("Compactness1", "Compactness2", "SphericalDisproportion"),
+    "shape2D": ("SphericalDisproportion",),
 }
 """Features that repeat another one (sqrt Variance, functions of Sphericity): computed only where named."""
 
@@ -93,11 +101,44 @@ class GreyLevels:
 
 
 @dataclass(frozen=True)
+class LocalPattern:
+    """How a voxel's neighbours on a circle in its plane become one number (local binary pattern).
+
+    Args:
+        radius: of the circle, in voxels.
+        samples: points on the circle.
+        method: default (the bits as a number), ror (its least rotation), uniform (the bits set, one more than the
+            samples for patterns that change more than twice) or var (variance of the samples).
+        axis: array axis across which planes lie.
+    """
+
+    radius: float = 1.0
+    samples: int = 8
+    method: Literal["default", "ror", "uniform", "var"] = "uniform"
+    axis: int = 0
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The neighbourhood of features that are taken voxel by voxel.
+
+    Args:
+        radius: voxels on each side of the centre.
+        masked: neighbours outside the region do not count, and grey levels are the region's.
+        outside: value of a map outside the region.
+    """
+
+    radius: int = 1
+    masked: bool = True
+    outside: float = 0.0
+
+
+@dataclass(frozen=True)
 class Filter:
     """One kind of derived image.
 
     Args:
-        kind: original, wavelet, log, square, squareroot, logarithm, exponential or gradient.
+        kind: original, wavelet, log, square, squareroot, logarithm, exponential, gradient or lbp2d.
         grey_levels: how its intensities are discretised.
         wavelet: name of the wavelet (PyWavelets).
         start_level: decompositions made before the first one that is kept.
@@ -107,9 +148,10 @@ class Filter:
         cutoff: None is ITK's recursive approximation times sigma^2 (PyRadiomics); a number is IBSI's sampled kernel,
             cut off at so many sigma.
         gradient_spacing: gradient per mm rather than per voxel.
+        pattern: of lbp2d.
     """
 
-    kind: Literal["original", "wavelet", "log", "square", "squareroot", "logarithm", "exponential", "gradient"]
+    kind: Literal["original", "wavelet", "log", "square", "squareroot", "logarithm", "exponential", "gradient", "lbp2d"]
     grey_levels: GreyLevels = GreyLevels()
     wavelet: str = "coif1"
     start_level: int = 0
@@ -118,6 +160,7 @@ class Filter:
     sigmas_mm: tuple[float, ...] = ()
     cutoff: float | None = None
     gradient_spacing: bool = True
+    pattern: LocalPattern = LocalPattern()
 
 
 @dataclass(frozen=True)
@@ -156,6 +199,7 @@ class Profile:
         label: mask value of the region in a label map.
         diagnostics: a table says in columns `diagnostics_*` what each row was computed from (PyRadiomics'
             additionalInfo).
+        kernel: of feature maps.
     """
 
     features: Mapping[str, tuple[str, ...]]
@@ -173,6 +217,7 @@ class Profile:
     min_voxels: int = 0
     label: int = 1
     diagnostics: bool = False
+    kernel: Kernel = Kernel()
 
 
 def default_features(feature_class: str) -> tuple[str, ...]:
@@ -182,7 +227,7 @@ def default_features(feature_class: str) -> tuple[str, ...]:
     (14, 18, 24)
     """
     gone = DEPRECATED.get(feature_class, ())
-    return tuple(name for name in FEATURES[feature_class] if name not in gone)
+    return tuple(name for name in CLASSES[feature_class] if name not in gone)
 
 
 def paper1456(bin_width: float) -> Profile:
