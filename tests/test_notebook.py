@@ -49,7 +49,7 @@ def evaluation(table: pd.DataFrame, nomogram: Nomogram) -> Evaluation:
     high = risk >= np.median(risk)
     groups = RiskGroups(0.0, {"high": kaplan_meier(surv.take(high)), "low": kaplan_meier(surv.take(~high))},
                         log_rank(high, surv), group_hazard_ratio(high, surv))
-    predicted = 1.0 - nomogram.survival(table).value
+    predicted = nomogram.survival(table).value
     return Evaluation("mtdlr", "training", 200, surv.n_events, concordance(risk, surv), None,
                       {36.0: auc_at(risk, surv, 36.0)}, {},
                       {36.0: calibrate(predicted[:, 0], surv, 36.0)}, groups)
@@ -74,6 +74,7 @@ def test_an_evaluation(evaluation: Evaluation) -> None:
     assert list(frame.index) == ["C", "AUC, 36 months", "calibration slope, 36 months", "O/E, 36 months",
                                  "hazard ratio, high against low"]
     assert frame.loc["C"].tolist() == [evaluation.c.value, evaluation.c.low, evaluation.c.high, evaluation.c.p]
+    assert frame.loc["calibration slope, 36 months", "value"] == pytest.approx(1.0, abs=0.05)  # its own patients
     assert frame.loc["O/E, 36 months", "value"] == evaluation.calibration[36.0].oe.value
     assert len(evaluation.summary().splitlines()) == 6 and "200 patients" in str(evaluation)
 

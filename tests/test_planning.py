@@ -11,8 +11,9 @@ from mtdlr.errors import MtdlrError, Problem, ScanError
 from mtdlr.imaging.layout import ScanSet, given_files
 from mtdlr.jobs import hash_scan
 from mtdlr.store import open_store
+from mtdlr.study import Study
 from mtdlr.workers import Workers
-from mtdlr.workers.planning import Desk
+from mtdlr.workers.planning import Desk, where_shown
 
 READ: list[str] = []
 
@@ -64,3 +65,14 @@ def test_a_broken_file_is_left_out_and_a_broken_disk_stops(tmp_path: Path) -> No
         assert desk.hashes({"a": scans["a"]}, _unreadable) == {}
         with pytest.raises(MtdlrError, match="E-IO"):
             desk.hashes({"b": scans["b"]}, _unreadable)
+
+
+def test_a_try_does_not_replace_the_report(tmp_path: Path) -> None:
+    """Results of settings other than the study file's are shown in a folder of their own under tries/; how the work is
+    run (processes, threads) is no such setting."""
+    study = Study()
+    other, busy = Study.of({"deepmts": {"epochs": 3}}), Study.of({"run": {"workers": 7}})
+    assert where_shown(tmp_path, study, study) == where_shown(tmp_path, busy, study) == tmp_path
+    shown = where_shown(tmp_path, other, study)
+    assert shown.parent == tmp_path / "tries" and shown == where_shown(tmp_path, other, study)
+    assert shown != where_shown(tmp_path, Study.of({"deepmts": {"epochs": 4}}), study)

@@ -243,6 +243,24 @@ def test_slope_is_the_cox_coefficient():
     assert (slope.value, slope.high - slope.value) == pytest.approx((fit.coef[0], 1.959964 * fit.se[0]), rel=1e-5)
 
 
+def test_a_certain_prediction_is_said():
+    """One survival of exactly 1 for a patient with the event moves the slope by a tenth and is W-CERTAIN; without one
+    there is no such warning, and for a patient without the event it changes little."""
+    random = np.random.default_rng(0)
+    risk = random.normal(size=300)
+    time, censored = random.exponential(60 * np.exp(-risk)), random.uniform(20, 100, 300)
+    surv = Survival(np.minimum(time, censored) + 0.01, time <= censored)
+    survival = np.exp(-np.exp(1.3 * risk) * 36 / 60)
+    plain = calibrate(survival, surv, 36.0)
+    assert "W-CERTAIN" not in {p.code for p in plain.warnings}
+    for event, far in ((True, True), (False, False)):
+        sure = survival.copy()
+        sure[np.flatnonzero(surv.event == event)[0]] = 1.0
+        found = calibrate(sure, surv, 36.0)
+        assert [p.found for p in found.warnings if p.code == "W-CERTAIN"] == ["1 of 300"]
+        assert np.isfinite(found.slope.value) and (abs(found.slope.value - plain.slope.value) > 0.05) == far
+
+
 def test_predictions_of_no_risk_have_no_ratio():
     """When nobody is predicted any risk O/E has no denominator: nan, not infinity."""
     result = calibrate(np.ones(6), Survival([10, 20, 40, 50, 60, 70], [1, 1, 0, 1, 0, 0]), 36)

@@ -293,6 +293,16 @@ def test_two_runs_in_one_folder(tmp_path: Path) -> None:
         pass
 
 
+def test_status_is_read_beside_a_running_run(tmp_path: Path) -> None:
+    """`status` takes no lock: it is read while another holds the folder, and holds up nobody."""
+    with open_store(tmp_path):
+        assert run_status(tmp_path)
+        with pytest.raises(StoreError, match="E-LOCKED"), open_store(tmp_path):
+            pass
+    with open_store(tmp_path):
+        pass
+
+
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     """FAULTS 9: after kill -9 of its holder the run folder can be opened at once."""
     script = textwrap.dedent(f"""

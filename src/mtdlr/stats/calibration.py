@@ -135,7 +135,7 @@ def calibrate(
         gnd=gnd_test(table, development=development),
         nam_dagostino=nam_dagostino_test(table, development=development),
         hl_binary=_known_status_test(risk, known, groups or 10, development),
-        warnings=(*problems, *more, *_cautions(table, events, int((~known[1]).sum()), len(surv))),
+        warnings=(*_certain(risk), *problems, *more, *_cautions(table, events, int((~known[1]).sum()), len(surv))),
     )
 
 
@@ -144,6 +144,15 @@ def _cloglog(risk: Vector) -> Vector:
     clipped = np.clip(risk, _SMALLEST, 1.0 - _SMALLEST)
     result: Vector = np.log(-np.log1p(-clipped))
     return result
+
+
+def _certain(risk: Vector) -> tuple[Problem, ...]:
+    """W-CERTAIN for predictions that nothing can happen."""
+    count = int((risk <= _SMALLEST).sum())
+    return () if not count else (Problem(
+        "W-CERTAIN", "predictions of a survival of exactly 1 have no log cumulative hazard; slope, intercept and curve "
+        "take a risk of one in a thousand million for them", found=f"{count} of {risk.size}",
+        remedy="Read the slope without these patients too; one of them who is wrong moves it far"),)
 
 
 def _ratio(observed: Estimate, se: float, risk: Vector, level: float) -> Estimate:
