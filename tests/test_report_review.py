@@ -94,12 +94,13 @@ def test_what_is_wrong_names_the_codes(done: Review) -> None:
 
 
 def test_a_cohort_without_events_is_judged_elsewhere(done: Review) -> None:
-    """FAULTS 92: without an event outside, the training cohort is judged and said to be it; without any, one line."""
-    none = {key: replace(e, n_events=0, concordance_vs_stage=None) if key[1] == "external" else e
+    """FAULTS 92: without an event outside, the training cohort is judged, both are said; without any, one line."""
+    none = {key: replace(e, n_events=0, concordance=None, concordance_vs_stage=None) if key[1] == "external" else e
             for key, e in done.judged.evaluations.items()}
-    assert "in the training cohort, the only one with events" in summary_lines(
-        replace(done.judged, evaluations=none))[0].answer
-    nobody = {key: replace(e, n_events=0) for key, e in none.items()}
+    said = summary_lines(replace(done.judged, evaluations=none))[0].answer
+    assert "in the training cohort, the only one that can be judged" in said
+    assert "The external validation cohort (60 patients, 0 events) cannot tell." in said
+    nobody = {key: replace(e, n_events=0, concordance=None) for key, e in none.items()}
     assert [line.question for line in summary_lines(replace(done.judged, evaluations=nobody))] == [
         "Does it work?", "What is wrong?"]
 

@@ -89,6 +89,15 @@ def test_profile_interval_ends_where_the_likelihood_has_fallen(column):
     assert estimate.value == pytest.approx(np.exp(fit.coef[column]))
 
 
+def test_a_profile_without_an_end_is_unbounded():
+    """Two columns that say nearly the same of three patients: where the information becomes singular before the profile
+    has fallen, that end is 0 or infinity, and nothing is divided by infinity."""
+    x = np.array([[-0.20417992, -0.35834742], [-1.25083495, -1.42187135], [-2.31610292, -2.5990925]])
+    surv = Survival([0.50788385, 11.49913809, 40.1], [True, True, False])
+    found = profile_interval(x, surv, 1, firth=True)
+    assert found.low >= 0.0 and found.high > found.value and 0.0 <= found.p <= 1.0
+
+
 def test_profile_needs_a_column_that_says_something():
     """An unknown or constant column is E-COLUMN."""
     x, surv = _cohort(1)

@@ -76,6 +76,14 @@ class Survival:
         """How many events were seen."""
         return int(self.event.sum())
 
+    @property
+    def orderable(self) -> bool:
+        """Whether any two patients can be ordered: an event with somebody followed for longer, or censored that day."""
+        if not self.n_events:
+            return False
+        first = self.time_months[self.event].min()
+        return bool(((self.time_months > first) | ((self.time_months == first) & ~self.event)).any())
+
     def take(self, rows: ArrayLike) -> Survival:
         """Follow-up of the given rows (indices or a mask), in that order."""
         where = np.asarray(rows)

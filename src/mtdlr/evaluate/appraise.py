@@ -109,7 +109,7 @@ def appraise(
     risks: pd.DataFrame, predicted: Mapping[str, pd.DataFrame], table: pd.DataFrame, months: Sequence[float], *,
     cutoffs: Mapping[str, float], reference: str = "",
 ) -> dict[tuple[str, str], Appraisal]:
-    """Every model in every cohort that has an event.
+    """Every model in every cohort where two patients can be ordered by their follow-up.
 
     Args:
         risks: (patients, models) log-hazards, NaN where a score is missing.
@@ -123,7 +123,7 @@ def appraise(
     for split in dict.fromkeys(map(str, table["split"])):
         for model in map(str, risks.columns):
             rows = (table["split"] == split) & risks[model].notna()
-            if table.loc[rows, "event"].any() and rows.sum() > 1:
+            if _survival(table[rows]).orderable:
                 found[model, split] = _appraise(model, split, risks[rows], predicted, table[rows], months,
                                                 (cutoffs.get(model, float("nan")), reference))
     return found

@@ -47,7 +47,7 @@ class Evaluation:
     Args:
         model, split: which, where.
         n, n_events: patients with a score, and their events.
-        concordance: Harrell's C; its p value is against 0.5. None where the cohort has no event.
+        concordance: Harrell's C; its p value is against 0.5. None where no two patients can be ordered.
         concordance_vs_stage: C minus the reference model's C, paired; None for the reference itself.
         auc: by horizon in months, or under 0 for the event status (the paper's ROC).
         auc_vs_stage: AUC minus the reference model's, paired, by the same keys.
@@ -245,9 +245,12 @@ def _evaluate_one(
     lost = int((table["split"] == split).sum() - rows.sum())
     surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
     where = f"{judged.labels.get(model, model)} in the {split} cohort"
-    if not surv.n_events:
-        return Evaluation(model, split, int(rows.sum()), 0, None, None, {}, {}, {}, None, (Problem(
-            "W-NOEVENTS", "no event: discrimination and calibration cannot be estimated", where=where),))
+    if not surv.orderable:
+        why = (("W-NOPAIRS", "no patient was followed for longer than another with an event") if surv.n_events else
+               ("W-NOEVENTS", "no event"))
+        problems = [Problem(why[0], f"{why[1]}: discrimination and calibration cannot be estimated", where=where)]
+        return Evaluation(model, split, int(rows.sum()), surv.n_events, None, None, {}, {}, {}, None,
+                          (*_without_score(lost, where), *(problems if len(surv) else ())))
     risk, other = judged.risks[model].to_numpy(float)[rows], judged.risks[judged.reference].to_numpy(float)[rows]
     is_reference = model == judged.reference
     auc, versus = _discriminate(risk, None if is_reference else other, surv, months, settings)
@@ -287,15 +290,18 @@ def _notes(
     where: str, lost: int, groups: RiskGroups | None, calibration: Mapping[float, Calibration],
     settings: EvaluateSettings,
 ) -> list[Problem]:
-    notes = []
-    if lost:
-        notes.append(Problem("W-NOSCORE", f"{lost} patients without a score are left out", where=where))
+    notes = _without_score(lost, where)
     if groups is None:
         notes.append(Problem("W-NOGROUPS", "the training cut-off does not split this cohort", where=where))
     for month, judged in calibration.items():
         notes += [problem.at(f"{where}, {month:g} months") for problem in judged.warnings
                   if problem.code != "W-HLBINARY" or settings.calibration_test == "hl_binary"]
     return notes
+
+
+def _without_score(lost: int, where: str) -> list[Problem]:
+    """W-NOSCORE for patients that cannot be judged."""
+    return [Problem("W-NOSCORE", f"{lost} patients without a score are left out", where=where)] if lost else []
 
 
 def optimism(scores: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, Estimate]]:
@@ -312,25 +318,22 @@ def optimism(scores: pd.DataFrame, table: pd.DataFrame) -> dict[str, dict[str, E
 
 
 def c_of(risk: pd.Series, table: pd.DataFrame, split: str) -> Estimate:
-    """Harrell's C of a risk in one cohort; nan where no patient with a risk has an event.
+    """Harrell's C of a risk in one cohort; nan where no two patients with a risk can be ordered.
 
     Args:
         risk: (n,), higher is worse; nan leaves a patient out.
         table: the same n patients, with `split`, `time_months` and `event`.
         split: name of the cohort.
-
-    Raises:
-        FitError: E-NOPAIRS where no two patients can be ordered by their follow-up.
     """
     rows = ((table["split"] == split) & risk.notna()).to_numpy()
     surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
-    return concordance(risk.to_numpy(float)[rows], surv).c if surv.n_events else Estimate(float("nan"))
+    return concordance(risk.to_numpy(float)[rows], surv).c if surv.orderable else Estimate(float("nan"))
 
 
 def calibrations(
     predicted: pd.DataFrame, table: pd.DataFrame, months: tuple[float, ...], settings: EvaluateSettings
 ) -> dict[tuple[str, float], Calibration]:
-    """The calibration of one nomogram by (cohort, month), in cohorts with an event.
+    """The calibration of one nomogram by (cohort, month), in cohorts whose patients can be ordered.
 
     Args:
         predicted: (patients, months) survival probabilities; NaN where a score is missing.
@@ -342,7 +345,7 @@ def calibrations(
     for split in dict.fromkeys(map(str, table["split"])):
         rows = ((table["split"] == split) & predicted.notna().all(axis=1)).to_numpy()
         surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
-        if surv.n_events:
+        if surv.orderable:
             judged = _calibrate(predicted[rows], surv, months, settings, split == "training")
             found.update({(split, month): one for month, one in judged.items()})
     return found

@@ -303,10 +303,10 @@ def rivals_ahead(risks: pd.DataFrame, table: pd.DataFrame, how: str = "out of fo
 
 
 def _pair(risks: pd.DataFrame, table: pd.DataFrame) -> tuple[float, float]:
-    """C-index of two risks in the training patients that have both; nan without an event."""
+    """C-index of two risks in the training patients that have both; nan where none can be ordered."""
     rows = ((table["split"] == "training") & risks.notna().all(axis=1)).to_numpy()
     surv = Survival(table["time_months"].to_numpy(float)[rows], table["event"].to_numpy(bool)[rows])
-    if not surv.n_events:
+    if not surv.orderable:
         return float("nan"), float("nan")
     first, second = (concordance(risks.iloc[:, k].to_numpy(float)[rows], surv).c.value for k in (0, 1))
     return first, second

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 from mtdlr.errors import FitError, TableError
@@ -37,8 +38,9 @@ def multicentre(results: Results) -> str:
 
 def follow_up(results: Results) -> str:
     """Median follow-up by cohort."""
-    parts = [f"{SPLIT_LABELS[s].lower()} {median_follow_up(results.cohort.of(s).survival).value:.1f}"
-             for s in results.cohort.splits]
+    known = {s: median_follow_up(results.cohort.of(s).survival).value for s in results.cohort.splits}
+    parts = [f"{SPLIT_LABELS[s].lower()} " + (f"{month:.1f}" if isfinite(month) else "not reached")
+             for s, month in known.items()]
     return f"median follow-up in months (reverse Kaplan-Meier): {', '.join(parts)}"
 
 
@@ -89,9 +91,10 @@ def differences(results: Results) -> str:
     for name in results.study.cohort.continuous:
         pair = [t[name].dropna().to_numpy(float) for t in (training, external)]
         try:
-            parts.append(f"{name} {standardised_difference(*pair).value:+.2f}")
+            found = standardised_difference(*pair).value
         except (FitError, TableError):
             continue
+        parts += [f"{name} {found:+.2f}"] if isfinite(found) else []
     shares = [f"{1 - 1 * t['event'].mean():.0%}" for t in (training, external)]
     return f"event-free {shares[0]} in training, {shares[1]} outside; standardised differences: {', '.join(parts)}"
 

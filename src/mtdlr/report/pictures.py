@@ -6,6 +6,7 @@ import csv
 import hashlib
 import re
 import shutil
+from math import isfinite
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
@@ -29,6 +30,10 @@ from mtdlr.report.figures import (
 )
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS
+from mtdlr.stats.calibration import Calibration
+from mtdlr.stats.kaplan_meier import KaplanMeier
+from mtdlr.stats.roc import Roc
+from mtdlr.stats.time_roc import TimeAuc
 from mtdlr.study import MAIN, REFERENCE, SCORES, models_of
 from mtdlr.volume import Volume
 
@@ -50,19 +55,55 @@ def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:
                    if beta < 0 and name in titles)
     note += "".join(f" Here {p.what} (W-COMPETING)." for p in competing_notice(results.study.cohort.competing))
     figures = {"2a": (f"The MTDLR nomogram.{note}", nomogram_figure(nomogram))}
-    calibrations = {split: results.findings.evaluations[MAIN, split].calibration for split in results.cohort.splits}
-    for letter, (split, by_month) in zip("bcd", calibrations.items(), strict=False):
-        figures[f"2{letter}"] = (f"Calibration of the MTDLR nomogram, {SPLIT_LABELS[split].lower()}.",
-                                 calibration_figure(by_month, predicted=_predicted(results, split),
-                                                    endpoint=results.study.cohort.endpoint))
+    for letter, split in zip("bcd", results.cohort.splits, strict=False):
+        by_month = _calibrated(results, split)
+        if by_month:
+            figures[f"2{letter}"] = (f"Calibration of the MTDLR nomogram, {SPLIT_LABELS[split].lower()}.",
+                                     calibration_figure(by_month, predicted=_predicted(results, split),
+                                                        endpoint=results.study.cohort.endpoint))
     for number, month in enumerate(_roc_keys(results)):
-        curves = {SPLIT_LABELS[split]: {label: e.auc[month] for label, e in _of(results, split).items()
-                                        if month in e.auc}
-                  for split in results.cohort.splits}
+        curves = {SPLIT_LABELS[split]: _rocs(results, split, month) for split in results.cohort.splits}
+        curves = {cohort: by_model for cohort, by_model in curves.items() if by_model}
         name = "event status" if month == 0 else f"event by {month:g} months"
-        figures["3" + "abcdef"[number]] = (f"ROC curves of the {name}.",
-                                           roc_figure(curves, emphasised=["MTDLR"], width="double"))
+        where = f", {next(iter(curves)).lower()}" if len(curves) == 1 else ""
+        if curves:
+            figures["3" + "abcdef"[number]] = (f"ROC curves of the {name}{where}.",
+                                               roc_figure(curves, emphasised=["MTDLR"], width="double"))
     return figures | _survival_figures(results)
+
+
+def undrawn(results: Results) -> dict[str, list[str]]:
+    """What Figures 2 and 3 do not show, by number, with its reason: cohorts and horizons without an estimate."""
+    found: dict[str, list[str]] = {"2": [], "3": []}
+    for split in results.cohort.splits:
+        evaluation, cohort = results.findings.evaluations[MAIN, split], SPLIT_LABELS[split].lower()
+        found["2"] += [f"No calibration at {month:g} months in the {cohort}: {_why(evaluation, month)}."
+                       for month in results.study.nomogram.months if month not in _calibrated(results, split)]
+        found["3"] += [f"No ROC curve {f'at {month:g} months ' if month else ''}in the {cohort}: "
+                       f"{_why(evaluation, month)}."
+                       for month in _roc_keys(results) if not _rocs(results, split, month)]
+    return found
+
+
+def _calibrated(results: Results, split: str) -> dict[float, Calibration]:
+    """The main nomogram's calibration in one cohort by horizon, where there is one."""
+    return {month: one for month, one in results.findings.evaluations[MAIN, split].calibration.items()
+            if isfinite(one.oe.value)}
+
+
+def _rocs(results: Results, split: str, month: float) -> dict[str, Roc | TimeAuc]:
+    """The curve of every model in one cohort at one horizon; none where none can be estimated."""
+    found = {label: e.auc[month] for label, e in _of(results, split).items() if month in e.auc}
+    return found if any(isfinite(one.auc.value) for one in found.values()) else {}
+
+
+def _why(evaluation: Evaluation, month: float) -> str:
+    """Why a cohort has no estimate."""
+    if not evaluation.n_events:
+        return "no event" if evaluation.n else "no patient has a score"
+    if evaluation.concordance is None:
+        return "no patient was followed for longer than another with an event"
+    return "no event before the horizon, or nobody followed beyond it" if month else "events only"
 
 
 def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path, *, tiff: bool = False) -> None:
@@ -173,10 +214,18 @@ def survival_panels(results: Results) -> dict[str, dict[str, Panel]]:
             found = results.findings.evaluations.get((model, split))
             groups = found.groups if found else None
             names = stages if model == REFERENCE else {}
-            panels.setdefault(labels[model], {})[SPLIT_LABELS[split]] = Panel({}) if groups is None else Panel(
+            panels.setdefault(labels[model], {})[SPLIT_LABELS[split]] = _ungrouped(found) if groups is None else Panel(
                 {names.get(label, label): curve for label, curve in groups.curves.items()},
                 groups.log_rank.p, groups.hazard_ratio)
     return panels
+
+
+def _ungrouped(found: Evaluation | None) -> Panel:
+    """A panel that says why there are no groups to compare."""
+    if found is None or found.concordance is not None:
+        return Panel({})
+    why = _why(found, 0.0)
+    return Panel({}, why=f"{why[0].upper()}{why[1:]}.")
 
 
 def _stage_groups(results: Results) -> dict[str, str]:
@@ -194,9 +243,10 @@ def _survival_figures(results: Results) -> dict[str, tuple[str, Figure]]:
     """The panels of Figure 4 as figures of their own, by the same letters."""
     panels = [(model, cohort, shown) for model, by_cohort in survival_panels(results).items()
               for cohort, shown in by_cohort.items()]
+    curves = [{name: one for name, one in shown.groups.items() if isinstance(one, KaplanMeier)} for *_, shown in panels]
     return {f"4{letter}": (f"Risk groups of {model}, {cohort.lower()}.", kaplan_meier_figure(
-        shown.groups, p=shown.p, hazard_ratio=shown.hazard_ratio, endpoint=results.study.cohort.endpoint))
-        for letter, (model, cohort, shown) in zip(ascii_lowercase, panels, strict=False) if shown.groups}
+        groups, p=shown.p, hazard_ratio=shown.hazard_ratio, endpoint=results.study.cohort.endpoint))
+        for letter, (model, cohort, shown), groups in zip(ascii_lowercase, panels, curves, strict=False) if groups}
 
 
 def _predicted(results: Results, split: str) -> dict[float, NDArray[np.float64]]:

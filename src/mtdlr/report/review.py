@@ -125,6 +125,7 @@ def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figur
     name = judged.labels[judged.main]
     by_cohort = {SPLIT_LABELS[s]: {judged.labels[m]: e.c for (m, split), e in judged.evaluations.items()
                                    if split == s and m in judged.labels} for s in splits}
+    by_cohort = {cohort: c for cohort, c in by_cohort.items() if any(isfinite(e.value) for e in c.values())}
     figures = {
         "_summary": (f"C-index of every model with its 95 % interval by cohort; {name} is drawn heavier. The "
                      "dashed line is chance.", concordance_figure(by_cohort, emphasised=name)),

@@ -58,9 +58,10 @@ class Judged:
 
 def summary_lines(judged: Judged) -> list[Line]:
     """At most ten lines. What cannot be computed is said, and why."""
-    place = next((s for s in OUTSIDE if (e := judged.evaluations.get((judged.main, s))) and e.n_events), None)
+    place = next((s for s in OUTSIDE if (e := judged.evaluations.get((judged.main, s))) and e.concordance), None)
     if place is None:
-        return [Line("Does it work?", "No cohort has an event: nothing can be said.", "bad"), _wrong(judged)]
+        return [Line("Does it work?", "No cohort has an event and a patient followed for longer: nothing can be said.",
+                     "bad"), _wrong(judged)]
     lines = [_works(judged, place), _against(judged, place, judged.reference, "Better than the stage?"),
              _rival(judged, place), _training(judged, place), _calibrated(judged, place), _useful(judged, place),
              _groups(judged, place), _sure(judged, place), _size(judged), _wrong(judged)]
@@ -73,12 +74,17 @@ def _works(judged: Judged, place: str) -> Line:
     found = judged.evaluations[judged.main, place]
     name = judged.labels[judged.main]
     where = {"external": "outside", "internal": "in the internal validation cohort",
-             "training": "in the training cohort, the only one with events"}[place]
+             "training": "in the training cohort, the only one that can be judged"}[place]
     text = f"{name} has a C-index of {estimate_text(found.c)} {where} ({found.n} patients, {found.n_events} events)."
+    blind = [(SPLIT_LABELS[s].lower(), e) for s in OUTSIDE[:OUTSIDE.index(place)]
+             if (e := judged.evaluations.get((judged.main, s)))]
+    text += "".join(f" The {cohort} ({e.n} {'patient' if e.n == 1 else 'patients'}, {e.n_events} "
+                    f"{'event' if e.n_events == 1 else 'events'}) cannot tell." for cohort, e in blind)
     if not isfinite(found.c.low):
         return Line("Does it work?", text + " Its error cannot be estimated.", "open")
     if found.c.low > 0.5:
-        return Line("Does it work?", f"{text} Better than chance.", "good" if found.n_events >= FEW else "open")
+        sure = found.n_events >= FEW and place != "training"
+        return Line("Does it work?", f"{text} Better than chance.", "good" if sure else "open")
     return Line("Does it work?", f"{text} Not shown to be better than chance.", "bad")
 
 

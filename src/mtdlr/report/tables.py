@@ -195,7 +195,10 @@ def performance(results: Results) -> Table:
            "cumulative/dynamic AUC with inverse-probability-of-censoring weights, error from its influence function")
     return Table(4, "Discrimination of the frozen models", tuple(header), tuple(rows), (
         f"Harrell's C, normal interval, P against 0.5; P vs stage by {study.evaluate.comparison}.",
-        f"AUC: {roc}; P against 0.5 and, paired, against the stage."))
+        f"AUC: {roc}; P against 0.5 and, paired, against the stage.",
+        *(["Not estimable: no two patients of the cohort can be ordered by their follow-up (W-NOEVENTS, W-NOPAIRS), or "
+           "it has no event before, or nobody followed beyond, the horizon."]
+          if any("not estimable" in row for row in rows) else [])))
 
 
 def _auc_label(key: float) -> str:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from mtdlr.errors import Problem
+from mtdlr.estimate import Estimate
 from mtdlr.nomogram.calculator import write_calculator
 from mtdlr.nomogram.fit import competing_notice
 from mtdlr.report.documents import to_html, write_table, write_word
@@ -31,6 +33,7 @@ from mtdlr.report.pictures import (
     ATTRIBUTION,
     PICTURE,
     make_figures,
+    undrawn,
     write_figures,
     write_patients,
     write_training,
@@ -97,6 +100,7 @@ def write_report(results: Results, folder: Path) -> None:
         tables=[Markup(to_html(table)) for table in tables.values()],  # every cell is escaped there
         figures={name: (caption, _embedded(folder / "figures" / f"figure{name}.svg"))
                  for name, (caption, _) in figures.items()},
+        undrawn=undrawn(results),
         curves=[(name, _embedded(path)) for name, path in write_training(results, folder / "figures")],
         optimism=optimism_rows(results), slopes=slope_rows(results),
         calibration_test=CALIBRATION_TESTS[results.study.evaluate.calibration_test],
@@ -132,13 +136,24 @@ def flow(results: Results) -> dict[str, Any]:
         surv = Survival(rows["time_months"].to_numpy(float), rows["event"].to_numpy(bool))
         follow_up = median_follow_up(surv)
         arms.append({"name": SPLIT_LABELS[split], "n": len(rows), "events": surv.n_events,
-                     "share": f"{100 * surv.n_events / len(rows):.0f} %", "follow_up": f"{follow_up.value:.0f}"})
+                     "share": f"{100 * surv.n_events / len(rows):.0f} %", "follow_up": follow_up_text(follow_up)})
     out = sorted({f"patient {i}" for p in results.problems if p.is_error for i in p.patients})
     codes = {p.code: set[str]() for p in results.problems if p.is_error}
     for problem in results.problems:
         codes.get(problem.code, set()).update(problem.patients)
     return {"included": len(table), "left_out": out, "arms": arms,
             "codes": [(code, len(patients)) for code, patients in sorted(codes.items())]}
+
+
+def follow_up_text(median: Estimate) -> str:
+    """The median follow-up in words.
+
+    >>> follow_up_text(Estimate(41.6)), follow_up_text(Estimate(float("nan")))
+    ('median follow-up 42 months', 'median follow-up not reached: too few were followed to the end without an event')
+    """
+    if isfinite(median.value):
+        return f"median follow-up {median.value:.0f} months"
+    return "median follow-up not reached: too few were followed to the end without an event"
 
 
 def optimism_rows(results: Results) -> list[tuple[str, ...]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, inf, sqrt
+from math import exp, inf, nan, sqrt
 
 import numpy as np
 from numba import njit
@@ -141,21 +141,30 @@ def _ratio(log_ratio: float) -> float:
 
 
 def _end(profile: Callable[[float], float], center: float, step: float, target: float) -> float:
-    """Where the profile falls to the target on one side of the centre; infinite when it never does."""
+    """Where the profile falls to the target on one side of the centre; infinite when it never does, or when the
+    information becomes singular before it does."""
     inner, above = center, profile(center) - target
     for _ in range(_FARTHEST):
         outer, below = inner + step, profile(inner + step) - target
+        if below == -inf:
+            break
         if below < 0:
-            return _crossing(lambda value: profile(value) - target, (inner, above), (outer, below))
+            root = _crossing(lambda value: profile(value) - target, (inner, above), (outer, below))
+            if root == root:
+                return root
+            break
         inner, above = outer, below
     return inf if step > 0 else -inf
 
 
 def _crossing(function: Callable[[float], float], a: tuple[float, float], b: tuple[float, float]) -> float:
-    """The root between two (place, value) of opposite sign, by false position with Illinois' halving."""
+    """The root between two (place, value) of opposite sign, by false position with Illinois' halving; nan where the
+    function is -inf on the way."""
     for _ in range(_MAX_ITERATIONS):
         root = (a[0] * b[1] - b[0] * a[1]) / (b[1] - a[1])
         value = function(root)
+        if value == -inf:
+            return nan
         if abs(value) < _ROOT or abs(b[0] - a[0]) < _ROOT:
             break
         a, b = ((a[0], a[1] / 2.0), (root, value)) if value * b[1] > 0 else (b, (root, value))

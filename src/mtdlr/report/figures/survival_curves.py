@@ -42,12 +42,13 @@ Course = KaplanMeier | CumulativeIncidence
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One comparison on a page of many: curves by label, P of a test and hazard ratio; no curves where none exist."""
+    """One comparison on a page of many: curves by label, P of a test and hazard ratio; without curves, why."""
 
     groups: Mapping[str, Course]
     p: float | None = None
     hazard_ratio: Estimate | None = None
     test: str = "Log-rank"
+    why: str = "The cut-off does not split this cohort."
 
 
 @drawn
@@ -139,17 +140,17 @@ def _many(panels: Mapping[str, Mapping[str, Panel]], axis_name: str, top: float,
             axes.set(xlim=(0, last * 1.01), ylim=(0, top), xlabel="Months")
             axes.set_xticks(months)
             axes.set_yticks(np.arange(0.0, top, 0.2 if top > 0.5 else 0.1))
-            _draw_panel(figure, axes, by_cohort.get(cohort, Panel({})), months)
+            _draw_panel(figure, axes, by_cohort.get(cohort, Panel({})), months, pitch - left - _RIGHT)
             if column == 0:
                 axes.set_ylabel(axis_name)
     return figure
 
 
-def _draw_panel(figure: Figure, axes: Axes, shown: Panel, months: NDArray[np.float64]) -> None:
+def _draw_panel(figure: Figure, axes: Axes, shown: Panel, months: NDArray[np.float64], across: float) -> None:
     """One comparison of a page, with its facts in the corner that its curves leave free and its numbers beneath."""
     if not shown.groups:
-        axes.text(0.5, 0.5, "The cut-off does not\nsplit this cohort.", transform=axes.transAxes, ha="center",
-                  va="center", fontsize=SMALL, color=GREY)
+        axes.text(0.5, 0.5, wrap(shown.why, 0.8 * across), transform=axes.transAxes, ha="center", va="center",
+                  fontsize=SMALL, color=GREY)
         return
     for i, (label, curve) in enumerate(shown.groups.items()):
         _draw_course(axes, curve, label, i)
