@@ -78,7 +78,8 @@ def test_the_lines() -> None:
     presets = under_presets(lambda name: Study.of({"preset": name}))
     told = as_lines(study, size, HERE, costs(study, presets, size, HERE, pace), free_gb=50.0)
     assert len(told) == 5 and "4 cores, 16 GB" in told[0] and "522 patients, 400" in told[0] and "train" in told[1]
-    assert "50 GB that are free" in told[2] and "quick" in told[3] and "run.workers = 1" in told[4]
+    assert "50 GB that are free" in told[2] and "run.workers = 1" in told[4]
+    assert told[3].index("quick") < told[3].index("workstation") < told[3].index("paper")
     alone = as_lines(study, size, replace(HERE, memory_gb=None), costs(study, presets, size, HERE, None), free_gb=5.0)
     assert len(alone) == 3 and "mtdlr[networks]" in alone[1] and "train " not in alone[1]
 

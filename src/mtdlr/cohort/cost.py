@@ -163,7 +163,8 @@ def as_lines(study: Study, size: Size, machine: Machine, found: tuple[Cost, Mapp
     if not cost.is_timed:
         return [*lines, f"  without training, which only mtdlr[networks] can time: {parts}", _room(cost, free_gb)]
     lines += [f"  up to {duration(cost.total_s)}: {parts}", _room(cost, free_gb)]
-    told = ", ".join(f"{name} {duration(one.total_s)}" for name, one in by_preset.items())
+    cheapest_first = sorted(by_preset.items(), key=lambda item: item[1].total_s)
+    told = ", ".join(f"{name} {duration(one.total_s)}" for name, one in cheapest_first)
     best = evening(by_preset)
     lines.append(f"  by preset: {told}; " + (f"{best} fits an evening" if best else "none fits an evening")
                  + f" of {EVENING_H:g} h")
@@ -189,12 +190,12 @@ def as_dict(study: Study, found: tuple[Cost, Mapping[str, Cost]], *, free_gb: fl
 
 
 def under_presets(load: Callable[[str], Study]) -> dict[str, Study]:
-    """A study under each preset, the smallest first.
+    """A study under each preset.
 
     Args:
         load: the study under a preset, with its own keys on top.
     """
-    return {name: load(name) for name in reversed(PRESETS)}
+    return {name: load(name) for name in PRESETS}
 
 
 def _training_s(study: Study, section: str, size: Size, pace: Pace) -> float:

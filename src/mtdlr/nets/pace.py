@@ -56,7 +56,7 @@ def pace_of(settings: DeepmtsSettings | SingletaskSettings, *, size: int, thread
     Raises:
         FitError: E-DEVICE for a device that the machine does not have.
     """
-    shared: dict[str, Any] = {"width": settings.width, "pooling": settings.pooling, "near_voxels": settings.near_voxels}
+    shared: dict[str, Any] = {"width": settings.width, "pooling": settings.pooling}  # what the time depends on
     config: Config = (SingletaskConfig(settings.network, **shared) if hasattr(settings, "network")
                       else DeepmtsConfig(**shared))
     timed, factor = _timed(config, threads, device), (size / GRID) ** 3
@@ -85,16 +85,18 @@ def _timed(config: Config, threads: int, device: Name) -> Pace:
             with torch.inference_mode():
                 model(image[:1]).risk.tolist()
 
-        step = 0.0 if isinstance(model, NoMask) else _shortest(learn) / BATCH
+        clock = (lambda: time.process_time() / threads) if place.type == "cpu" else time.perf_counter
+        step = 0.0 if isinstance(model, NoMask) else _shortest(learn, clock) / BATCH
         model.eval()
-        return Pace(step, _shortest(score), place.type != "cpu")
+        return Pace(step, _shortest(score, clock), place.type != "cpu")
 
 
-def _shortest(work: Callable[[], None]) -> float:
-    """Seconds of the fastest of some turns, after one that warms up."""
+def _shortest(work: Callable[[], None], clock: Callable[[], float]) -> float:
+    """Seconds of the fastest of some turns, after one that warms up; on a processor those that it worked, so that
+    other programs of the moment do not count."""
     times = []
     for _ in range(TIMES + 1):
-        began = time.perf_counter()
+        began = clock()
         work()
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return min(times[1:])
