@@ -127,10 +127,11 @@ def test_what_a_reader_is_told_of_the_model_comes_back(whole: Path) -> None:
 def test_the_digest_covers_scales_cutoffs_settings_and_coefficients(whole: Path) -> None:
     """A change of any of them is another digest; a second reading is the same one."""
     model = read_bundle(whole)
-    prepare = model.study.prepare.model_copy(update={"pet_clip_suv": 20.0})
+    prepare, auto = model.study.prepare.model_copy(update={"pet_clip_suv": 20.0}), model.signatures["auto"]
     others = [replace(model, scales={**model.scales, "deepmts": (Scale(0.1, 1.6),)}),
               replace(model, cutoffs={**model.cutoffs, "mtdlr": 0.123}), replace(model, imputed={"tnm_stage": "IVa"}),
-              replace(model, signatures={**model.signatures, "auto": replace(model.signatures["auto"], spread=0.5)}),
+              replace(model, signatures={**model.signatures, "auto": replace(auto, spread=0.5)}),
+              replace(model, signatures={**model.signatures, "auto": replace(auto, coef=(0.4 + 1e-9,))}),
               replace(model, study=model.study.model_copy(update={"prepare": prepare}))]
     digests = {other.digest for other in others}
     assert len(digests) == len(others) and model.digest not in digests

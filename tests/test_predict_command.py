@@ -57,7 +57,9 @@ def test_a_folder_or_two_images_are_read(mtdlr: Any) -> None:
     done = mtdlr("predict", "model", "--pet", "pet.nii.gz", "--ct", "ct.nii.gz", "-o", "two", "--explain")
     assert done.exit_code == 0 and "open report.html" in done.stdout
     assert _Bundle.asked["pet"] == Path("pet.nii.gz") and _Bundle.asked["ct"] == Path("ct.nii.gz")
-    assert _Bundle.asked["patient"] is None and _Bundle.asked["explain"]
+    assert _Bundle.asked["patient"] is None and _Bundle.asked["explain"] and not _Bundle.asked["center"]
+    mtdlr("predict", "model", "scans", "-o", "three", "--center", "B")
+    assert _Bundle.asked["center"] == "B"
 
 
 def test_what_is_written(mtdlr: Any) -> None:

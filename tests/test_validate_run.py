@@ -107,6 +107,35 @@ def test_on_the_runs_own_external_cohort_it_gives_the_runs_numbers(
     assert numbers["patients"] == 8 and numbers["model"] == model.digest
 
 
+def test_a_harmonised_model_gives_the_runs_numbers_and_says_what_was_done(
+    finished: Run, study_file: Path, tmp_path: Path
+) -> None:
+    """With signature.harmonise = "combat" the external scores are the run's, the table names policy and number, and one
+    patient of that centre is predicted as measured, with a warning."""
+    combat = (*SMALL, "signature.harmonise=combat", "signature.harmonise_patients=8")
+    with Run(Study.load(study_file, combat), finished.folder, Workers(1)) as run:
+        run.__dict__["networks"] = finished.networks
+        bundle, theirs = run.bundle, run.score_table
+        assert "W-TRANSDUCTIVE" in {p.code for p in run.problems}
+    model = read_bundle(bundle)
+    kept = model.signatures["auto"].harmonisation
+    assert kept is not None and set(kept.combat.batches) == {"A"}
+    rows = _external(study_file)
+    found = validate_cohort(model, _write(study_file, "again", rows), tmp_path, accept=True, workers=Workers(1))
+    ids = list(rows["patient_id"])
+    np.testing.assert_allclose(found.scores.loc[ids, "auto_radio"], theirs.loc[ids, "auto_radio"], rtol=1e-9)
+    assert [(one.center, one.policy, one.n) for one in found.harmonised["auto"]] == [("B", "transductive", 8)]
+    assert [p.code for p in found.problems if "HARMONISED" in p.code or p.code == "W-TRANSDUCTIVE"]
+    write_validation(found, tmp_path / "out")
+    done = json.loads((tmp_path / "out" / "evaluation.json").read_text())["harmonisation"]
+    assert {"quantity": "Features of the predicted mask, centre B", "policy": "transductive", "n": "8"}.items() <= next(
+        row for row in done if "predicted" in row["quantity"]).items()
+    one = rows.iloc[0]
+    alone = Bundle(model).predict(study_file.parent / "centerB" / one["patient_id"], accept_shift=True, center="B",
+                                  clinical={"tnm_stage": one["tnm_stage"]})
+    assert "W-NOTHARMONISED" in {p.code for p in alone.problems}
+
+
 def test_patients_of_training_are_refused(model: FrozenModel, study_file: Path, tmp_path: Path) -> None:
     """A patient whose scan was in training is left out with E-TRAINED; a cohort of such patients ends with an error."""
     table = pd.read_csv(study_file.parent / "clinical.csv", dtype=str)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from mtdlr.imaging.layout import ScanSet, content_hashes
+from mtdlr.radiomics.harmonise import large_centers
 from mtdlr.signature import Signature, cross_fit_signature, fit_or_empty
 from mtdlr.store import TRAINING, Recipe, Store, verify
 from mtdlr.study import (
@@ -234,14 +235,16 @@ class FitSignature:
 def fit_signature(job: FitSignature) -> Path:
     """The folder of signature.json and training_scores.csv."""
     surv = Survival(job.training["time_months"].to_numpy(float), job.training["event"].to_numpy(bool))
+    centers = job.training["center"].astype(str)
 
     def build(folder: Path) -> None:
         if job.folds.nunique() > 1:
             signature, scores = cross_fit_signature(job.features, surv, job.folds.to_numpy(), job.settings,
-                                                    job.perturbed)
+                                                    job.perturbed, centers)
         else:
-            signature = fit_or_empty(job.features, surv, job.settings, job.perturbed)
-            scores = signature.score(job.features)
+            signature = fit_or_empty(job.features, surv, job.settings, job.perturbed, centers=centers,
+                                     among=large_centers(centers, job.settings))
+            scores = signature.score(job.features, centers)
         signature.save(folder / "signature.json")
         scores.rename("score").to_csv(folder / "training_scores.csv", index_label="patient_id")
 

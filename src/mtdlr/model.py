@@ -108,7 +108,8 @@ class FrozenModel:
         weights = {f"{name}/{k}": file_hash(folder / "weights.safetensors") for name, folders in self.networks.items()
                    for k, folder in enumerate(folders) if (folder / "weights.safetensors").exists()}
         return digest([{name: n.to_json() for name, n in self.nomograms.items() if not name.endswith(IN_SAMPLE)},
-                       {name: str(s) for name, s in self.signatures.items()},
+                       {name: s.identity if s.harmonisation is None else [s.identity, s.harmonisation.as_dict()]
+                        for name, s in self.signatures.items()},
                        {name: str(scales) for name, scales in self.scales.items()}, dict(self.cutoffs),
                        {name: str(value) for name, value in self.imputed.items()}, self._settings(), weights])
 
@@ -192,7 +193,7 @@ def study_scores(
     """Every score of every patient, and its in-sample version for training patients.
 
     Args:
-        table: (patients) with their cohort in `split`.
+        table: (patients) with their cohort in `split`, and `center`; each cohort's new centres are harmonised apart.
         deep: the networks' scores.
         features: (patients, features) by mask source.
         signatures: of each mask source, the signature of the training cohort and its out-of-fold training scores.
@@ -200,7 +201,8 @@ def study_scores(
     scores = deep.table.loc[table.index].copy()
     for source, (signature, out_of_fold) in signatures.items():
         name = f"{source}_radio"
-        scores[name] = signature.score(features[source].loc[table.index])
+        scores[name] = pd.concat([signature.score(features[source].loc[rows.index], rows["center"])
+                                  for _, rows in table.groupby("split")])
         scores[f"{name}{IN_SAMPLE}"] = scores[name].where(table["split"] == "training")
         scores.loc[out_of_fold.index, name] = out_of_fold
     return scores

@@ -14,7 +14,7 @@ from mtdlr import jobs
 from mtdlr.associate import study_associations
 from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events, shared_images, unreadable
 from mtdlr.cohort.characteristics import characteristics
-from mtdlr.cohort.check import few_steps
+from mtdlr.cohort.check import few_steps, unnamed_centers
 from mtdlr.cohort.folds import training_folds
 from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.evaluate import Evaluation, Findings, judge
@@ -25,7 +25,7 @@ from mtdlr.radiomics import PET_LABELS
 from mtdlr.radiomics.stored import table_of
 from mtdlr.report.results import Results
 from mtdlr.shift import images_of
-from mtdlr.signature import Signature
+from mtdlr.signature import Signature, unharmonised
 from mtdlr.store import Recipe, Store, digest, open_store, without_paths, write_atomic
 from mtdlr.study import MAIN, Study
 from mtdlr.workers import Workers, parts, planning, values_of
@@ -107,6 +107,8 @@ class Run:
     @cached_property
     def cohort(self) -> Cohort:
         """Every patient with a clinical row and scans, none of them twice."""
+        if wrong := unnamed_centers(self.study):
+            raise CohortError(wrong)
         cohort = read_cohort(self.study.cohort)
         require_events(cohort)
         return cohort
@@ -311,6 +313,7 @@ class Run:
             done["cohort"].problems if "cohort" in done else (),
             few_steps(self.study, self.training) if "included" in done else (),
             *(stored.problems for stage, stored in planning.per_patient(done) if stage not in ("pictures", "explain")),
+            unharmonised(self.judged.table, self.feature_tables, self.model.signatures) if "model" in done else (),
             self.model.problems if "model" in done else (), self.findings.problems if "findings" in done else (),
             self._desk.code_problems() if "_desk" in done else ()]
         return sorted(dict.fromkeys(p for problems in sources for p in problems), key=lambda p: not p.is_error)

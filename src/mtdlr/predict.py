@@ -155,7 +155,7 @@ class Bundle:
     def predict(  # noqa: PLR0913
         self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,
         clinical: Mapping[str, Any] | None = None, series: Sequence[str] = (), uptake_min: float | None = None,
-        explain: bool = False, accept_shift: bool = False,
+        explain: bool = False, accept_shift: bool = False, center: str = "",
     ) -> Prediction:
         """The prediction for one patient.
 
@@ -168,6 +168,7 @@ class Bundle:
             uptake_min: minutes from injection to scan, where the headers lack them.
             explain: also say where in the images the DeepMTS-Score came from (minutes, on the full grid).
             accept_shift: predict a scan unlike the training scans too; the refusal stays as a warning, on record.
+            center: name of the patient's centre where it is one of training; a model with harmonised features needs it.
 
         Raises:
             ScanError: what reading and preparing raise; E-MANYPATIENTS where the folder holds several.
@@ -178,10 +179,11 @@ class Bundle:
         settings = settings.model_copy(update={"uptake_min": uptake_min or settings.uptake_min})
         scan = read_patient(one_scan(patient, pet, ct), settings, series=series)
         return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row, explain=explain,
-                                     accept_shift=accept_shift)
+                                     accept_shift=accept_shift, center=center)
 
     def predict_prepared(
-        self, prepared: Prepared, clinical: Mapping[str, Any], *, explain: bool = False, accept_shift: bool = False
+        self, prepared: Prepared, clinical: Mapping[str, Any], *, explain: bool = False, accept_shift: bool = False,
+        center: str = "",
     ) -> Prediction:
         """The prediction for a patient that is prepared already.
 
@@ -190,6 +192,7 @@ class Bundle:
             clinical: clinical values, by column name.
             explain: as `predict`.
             accept_shift: as `predict`.
+            center: as `predict`.
 
         Raises:
             MtdlrError: as `predict`.
@@ -200,12 +203,15 @@ class Bundle:
         deep = combine_scores({"patient": {"risks": scored.risks}}, pd.Series(dtype=int), study.singletask.network,
                               self.frozen.scales).table
         features, found = patient_features(prepared, scored.mask, study.radiomics)
-        auto = self.frozen.signatures["auto"].score(pd.DataFrame([features], index=["patient"]))
+        signature, measured = self.frozen.signatures["auto"], pd.DataFrame([features], index=["patient"])
+        where = pd.Series([center], index=["patient"])
+        auto = signature.score(measured, where)
         row = deep.assign(auto_radio=auto, **{name: value for name, value in clinical.items()})
         noticed = (*(() if shift is None else shift.problems), *trained_on(self.frozen.aggregates, prepared))
         prediction = replace(
             self._read_off(row, prepared, scored.mask, clinical,
-                           (*noticed, *prepared.problems, *scored.problems, *found)),
+                           (*noticed, *prepared.problems, *scored.problems, *found,
+                            *(p for one in signature.policies(measured, where) if (p := one.problem)))),
             shift=shift, lower_bound_months=float(lower_bounds(self.frozen, row).iloc[0]), model=self.frozen.digest,
             card=model_card(self.frozen), uptake=patient_pet_parameters(prepared, scored.mask))
         return prediction if not explain else replace(prediction, attribution=explain_patient(

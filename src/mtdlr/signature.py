@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from mtdlr.errors import BundleError, FitError, Problem
+from mtdlr.radiomics.harmonise import CenterPolicy, Harmonisation, fit_harmonisation, large_centers
 from mtdlr.radiomics.robustness import robust_features
 from mtdlr.spreadsheet import notebook_table
 from mtdlr.stats.lasso import LassoCV, Penalties, cross_validate_lasso, stratified_folds
@@ -37,6 +38,7 @@ class Signature:
         problems: warnings of the fit.
         spread: SD of the sum in the training cohort, so that scores of every fold's signature have one scale; 1 where
             nothing is selected.
+        harmonisation: what puts features of several centres on one scale before they are summed; None for no such step.
     """
 
     features: tuple[str, ...]
@@ -50,6 +52,7 @@ class Signature:
     n_candidates: int
     problems: tuple[Problem, ...] = ()
     spread: float = 1.0
+    harmonisation: Harmonisation | None = field(default=None, repr=False)
 
     def __repr__(self) -> str:
         return (f"Signature({len(self.features)} of {self.n_candidates} features, {self.n} patients, {self.n_events} "
@@ -57,6 +60,12 @@ class Signature:
 
     def __str__(self) -> str:
         return self.summary()
+
+    @property
+    def identity(self) -> str:
+        """Every number of the signature but the harmonisation's, unrounded: what a model's digest stands on."""
+        kept = [one.name for one in fields(self) if one.name != "harmonisation"]
+        return f"Signature({', '.join(f'{name}={getattr(self, name)!r}' for name in kept)})"
 
     def summary(self) -> str:
         """The features with their log hazard per SD as text, the largest first, and what was noticed."""
@@ -75,12 +84,19 @@ class Signature:
     def _repr_html_(self) -> str:
         return notebook_table(repr(self), self.to_frame())
 
-    def score(self, features: pd.DataFrame) -> pd.Series:
+    def score(self, features: pd.DataFrame, centers: pd.Series | None = None) -> pd.Series:
         """The score of every row in SD of the training cohort, 0 its mean; NaN where a selected feature is missing.
+
+        Args:
+            features: (n, p), one row a patient.
+            centers: (n,) name of each patient's centre, which decides how its features are harmonised; None harmonises
+                nothing.
 
         Raises:
             FitError: E-FEATURE when a selected feature has no column.
         """
+        if self.harmonisation is not None and centers is not None:
+            features = self.harmonisation.apply(features, centers)
         absent = [name for name in self.features if name not in features.columns]
         if absent:
             raise FitError(Problem("E-FEATURE", "the feature table lacks selected features", found=", ".join(absent)))
@@ -89,10 +105,23 @@ class Signature:
         # Summed row by row: a matrix product may round a patient's score by who else is in the table.
         return pd.Series(terms.sum(axis=1) / self.spread, index=features.index)
 
+    def policies(self, features: pd.DataFrame, centers: pd.Series) -> tuple[CenterPolicy, ...]:
+        """What `score` does with the features of each centre; nothing where the signature harmonises none.
+
+        Args:
+            features: as in `score`.
+            centers: as in `score`.
+        """
+        return () if self.harmonisation is None else self.harmonisation.policies(features, centers)
+
     def save(self, path: Path) -> None:
         """Write it as JSON."""
-        penalty = self.penalty if isfinite(self.penalty) else None  # none was chosen
-        path.write_text(json.dumps(asdict(self) | {"penalty": penalty}, indent=1))
+        values = asdict(replace(self, harmonisation=None))
+        values["penalty"] = self.penalty if isfinite(self.penalty) else None  # none was chosen
+        del values["harmonisation"]
+        if self.harmonisation is not None:
+            values["harmonisation"] = self.harmonisation.as_dict()
+        path.write_text(json.dumps(values, indent=1))
 
     @classmethod
     def load(cls, path: Path) -> Signature:
@@ -105,13 +134,15 @@ class Signature:
             values = strict_json(path.read_text(encoding="utf-8"))
             problems = tuple(Problem(**problem) for problem in values.pop("problems"))
             values["penalty"] = float("nan" if values["penalty"] is None else values["penalty"])
-            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-            read = cls(**fields, problems=problems)
+            kept = values.pop("harmonisation", None)  # models that harmonise nothing have none
+            harmonisation = None if kept is None else Harmonisation.from_dict(kept)
+            values_of: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            read = cls(**values_of, problems=problems, harmonisation=harmonisation)
             rows = [np.array(one, dtype=np.float64) for one in (read.center, read.scale, read.coef, read.selected_in)]
             whole = all(row.shape == (len(read.features),) and np.isfinite(row).all() for row in rows)
             if not whole or not (rows[1] > 0).all() or not (isfinite(read.spread) and read.spread > 0):
                 raise ValueError("numbers that no fit gives")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise BundleError(Problem("E-SIGNATURE", "this is not a signature", where=path.name,
                                       found=f"{type(error).__name__}: {error}"[:120],
                                       remedy="Ask the sender for the whole folder again")) from None
@@ -160,9 +191,11 @@ def fit_signature(features: pd.DataFrame, surv: Survival, settings: SignatureSet
 
 def cross_fit_signature(
     features: pd.DataFrame, surv: Survival, folds: NDArray[np.int64], settings: SignatureSettings,
-    perturbed: Sequence[pd.DataFrame] = (),
+    perturbed: Sequence[pd.DataFrame] = (), centers: pd.Series | None = None,
 ) -> tuple[Signature, pd.Series]:
     """(signature of all patients, out-of-fold scores): each score from a signature that never saw its patient.
+
+    Where features are harmonised, the transform of a fold is fitted without its patients too.
 
     Args:
         features: (n, p) of the training cohort.
@@ -170,36 +203,81 @@ def cross_fit_signature(
         folds: (n,) fold of each patient, the same as the networks'.
         settings: of the study (`signature`).
         perturbed: as in `fit_signature`.
+        centers: (n,) name of each patient's centre, for `settings.harmonise`.
     """
     scores, empty = pd.Series(np.nan, index=features.index), []
+    centers = pd.Series("", index=features.index) if centers is None else centers
+    among = large_centers(centers, settings)
     for fold in np.unique(folds):
         inside, outside = folds != fold, folds == fold
-        fitted = fit_or_empty(features[inside], surv.take(inside), settings, [again[inside] for again in perturbed])
-        scores[outside] = fitted.score(features[outside]).to_numpy()
+        fitted = fit_or_empty(features[inside], surv.take(inside), settings, [again[inside] for again in perturbed],
+                              centers=centers[inside], among=among)
+        scores[outside] = fitted.score(features[outside], centers[outside]).to_numpy()
         if not fitted.features:
             empty.append(Problem("W-EMPTYFOLD", "the signature of a fold keeps no feature: its patients score 0, the "
                                  "training mean", where=f"signature, fold {fold}", found=f"{outside.sum()} patients"))
-    whole = fit_or_empty(features, surv, settings, perturbed)
+    whole = fit_or_empty(features, surv, settings, perturbed, centers=centers, among=among)
     return replace(whole, problems=(*whole.problems, *empty)), scores
 
 
-def fit_or_empty(features: pd.DataFrame, surv: Survival, settings: SignatureSettings,
-                  perturbed: Sequence[pd.DataFrame]) -> Signature:
-    """`fit_signature`; where it cannot fit one, a signature without features (every score 0) with W-NOSIGNATURE.
+def fit_or_empty(
+    features: pd.DataFrame, surv: Survival, settings: SignatureSettings, perturbed: Sequence[pd.DataFrame], *,
+    centers: pd.Series | None = None, among: Collection[str] = (),
+) -> Signature:
+    """`fit_signature` of harmonised features; where it cannot fit one, a signature without features with W-NOSIGNATURE.
+
+    The score of such a signature is 0.
 
     Args:
         features: (n, p), one row a patient.
         surv: follow-up of the n patients.
         settings: of the study (`signature`).
-        perturbed: as in `fit_signature`.
+        perturbed: as in `fit_signature`; harmonised as the features are.
+        centers: (n,) name of each patient's centre.
+        among: centres that are harmonised, see `large_centers`.
     """
+    harmonisation = None if centers is None else fit_harmonisation(features, centers, settings, among)
     try:
-        return fit_signature(features, surv, settings, perturbed)
+        if harmonisation is None or centers is None:
+            return fit_signature(features, surv, settings, perturbed)
+        fitted = fit_signature(harmonisation.apply(features, centers), surv, settings,
+                               [harmonisation.apply(again, centers) for again in perturbed])
+        return replace(fitted, harmonisation=harmonisation)
     except FitError as error:
         cause = error.problems[0]
         notice = Problem("W-NOSIGNATURE", "no signature can be fitted: every score is 0", where="signature",
                          found=f"{cause.code} {cause.what}")
         return Signature((), (), (), (), float("nan"), (), len(surv), surv.n_events, 0, (notice,))
+
+
+def harmonised(
+    table: pd.DataFrame, features: Mapping[str, pd.DataFrame], signatures: Mapping[str, Signature]
+) -> dict[str, tuple[CenterPolicy, ...]]:
+    """By source of the mask, what was done with the features of each centre of one cohort; sources that have features.
+
+    Args:
+        table: (patients) of one cohort, with `center`.
+        features: (patients, features) by mask source.
+        signatures: by mask source.
+    """
+    found = {source: signature.policies(features[source].loc[table.index], table["center"])
+             for source, signature in signatures.items() if features[source].notna().any(axis=None)}
+    return {source: policies for source, policies in found.items() if policies}
+
+
+def unharmonised(
+    table: pd.DataFrame, features: Mapping[str, pd.DataFrame], signatures: Mapping[str, Signature]
+) -> list[Problem]:
+    """W-TRANSDUCTIVE and W-NOTHARMONISED of the cohorts that did not train, once for each centre.
+
+    Args:
+        table: (patients) with `split` and `center`.
+        features: as in `harmonised`.
+        signatures: as in `harmonised`.
+    """
+    others = table[table["split"] != "training"].groupby("split")
+    return list(dict.fromkeys(one.problem for _, rows in others for policies in harmonised(
+        rows, features, signatures).values() for one in policies if one.problem is not None))
 
 
 def _candidates(table: pd.DataFrame, max_correlation: float | None) -> list[str]:

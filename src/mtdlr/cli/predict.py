@@ -25,6 +25,8 @@ def predict(
                                                           "description; repeatable.")] = None,
     uptake_min: Annotated[float | None, typer.Option(help="Minutes from injection to scan, where the headers lack "
                                                           "them.", min=1)] = None,
+    center: Annotated[str, typer.Option(help="The patient's centre, where it is one of the training centres of a model "
+                                             "with harmonised features.", show_default=False)] = "",
     explain: Annotated[bool, typer.Option("--explain", help="Also show where in the images the risk came from: seconds "
                                                             "on the quick grid, minutes on the full one.")] = False,
     accept: Annotated[bool, typer.Option("--accept-out-of-distribution", help="Predict a scan unlike the training "
@@ -52,7 +54,7 @@ def predict(
         source = read_source(one_scan(patient, pet, ct), series=series or ())
     prediction = Bundle.load(bundle).predict(
         patient, pet=pet, ct=ct, clinical=_pairs(clinical or []), series=series or (), uptake_min=uptake_min,
-        explain=explain, accept_shift=accept)
+        explain=explain, accept_shift=accept, center=center)
     write_prediction(prediction, output)
     if dicom:
         page = output / "report.pdf"

@@ -98,11 +98,24 @@ def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Wor
     if len(usable) and not received:
         _collect(problems, lambda: require_events(usable))
         problems += [*sparse(usable), *blind_cohorts(usable, study), *few_steps(study, training),
-                     *too_few_centers(training, study.score)]
+                     *too_few_centers(training, study.score), *unnamed_centers(study)]
     known = sorted(dict.fromkeys(problems), key=lambda problem: not problem.is_error)
     checked = Checked(tuple(known), tuple(usable.ids), {i: one.audit for i, one in seen.items()}, study, len(training),
                       training["center"].nunique())
     return _withheld(checked, survey.cohort.withheld)
+
+
+def unnamed_centers(study: Study) -> list[Problem]:
+    """E-NOCENTER where features of several centres are to be harmonised and no column names the centre.
+
+    Args:
+        study: its settings.
+    """
+    if study.signature.harmonise == "off" or study.cohort.center is not None:
+        return []
+    return [Problem("E-NOCENTER", "features can be harmonised only where each patient's centre is known",
+                    where="signature.harmonise", found=study.signature.harmonise,
+                    remedy='Name the column of the centre in cohort.center, or set signature.harmonise to "off"')]
 
 
 def blind_cohorts(cohort: Cohort, study: Study) -> list[Problem]:

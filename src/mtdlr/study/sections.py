@@ -218,6 +218,10 @@ class SignatureSettings(Section):
     choose: Literal["min", "1se"] = setting("min", "penalty at the smallest deviance, or one standard error above")
     max_correlation: float | None = setting(0.95, "features correlated more with an earlier one go", gt=0, le=1)
     min_icc: float = setting(0.75, "least lower limit of the ICC over perturbations", source="Zwanenburg 2019")
+    harmonise: Literal["off", "combat"] = setting(
+        "off", "'combat': features of several centres on the largest one's scale, fitted inside the folds, no outcomes")
+    harmonise_patients: int = setting(30, "patients from which a centre is harmonised; smaller ones stay as they are",
+                                      ge=5)
     seed: int = setting(0, "seed of the folds", ge=0)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,10 @@ from mtdlr.errors import CohortError, Problem
 from mtdlr.evaluate import Findings, judge
 from mtdlr.model import REFERENCE_SCORES, FrozenModel, combine_scores, lower_bounds
 from mtdlr.pipeline import SOURCES, Run
+from mtdlr.radiomics.harmonise import CenterPolicy
 from mtdlr.shift import Description, Reference, Shift, load_description
 from mtdlr.shift.aggregates import Aggregates
+from mtdlr.signature import harmonised, unharmonised
 from mtdlr.study import MAIN, CohortSettings, Study
 from mtdlr.survival import Survival
 from mtdlr.validate.performance import TableValidation, validate_table
@@ -50,6 +52,8 @@ class CohortValidation:
         main: every number of the main nomogram, by centre and pooled; None without follow-up.
         update: None where none was asked for.
         problems: errors first.
+        harmonised: by source of the mask, what was done with the features of each centre; empty where the model
+            harmonises none.
     """
 
     model: FrozenModel
@@ -63,6 +67,7 @@ class CohortValidation:
     main: TableValidation | None
     update: NomogramUpdate | None
     problems: tuple[Problem, ...]
+    harmonised: Mapping[str, tuple[CenterPolicy, ...]] = field(default_factory=dict)
 
     @property
     def risks(self) -> pd.DataFrame:
@@ -117,7 +122,11 @@ def validate_cohort(
         scores = run.score_table
         problems += run.scored.problems
         problems += [p for p in run.features["auto"].problems]
-    return _judged(model, merged, included, scores, shifts, problems, followed, update)
+        signatures = {source: signature for source, (signature, _) in run.signatures.items()}
+        policies = harmonised(run.judged.table, run.feature_tables, signatures)
+        problems += unharmonised(run.judged.table, run.feature_tables, signatures)
+    found = _judged(model, merged, included, scores, shifts, problems, followed, update)
+    return replace(found, harmonised=policies)
 
 
 def merge(model: FrozenModel, study: Study) -> Study:

@@ -30,6 +30,12 @@ from mtdlr.validate.run import CohortValidation
 from mtdlr.validate.update import update_numbers
 from mtdlr.versions import versions
 
+HARMONISATION = ("Quantity", "Policy", "What was done", "n")
+MASKS = {"auto": "predicted", "manual": "manual"}
+DONE = {"stored": "ComBat as fitted on this centre's training patients",
+        "transductive": "ComBat against the training cohort's reference centre, fitted on these patients' features "
+                        "without outcomes", "none": "nothing: too few patients, and the centre was not in training"}
+
 
 def write_validation(found: CohortValidation, folder: Path) -> None:
     """Write everything a reader of the validation needs into a folder.
@@ -83,7 +89,8 @@ def evaluation(found: CohortValidation) -> dict[str, Any]:
         "main": None if found.main is None else numbers(found.main),
         "models": [] if found.findings is None else [_one(e) for e in found.findings.evaluations.values()],
         "update": None if found.update is None else update_numbers(found.update),
-        "harmonisation": [dict(zip(("quantity", "policy"), row, strict=True)) for row in harmonisation(found)],
+        "harmonisation": [dict(zip(("quantity", "policy", "done", "n"), row, strict=True))
+                          for row in harmonisation(found)],
     }
 
 
@@ -119,18 +126,26 @@ def summary(found: CohortValidation) -> list[str]:
     return lines
 
 
-def harmonisation(found: CohortValidation) -> list[tuple[str, str]]:
-    """(what, how it was harmonised): the policy for a centre that the model has not seen."""
-    return [("SUV, CT numbers", "none: physical units, checked against the training cohort's range"),
-            ("Grid and intensities", "the model's own preparation"),
-            ("Radiomics features", "none, as in the model's own validation: the centre was not seen in training"),
-            ("Network scores", "the model's frozen scales")]
+def harmonisation(found: CohortValidation) -> list[tuple[str, str, str, str]]:
+    """(quantity, policy, what was done, n patients): how this centre's numbers were brought to those of training."""
+    n = str(len(found.cohort))
+    rows = [("SUV and CT numbers", "none", "physical units; each scan checked against the training cohort's range", n),
+            ("Grid and intensities", "stored", "the model's own preparation", n)]
+    for source, policies in found.harmonised.items():
+        rows += [(f"Features of the {MASKS[source]} mask, centre {one.center}", one.policy, DONE[one.policy],
+                  str(one.n)) for one in policies]
+    if not found.harmonised:
+        rows.append(("Radiomics features", "none", "the model harmonises no features (signature.harmonise = off)", n))
+    return [*rows, ("Network scores", "stored", "the model's frozen scales", n)]
 
 
 def validation_tables(found: CohortValidation) -> list[Table]:
     """The tables of the report, numbered from 1."""
-    tables = [_cohort_table(found), Table(2, "Harmonisation of this centre", ("Quantity", "Policy"),
-                                          tuple(harmonisation(found)))]
+    tables = [_cohort_table(found), Table(
+        2, "Harmonisation of this cohort", HARMONISATION, tuple(harmonisation(found)), (
+            "Stored: fitted on training patients and applied as it is. Transductive: fitted on the features of these "
+            "very patients, without outcomes; it holds for a whole centre, not for one later patient. None: left as "
+            "measured.",))]
     if found.main is not None and found.findings is not None:
         tables.append(_models_table(found))
         tables.append(_calibration_table(found))

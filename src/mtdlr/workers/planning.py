@@ -208,9 +208,11 @@ def signature_recipe(study: Study, features: Stored, rows: pd.DataFrame, folds: 
         rows: follow-up of the training patients.
         folds: their folds.
     """
+    harmonised = study.signature.harmonise != "off"
     return Recipe("signature", study.recipe("signature"), {
         "features": digest({i: features.keys.get(i) for i in rows.index}), "outcome": outcome_digest(rows),
-        "folds": digest(folds.tolist())})
+        "folds": digest(folds.tolist()),
+        **({"centers": digest([str(center) for center in rows["center"]])} if harmonised else {})})
 
 
 def _stamp(scan: ScanSet) -> str | None:
