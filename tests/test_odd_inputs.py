@@ -80,6 +80,22 @@ def test_what_never_ends_is_not_read(tmp_path: Path, kind: str) -> None:
     assert checked.usable == () and any(p.is_error for p in checked.problems if "P1" in p.patients), scan
 
 
+def test_a_file_of_no_bytes_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of the system's files say that they hold nothing and wait for ever when read: a file of no bytes is taken as
+    empty without being opened."""
+    opened: list[str] = []
+    really = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *a, **k: opened.append(path.name) or really(path, *a, **k))
+    (tmp_path / "images" / "P1").mkdir(parents=True)
+    for name in ("empty.dcm", "some.dcm"):
+        (tmp_path / "images" / "P1" / name).write_bytes(b"" if name == "empty.dcm" else b"no DICOM")
+    (tmp_path / "clinical.csv").write_text("patient_id,time_months,event,stage\nP1,5,1,III\n")
+    (tmp_path / "study.toml").write_text(STUDY.format(images="images"))
+    opened.clear()
+    assert check_study(tmp_path / "study.toml").usable == ()
+    assert "some.dcm" in opened and "empty.dcm" not in opened
+
+
 def test_ids_of_any_length_have_a_page() -> None:
     """An id of 251 letters, of slashes or of other letters has a file name of its own that every file system takes."""
     ids = ["x" * 251, "x" * 252, "a/b", "a_b", "Ä" * 120, "..", ".", "病人"]

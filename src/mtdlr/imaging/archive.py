@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -309,6 +310,8 @@ def _stream(path: Path, opened: zipfile.ZipFile | ScanError | None, archive: Pat
         try:
             if path.exists() and not path.is_file():  # a device or a pipe never ends
                 raise OSError
+            if path.stat().st_size == 0:  # the system's own, such as /proc/kmsg, may wait for ever
+                return BytesIO()
             return cast(BinaryIO, _Guarded(path.open("rb"), unread))
         except (OSError, ValueError):
             raise unread from None
