@@ -13,6 +13,7 @@ import sys
 import time
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from mtdlr.store import run_status
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers
+from mtdlr.workers.progress import summary
 
 pytestmark = pytest.mark.slow
 SMALL = ("deepmts.epochs=4", "deepmts.segmentation_epochs=2", "singletask.epochs=2", "deepmts.width=0.25",
@@ -111,6 +113,19 @@ def test_a_run_leaves_everything_it_promises(finished: Run) -> None:
     assert "http" not in words, "the page must stand alone"
     assert "<h2>Where the risk comes from" in page
     assert page.index("<h2>In ten lines") < page.index("<h2>Errors and warnings") < page.index("<h2>Study flow")
+
+
+def test_page_file_and_terminal_count_the_same_problems(finished: Run) -> None:
+    """What only the report finds (W-OVERLAP) stands in report.html, in problems.json and in the run's last lines."""
+    written = json.loads((finished.folder / "problems.json").read_text())
+    assert [p.as_dict() for p in finished.problems] == written and any(p["code"] == "W-OVERLAP" for p in written)
+    page = (finished.folder / "report.html").read_text()
+    shown = Counter({code: int(times or 1) for code, times in re.findall(
+        r'<span class="code(?: error)?">([EW]-\w+)</span>(?:(\d+) times)?', page.split('id="flow"')[0])})
+    assert shown == Counter(p["code"] for p in written)
+    values, lines = summary(finished)
+    assert len(values["problems"]) == len(written)
+    assert any(line.startswith(f"{sum(p['code'].startswith('W-') for p in written)} warnings") for line in lines)
 
 
 def test_every_patient_is_scored_and_evaluated(finished: Run) -> None:

@@ -23,6 +23,7 @@ from mtdlr.report.pictures import make_figures, undrawn
 from mtdlr.report.results import Results
 from mtdlr.report.write import write_report
 from mtdlr.survival import Survival
+from mtdlr.workers.planning import noticed
 
 Change = Callable[[pd.DataFrame], pd.DataFrame]
 SECTIONS = ("summary", "warnings", "flow", "tables", "nomogram", "discrimination", "groups", "review", "optimism",
@@ -139,6 +140,10 @@ def test_a_poor_cohort_has_a_whole_report(
     assert [section for section in SECTIONS if f'<section id="{section}"' not in page] == []
     assert len(re.findall(r"<img ", page)) == len(re.findall(r'<img [^>]*alt="[^"]{5,}"', page)) > 5
     json.loads((folder / "evaluation.json").read_text(), parse_constant=_refuse)
+    noted = [problem["code"] for problem in json.loads((folder / "problems.json").read_text())]
+    assert {code: noted.count(code) for code in noted} == {
+        group.code: len(group.lines) for group in write.group_problems(noticed({"report": folder}, folder))}
+    assert [code for code in set(noted) if f'>{code}</span>' not in page] == []
 
 
 def test_what_cannot_be_drawn_is_said_and_not_drawn() -> None:

@@ -315,7 +315,7 @@ class Run:
             *(stored.problems for stage, stored in planning.per_patient(done) if stage not in ("pictures", "explain")),
             unharmonised(self.judged.table, self.feature_tables, self.model.signatures) if "model" in done else (),
             self.model.problems if "model" in done else (), self.findings.problems if "findings" in done else (),
-            self._desk.code_problems() if "_desk" in done else ()]
+            self._desk.code_problems() if "_desk" in done else (), planning.noticed(done, self.output)]
         return sorted(dict.fromkeys(p for problems in sources for p in problems), key=lambda p: not p.is_error)
 
     @property

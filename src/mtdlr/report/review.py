@@ -72,7 +72,8 @@ def review(results: Results) -> Review:
     training = found.table[found.table["split"] == "training"].join(found.scores)
     development = develop(found.nomogram, training, found.candidates, seed=results.study.evaluate.seed,
                           resamples=min(results.study.evaluate.bootstrap, 200))
-    judged = Judged(main, found.reference, found.labels, found.evaluations, appraisals, development, results.problems,
+    judged = Judged(main, found.reference, found.labels, found.evaluations, appraisals, development,
+                    tuple(dict.fromkeys((*results.problems, *development.problems))),
                     results.study.score.training == "out_of_fold")
     return Review(judged, development, parts,
                   differences(found.table, [*settings.continuous, *settings.factors, *settings.described]),

@@ -64,12 +64,17 @@ class ProblemGroup:
 def write_report(results: Results, folder: Path) -> None:
     """Write report.html, patients/, tables/, figures/, masks.csv, scores.csv and the nomogram into an empty folder.
 
+    problems.json holds every problem that report.html shows: those of the run, and what only its report finds.
+
     Args:
         results: of a finished run.
         folder: an empty folder.
     """
     masks, splits = mask_table(results), results.cohort.splits
     results = replace(results, problems=(*results.problems, *overlap_problems(masks).values(), *_no_pdf(results)))
+    reviewed = review(results)
+    results = replace(results, problems=tuple(reviewed.judged.problems))
+    (folder / "problems.json").write_text(json.dumps([p.as_dict() for p in results.problems], indent=1))
     tables = make_tables(results)
     figures = make_figures(results)
     for table in tables.values():
@@ -87,7 +92,6 @@ def write_report(results: Results, folder: Path) -> None:
                      cutoff=results.model.cutoffs.get(MAIN))
     scores = results.scores.join(results.findings.risks, rsuffix="_risk")
     (folder / "scores.csv").write_text(frame_csv(scores), encoding="utf-8")
-    reviewed = review(results)
     numbers = evaluation_numbers(results) | {"review": review_numbers(reviewed)}
     (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1))
     shown = write_review(results, reviewed, folder)

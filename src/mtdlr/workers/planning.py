@@ -282,6 +282,19 @@ def where_shown(folder: Path, study: Study, file: Study) -> Path:
     return folder if mine == its else folder / "tries" / mine
 
 
+def noticed(done: Mapping[str, Any], output: Path) -> tuple[Problem, ...]:
+    """The problems of a finished report, those that were found while it was written among them; none without one.
+
+    Args:
+        done: the stages done so far.
+        output: the folder where the report is shown, with its problems.json.
+    """
+    if "report" not in done:
+        return ()
+    text = (output / "problems.json").read_text(encoding="utf-8")
+    return tuple(Problem(**problem) for problem in json.loads(text))
+
+
 def left_with(folders: Mapping[str, Path], name: str | None) -> tuple[Problem, ...]:
     """Warnings that a stage left with each patient's result.
 
