@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 # Work stays on the cores it is given: two threads of four libraries each would only wait for one another.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick check clean test-portable portable-avx2 portable-sse41 portable-seed1 portable-seed2
+.PHONY: demo test quick check clean docs dist test-portable portable-avx2 portable-sse41 portable-seed1 portable-seed2
 
 demo: $(READY)
 	$(BIN)/mtdlr demo demo
@@ -32,6 +32,12 @@ $(addprefix portable-,$(PATHS)): $(READY)
 	$(BIN)/python -m pytest tests/test_pipeline.py --weight-seed $(or $(SEED),0)
 
 test-portable: $(addprefix portable-,$(PATHS))
+
+# The documentation site in build/docs: a warning, a link to nowhere or a name that is not there fails it.
+docs: $(READY)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m sphinx -W -n --keep-going -q -b html -d build/doctrees docs build/docs
+	@echo "open $(CURDIR)/build/docs/index.html"
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -119,7 +119,7 @@ class AxisGroup:
 
     @property
     def name(self) -> str:
-        """The variables, joined by ` * `."""
+        """The variables, joined by asterisks."""
         return " * ".join(self.variables)
 
 
