@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -255,3 +256,20 @@ def test_the_bar_shows_the_time_left() -> None:
         teller("prepare", done, 4)
     teller.close()
     assert "prepare" in out.getvalue() and "4/4" in out.getvalue()
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "E-DISKFULL"), (errno.EROFS, "E-READONLY")])
+def test_a_full_disk_is_one_line_of_any_verb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                             capsys: pytest.CaptureFixture[str], number: int, code: str) -> None:
+    """Wherever a verb meets a disk that is full or read-only, it says so with the folder and ends with 2; the name of
+    the file, which may be a patient's, is not told."""
+    def fail() -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path / "new" / "CANARY.csv"))
+
+    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and said.startswith(f"{code} {tmp_path}") and said.count("\n") == 1
+    assert "CANARY" not in said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from mtdlr.errors import MtdlrError, Problem, ScanError
 from mtdlr.imaging.layout import ScanSet, given_files
 from mtdlr.jobs import hash_scan
-from mtdlr.store import open_store
+from mtdlr.store import Recipe, Store, open_store
 from mtdlr.study import Study
 from mtdlr.workers import Workers
 from mtdlr.workers.planning import Desk, where_shown
@@ -76,3 +78,41 @@ def test_a_try_does_not_replace_the_report(tmp_path: Path) -> None:
     shown = where_shown(tmp_path, other, study)
     assert shown.parent == tmp_path / "tries" and shown == where_shown(tmp_path, other, study)
     assert shown != where_shown(tmp_path, Study.of({"deepmts": {"epochs": 4}}), study)
+
+
+@dataclass(frozen=True)
+class _Job:
+    store: Store
+    recipe: Recipe
+
+
+def _make(job: _Job) -> Path:
+    return job.store.make(job.recipe, lambda folder: (folder / "done").touch())
+
+
+class _Loses(ThreadPoolExecutor):
+    """A cluster that loses every worker which takes patient b."""
+
+    lost = 0
+
+    def submit(self, function, /, *arguments, **more):  # type: ignore[no-untyped-def]
+        if arguments[1].recipe.inputs["scan"] == "b":
+            self.lost += 1
+            future: Future = Future()
+            future.set_exception(RuntimeError("KilledWorker"))
+            return future
+        return super().submit(function, *arguments, **more)
+
+
+def test_a_patient_whose_worker_is_lost_twice_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    """The others are stored, E-WORKERDIED names the patient, and nothing is held against its data: a shard beside sees
+    it as not done yet, and the next run tries it again."""
+    with open_store(tmp_path) as store, _Loses(2) as executor:
+        work = {i: _Job(store, Recipe("prepare", {}, {"scan": i})) for i in "abc"}
+        found = Desk(store, Workers(executor=executor)).patients(_make, work, "prepare", None)
+        assert executor.lost == 2 and found.failed == ("b",) and list(found.folders) == ["a", "c"]
+        assert [(p.code, p.patients) for p in found.problems] == [("E-WORKERDIED", ("b",))]
+        beside = Desk(store, Workers(), mine=frozenset("a")).patients(_make, work, "prepare", None)
+        assert beside.absent == ("b",) and beside.failed == ()
+        again = Desk(store, Workers()).patients(_make, work, "prepare", None)
+        assert list(again.folders) == ["a", "b", "c"] and not again.problems

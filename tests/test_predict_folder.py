@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from one_prediction import prediction
 
 from mtdlr.errors import StoreError
 from mtdlr.estimate import Estimate
@@ -54,3 +56,23 @@ def test_a_prediction_is_json_and_says_what_made_it() -> None:
 def test_the_endpoint_is_named() -> None:
     """The text says what survival means in this study, not progression-free survival whatever it is."""
     assert "overall survival at 36 months: 80.0 %" in str(_prediction())
+
+
+@pytest.mark.parametrize(("error", "code"), [
+    (OSError(errno.ENOSPC, "No space left on device"), "E-DISKFULL"),
+    (OSError(errno.EROFS, "Read-only file system"), "E-READONLY"),
+    (PermissionError(errno.EACCES, "Permission denied"), "E-READONLY")])
+def test_half_a_prediction_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, code: str) -> None:
+    """A disk that fills while a prediction is written is one line, and the folder is empty again: with room, the same
+    command works."""
+    def fail(path: Path, _: Any) -> None:
+        assert (path.parent / "prediction.json").exists(), "half of it was there"
+        raise error
+
+    monkeypatch.setattr("mtdlr.predict.patient_page", lambda _: "the page")
+    monkeypatch.setattr("mtdlr.predict.can_write_pdf", lambda: False)
+    monkeypatch.setattr("mtdlr.predict.nifti.write", fail)
+    with pytest.raises(StoreError, match=f"{code} out: ") as caught:
+        write_prediction(prediction(), tmp_path / "out")
+    assert "\n" not in str(caught.value) and list((tmp_path / "out").iterdir()) == []
+    claim_folder(tmp_path / "out")

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,9 +14,11 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import mtdlr
 from mtdlr.errors import StoreError
 from mtdlr.store import STAGES, Recipe, open_store, publish, release, run_status, source_of, write_atomic, write_plan
 from mtdlr.store import recipe as recipe_module
@@ -98,6 +102,79 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
     with open_store(tmp_path) as store, pytest.raises(StoreError, match=r"E-DISKFULL.*\d+ bytes free"):
         store.make(RECIPE, build)
+
+
+@pytest.mark.parametrize(("error", "code"), [
+    (OSError(errno.EDQUOT, "Disk quota exceeded"), "E-DISKFULL"),
+    (OSError("4096 requested and 0 written"), "E-DISKFULL"),
+    (shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")]), "E-DISKFULL"),
+    (OSError(errno.EROFS, "Read-only file system"), "E-READONLY"),
+    (shutil.Error([("a", "b", "[Errno 30] Read-only file system: 'b'")]), "E-READONLY")])
+def test_however_python_says_it(tmp_path: Path, error: OSError, code: str) -> None:
+    """A quota, numpy's and copytree's errors, which have no number of the system, and a disk that became read-only."""
+    def build(folder: Path) -> None:
+        (folder / "half").write_text("x")
+        raise error
+
+    with open_store(tmp_path) as store, pytest.raises(StoreError, match=code):
+        store.make(RECIPE, build)
+    assert list((tmp_path / "objects").iterdir()) == list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "E-DISKFULL"), (errno.EROFS, "E-READONLY")])
+@pytest.mark.parametrize("name", ["clear", "Index"])
+def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str,
+                                                   number: int, code: str) -> None:
+    """Wherever opening first finds that the disk is full or read-only."""
+    monkeypatch.setattr(f"mtdlr.store.hold.{name}", _failing(number))
+    with pytest.raises(StoreError, match=code), open_store(tmp_path):
+        pass
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, "E-DISKFULL"), (errno.EROFS, "E-READONLY")])
+def test_what_is_remembered_finds_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int,
+                                              code: str) -> None:
+    """A line of the index that cannot be written is an error in words, and so it stays when the store is closed."""
+    with pytest.raises(StoreError, match=code), open_store(tmp_path) as store:
+        monkeypatch.setattr(Path, "open", _failing(number))
+        assert store.index is not None
+        store.index._lines.put("prepare/a", 1)
+
+
+def _failing(number: int) -> Any:
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number))
+    return fail
+
+
+def test_status_reads_ages_by_the_clock_of_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's clock may be days off, ahead or behind: what works, and how long it has left, stays the same."""
+    jobs = [Recipe("prepare", {"k": k}, {}) for k in range(4)]
+    with open_store(tmp_path) as store:
+        write_plan(tmp_path, "prepare", jobs, 0)
+        os.utime(tmp_path / "plan/prepare.json", (time.time() - 600.0,) * 2)
+        store.make(jobs[0], _write("x", []))
+        for clock in (0.0, 4e9):
+            monkeypatch.setattr("time.time", lambda clock=clock: clock)
+            found = run_status(tmp_path)
+            assert found["run"].startswith("working (1 process)") and found["prepare"] == "1 of 4, about 30 min left"
+
+
+def test_status_of_a_folder_that_one_may_only_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where `status` cannot ask the file system for the time, the last sign of a process stands in for it."""
+    with open_store(tmp_path):
+        monkeypatch.setattr("mtdlr.store.status.clock", _failing(errno.EROFS))
+        monkeypatch.setattr("time.time", lambda: 0.0)
+        assert run_status(tmp_path)["run"].startswith("working (1 process)")
+
+
+def test_only_the_store_and_the_server_read_a_clock() -> None:
+    """Times of change are compared in `store/scratch.py` and `store/status.py` alone, by the file system's clock; the
+    wall clock of a machine is read by the server, for its own jobs, and nowhere else in a comparison."""
+    source = Path(mtdlr.__file__).parent
+    found = {path.relative_to(source).as_posix() for path in source.rglob("*.py")
+             if re.search(r"time\.time\(\)|st_mtime\b|getmtime", path.read_text(encoding="utf-8"))}
+    assert found == {"store/scratch.py", "store/status.py", "serve/jobs.py"}
 
 
 def _left(root: Path, name: str, age_s: float = 0.0) -> Path:
@@ -281,7 +358,7 @@ def test_a_full_disk_while_publishing_leaves_the_old_report(tmp_path: Path, monk
     shown = tmp_path / "run"
     publish(_result(tmp_path, "a", {"report.html": "1"}), shown, "report")
     before = sorted(shown.iterdir())
-    monkeypatch.setattr("shutil.copytree", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    monkeypatch.setattr("shutil.copyfile", lambda *a, **k: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
     with pytest.raises(StoreError, match="E-DISKFULL"):
         publish(_result(tmp_path, "b", {"report.html": "2"}), shown, "report")
     assert sorted(shown.iterdir()) == before and (shown / "report.html").read_text() == "1"

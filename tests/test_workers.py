@@ -104,6 +104,29 @@ def test_a_machines_failure_is_tried_once_more(tmp_path: Path, count: int) -> No
     assert len(list((tmp_path / "b").iterdir())) == 2
 
 
+FAULTS = {
+    "torch": RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
+    "card": RuntimeError("CUDA error: out of memory"), "full": OSError(errno.ENOSPC, "No space left on device"),
+    "array": OSError("4096 requested and 0 written"), "read-only": OSError(errno.EROFS, "Read-only file system")}
+TRIED: list[str] = []
+
+
+def _faulty(fault: str) -> None:
+    TRIED.append(fault)
+    raise FAULTS[fault]
+
+
+@pytest.mark.parametrize(("fault", "code"), [
+    ("torch", "E-MEMORY"), ("card", "E-MEMORY"), ("full", "E-DISKFULL"), ("array", "E-DISKFULL"),
+    ("read-only", "E-READONLY")])
+def test_what_a_library_says_of_memory_and_disk_is_the_machines(fault: str, code: str) -> None:
+    """Memory that a library of C++ did not get, and a disk that is full or read-only, are no bug of ours and no fault
+    of the patient: the job is tried once more."""
+    TRIED.clear()
+    outcome = run_jobs(_faulty, [fault], Workers(), label="")[0]
+    assert [problem.code for problem in outcome.problems] == [code] and outcome.machine_failed and len(TRIED) == 2
+
+
 def test_a_bug_is_reported_without_its_text() -> None:
     """E-INTERNAL names the error's kind and place; its text, which may hold a patient's name, is not told."""
     problem = run_jobs(_square, [4], Workers(), label="")[0].problems[0]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mtdlr.infer import checked_image, score
 from mtdlr.model import Scale
 from mtdlr.nets.deepmts import DeepmtsConfig
+from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.volume import Volume
 
@@ -90,13 +91,21 @@ def gradients(checkpoint: Checkpoint, image: Image, start: Image, *, steps: int 
             patient's, and a map from there shows what every head has (bench/RESULTS.md, 2026-11-26).
         steps: points on the way.
 
+    Raises:
+        FitError: E-MEMORY where the memory is not enough for one point.
+
     Reference: Sundararajan et al., Axiomatic attribution for deep networks, ICML 2017.
     """
     network = _opened(checkpoint.scorer)
     x, origin = (torch.from_numpy(checked_image(one)).unsqueeze(0).to(checkpoint.place) for one in (image, start))
     ways = ((torch.arange(steps) + 0.5) / steps)[:, None, None, None, None].to(checkpoint.place)
-    pieces = ways.split(max(1, TOGETHER // x[0, 0].numel()))
-    gradient = torch.stack([_gradient(network, origin + (x - origin) * piece) for piece in pieces]).sum(0)
+    at_once = min(steps, max(1, TOGETHER // x[0, 0].numel()))
+
+    def summed(parts: int) -> Tensor:
+        pieces = ways.split(at_once // parts)
+        return torch.stack([_gradient(network, origin + (x - origin) * piece) for piece in pieces]).sum(0)
+
+    gradient = cut_until_it_fits(summed, where="explanation", most=at_once)
     return (gradient * (x - origin)[0] / steps).cpu().numpy()
 
 

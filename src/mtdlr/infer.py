@@ -19,6 +19,7 @@ from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import grid
 from mtdlr.imaging.plausible import mask_doubts, seen_by_both
 from mtdlr.nets.device import Name, place_of
+from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.prepared import PLAIN, PatientScore, Prepared
 from mtdlr.study import ScoreSettings
@@ -54,10 +55,11 @@ def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> NetworkScore:
 
     Raises:
         ScanError: E-IMAGE for another shape, an axis under 32, or values that are not finite.
+        FitError: E-MEMORY where the memory is not enough.
     """
     scorer, x = checkpoint.scorer, torch.from_numpy(checked_image(image)).unsqueeze(0).to(checkpoint.place)
     with torch.inference_mode():  # in single precision: on a card fp16 overflows and bf16 moves risks by 8 %
-        output = scorer(x)
+        output = cut_until_it_fits(lambda _: scorer(x), where="scoring")
     probability = output.probability
     return NetworkScore(float(output.risk[0]), None if probability is None else probability[0].float().cpu().numpy(),
                  None if output.plain is None else float(output.plain[0]))

@@ -310,7 +310,7 @@ class Run:
         """Everything that was wrong or noticed in the stages done so far, errors first."""
         done = self.__dict__
         sources: list[Sequence[Problem]] = [
-            done["cohort"].problems if "cohort" in done else (),
+            done["cohort"].problems if "cohort" in done else (), planning.cut_batches(done.get("networks", {})),
             few_steps(self.study, self.training) if "included" in done else (),
             *(stored.problems for stage, stored in planning.per_patient(done) if stage not in ("pictures", "explain")),
             unharmonised(self.judged.table, self.feature_tables, self.model.signatures) if "model" in done else (),

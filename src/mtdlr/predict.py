@@ -33,6 +33,7 @@ from mtdlr.report.patient_page import patient_page
 from mtdlr.report.pdf import can_write_pdf, write_pdf
 from mtdlr.shift import Shift, image_hashes, patient_numbers, physical_values
 from mtdlr.shift.aggregates import Aggregates
+from mtdlr.store import disk_problem
 from mtdlr.study import MAIN
 from mtdlr.versions import package_version
 from mtdlr.volume import Volume
@@ -197,8 +198,7 @@ class Bundle:
         Raises:
             MtdlrError: as `predict`.
         """
-        shift = self._shift(prepared, accept_shift)
-        study = self.frozen.study
+        shift, study = self._shift(prepared, accept_shift), self.frozen.study
         scored = score_patient(prepared, self.networks, None, study.score)
         deep = combine_scores({"patient": {"risks": scored.risks}}, pd.Series(dtype=int), study.singletask.network,
                               self.frozen.scales).table
@@ -247,8 +247,7 @@ class Bundle:
         if missing:
             raise ScanError([Problem("E-NOSCORE", "a score of the nomogram could not be computed",
                                      found=", ".join(missing)), *problems])
-        risk = float(nomogram.log_hazard(row)[0])
-        curve = nomogram.survival(row)
+        risk, curve = float(nomogram.log_hazard(row)[0]), nomogram.survival(row)
         survival = {month: curve.estimate(0, month) for month in nomogram.months}
         cutoff = self.frozen.cutoffs.get(MAIN)
         scores = {str(name): float(value) for name, value in row.iloc[0].items()
@@ -282,18 +281,30 @@ def write_prediction(prediction: Prediction, folder: Path) -> None:
         folder: a folder that is empty or does not exist.
 
     Raises:
-        StoreError: as `claim_folder`.
+        StoreError: as `claim_folder`; E-DISKFULL, E-READONLY: the folder is then as empty as before.
     """
     claim_folder(folder)
+    try:
+        _write_files(prediction, folder)
+    except BaseException as error:
+        for path in folder.iterdir():  # half a prediction could be taken for a whole one
+            path.unlink(missing_ok=True)
+        if isinstance(error, PermissionError):
+            raise StoreError(_not_writable(folder, error)) from None
+        if isinstance(error, OSError) and (problem := disk_problem(error)):
+            raise StoreError(replace(problem, where=folder.name, remedy="Choose another disk with -o")) from None
+        raise
+
+
+def _write_files(prediction: Prediction, folder: Path) -> None:
     (folder / "prediction.json").write_text(json.dumps(prediction.as_dict(), indent=1, allow_nan=False, default=str))
-    page = patient_page(prediction)
-    (folder / "report.html").write_text(page, encoding="utf-8")
+    (folder / "report.html").write_text(page := patient_page(prediction), encoding="utf-8")
     if can_write_pdf():
         write_pdf(page, folder / "report.pdf")
     nifti.write(folder / "mask.nii.gz", mask_onto(prediction.mask, prediction.prepared.ct_hu))
     nifti.write(folder / "mask_network.nii.gz", prediction.mask)
-    row = dict(prediction.clinical) | dict(prediction.scores)
-    save(nomogram_figure(prediction.nomogram, patient=row), folder / "nomogram.svg")
+    save(nomogram_figure(prediction.nomogram, patient={**prediction.clinical, **prediction.scores}),
+         folder / "nomogram.svg")
     prepared, contours = prediction.prepared, {"predicted": prediction.mask}
     save(scan_figure(prepared.pet_suv, prepared.ct_hu, contours), folder / "overview.png")
     if prediction.attribution is not None:

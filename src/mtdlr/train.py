@@ -7,7 +7,6 @@ its last saved step and ends in the same bytes as one that never stopped.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -31,26 +30,29 @@ from mtdlr.nets.device import Device, Machine, device_of, kernels, peak_memory_m
 from mtdlr.nets.embedding import LinearHead
 from mtdlr.nets.feed import Feed, scored
 from mtdlr.nets.losses import cox_loss
+from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.refit import solve_direct, solve_linear
 from mtdlr.nets.resume import load_state, save_state
+from mtdlr.nets.schedule import learning_rate
 from mtdlr.nets.session import torch_session
-from mtdlr.nets.singletask import SingletaskConfig
+from mtdlr.nets.singletask import NoMask, SingletaskConfig
 from mtdlr.nets.step import MicroBatch, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
 from mtdlr.nets.weights import MODEL, Checkpoint, Config, Network, build, replace_file, save_network, weights_of
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.ridge import blockwise_ridge
 from mtdlr.survival import Survival
+from mtdlr.workers.planning import CUT, cut_problem
 
 if TYPE_CHECKING:
     from mtdlr.study import DeepmtsSettings, SingletaskSettings
 
     Settings = DeepmtsSettings | SingletaskSettings
 
+log = logging.getLogger(__name__)
 __all__ = ["Case", "Checkpoint", "Progress", "folds", "train"]
 
 STATE, LOG, BOARD = "resume.safetensors", "log.csv", "tensorboard"
 SAVE_EVERY_S, SMOOTHING = 60.0, 0.3
-PAPER_RATES = ((50, 1.0), (100, 0.5), (200, 0.1), (math.inf, 0.01))
 NetworkName = Literal["deepmts", "no-mask", "csn-only", "densenet121-3d"]
 
 
@@ -88,6 +90,7 @@ class _Run:
 
     model: Network
     optimiser: torch.optim.Optimizer
+    parts: int = 1  # micro-batches of a batch: settings.accumulate, or more where memory ran out
     best: dict[str, Tensor] = field(default_factory=dict)
     epoch: int = 0
     step: int = 0
@@ -101,8 +104,7 @@ class _Run:
     log: list[dict[str, float]] = field(default_factory=list)
 
 
-HERE = Machine()
-KEPT = ("epoch", "step", "best_epoch", "best_score", "smoothed", "log")
+HERE, KEPT = Machine(), ("epoch", "step", "best_epoch", "best_score", "smoothed", "log")
 
 
 def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folder: Path, *, seed: int,
@@ -111,8 +113,9 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
 
     Which epoch's weights are kept is decided on an inner split of the same cases; no other patient is ever looked at.
     A call that finds an unfinished training of the same recipe in `folder` goes on with it; one that finds a finished
-    one loads it. What `report` raises passes through, with the state saved. Where torch.distributed is initialised,
-    every process calls this with the same arguments; they share each batch and the first one writes.
+    one loads it. Where memory runs out, it goes on from its last saved step with twice the micro-batches (W-MEMORY).
+    What `report` raises passes through, with the state saved. Where torch.distributed is initialised, every process
+    calls this with the same arguments; they share each batch and the first one writes.
 
     Args:
         cases: the patients; their order does not matter.
@@ -125,7 +128,8 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
 
     Raises:
         FitError: E-NOEVENT without two events and two censored patients, E-NOMASK when DeepMTS gets no mask,
-            E-DIVERGED when the loss stops being a number, E-DEVICE for a device the machine does not have.
+            E-DIVERGED when the loss stops being a number, E-DEVICE for a device the machine does not have, E-MEMORY
+            where not even two patients fit into memory at a time.
         ScanError: E-IMAGE for images that differ in shape, are too small or not finite.
         StoreError: E-RESUME when the folder holds an unfinished training of another recipe.
     """
@@ -133,59 +137,52 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     if (done := _finished(plan)) is not None:
         return done
     for problem in plan.device.problems:
-        logging.getLogger(__name__).warning(problem)
-    events = [plan.cases[i].event for i in plan.fit]
+        log.warning(problem)
     with (torch_session(machine.threads), kernels(plan.device.place, deterministic=machine.deterministic),
           board(plan.folder / BOARD) as record):
-        run = _start_or_resume(plan)
-        saved_at = time.monotonic()
-        while run.epoch < settings.epochs and run.without_improvement < settings.patience and network != "no-mask":
-            began = time.monotonic()
-            batches = epoch_batches(events, size=settings.batch_size, steps=settings.steps_per_epoch,
-                                    sampling=settings.sampling, seed=seed, epoch=run.epoch)
-            while run.step < len(batches):
-                rate = learning_rate(settings, epoch=run.epoch, step=run.step, steps=len(batches))
-                rows, then = (plan.fit[batch] for batch in (*batches[run.step:run.step + 2], batches[run.step])[:2])
-                _learn(run, plan, rows, rate, then)
-                run.step += 1
-                _tell(report, run, plan, len(batches))
-                if time.monotonic() - saved_at > SAVE_EVERY_S:
-                    saved_at = _save(run, plan)
-            row = {"epoch": float(run.epoch), "joint": float(_is_joint(run.epoch, settings)),
-                   "learning_rate": learning_rate(settings, epoch=run.epoch, step=run.step - 1, steps=len(batches)),
-                   **dict(zip(("dice_loss", "survival_loss"), _losses(run, len(batches)), strict=True))}
-            row |= _validate(run, plan)
-            _judge(run, row, joint=_is_joint(run.epoch, settings) or settings.pooling == "spatial")
-            run.log.append(row | {"seconds": round(time.monotonic() - began, 3), "memory_mb": peak_memory_mb()})
-            record(run.log[-1])  # before the state is saved: what a kill between them repeats, `board` hides
-            run.epoch, run.step, run.tally = run.epoch + 1, 0, torch.zeros_like(run.tally)
-            saved_at = _save(run, plan)
+        return cut_until_it_fits(
+            lambda parts: _finish(_learned(plan, parts, record, report), plan), where=f"network {network}",
+            parts=settings.accumulate, make_room=plan.feed.make_room,
+            most=settings.batch_size // 2 if rank_and_world()[1] == 1 else 1,  # several must cut a batch together
+            told=lambda parts: log.warning(cut_problem(f"network {network}", parts)))
+
+
+def _learned(plan: _Plan, parts: int, record: Callable[[dict[str, float]], None],
+             report: Callable[[Progress], None] | None) -> _Run:
+    """The training, from its last saved step to its last epoch, each batch in at least so many parts."""
+    settings, events, saved_at = plan.settings, [plan.cases[i].event for i in plan.fit], time.monotonic()
+    run = _start_or_resume(plan, parts)
+    epochs = 0 if isinstance(run.model, NoMask) else settings.epochs
+    while run.epoch < epochs and run.without_improvement < settings.patience:
+        began = time.monotonic()
+        batches = epoch_batches(events, size=settings.batch_size, steps=settings.steps_per_epoch,
+                                sampling=settings.sampling, seed=plan.seed, epoch=run.epoch)
+        while run.step < len(batches):
+            rate = learning_rate(settings, epoch=run.epoch, step=run.step, steps=len(batches))
+            rows, then = (plan.fit[batch] for batch in (*batches[run.step:run.step + 2], batches[run.step])[:2])
+            _learn(run, plan, rows, rate, then)
+            run.step += 1
             _tell(report, run, plan, len(batches))
-        return _finish(run, plan)
-
-
-def learning_rate(settings: Settings, *, epoch: int, step: int, steps: int) -> float:
-    """The rate of a step: a tenth of all steps up, then down a cosine to 1 %; or the paper's steps.
-
-    Args:
-        settings: of the training.
-        epoch: number of the epoch, from 0.
-        step: number of the step in it, from 0.
-        steps: steps of an epoch.
-    """
-    if settings.schedule == "paper":
-        return settings.learning_rate * next(factor for until, factor in PAPER_RATES if epoch < until)
-    done = (epoch * steps + step + 1) / (settings.epochs * steps)
-    if done < 0.1:
-        return settings.learning_rate * done / 0.1
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * (done - 0.1) / 0.9)))
+            if time.monotonic() - saved_at > SAVE_EVERY_S:
+                saved_at = _save(run, plan)
+        row = {"epoch": float(run.epoch), "joint": float(_is_joint(run.epoch, settings)),
+               "learning_rate": learning_rate(settings, epoch=run.epoch, step=run.step - 1, steps=len(batches)),
+               **dict(zip(("dice_loss", "survival_loss"), _losses(run, len(batches)), strict=True))}
+        row |= _validate(run, plan)
+        _judge(run, row, joint=_is_joint(run.epoch, settings) or settings.pooling == "spatial")
+        run.log.append(row | {"seconds": round(time.monotonic() - began, 3), "memory_mb": peak_memory_mb()})
+        record(run.log[-1])  # before the state is saved: what a kill between them repeats, `board` hides
+        run.epoch, run.step, run.tally = run.epoch + 1, 0, torch.zeros_like(run.tally)
+        saved_at = _save(run, plan)
+        _tell(report, run, plan, len(batches))
+    return run
 
 
 def _learn(run: _Run, plan: _Plan, rows: Rows, rate: float, then: Rows) -> None:
     """One step of AdamW on one batch; the patients of the next one, `then`, are fetched meanwhile."""
     settings, joint = plan.settings, _is_joint(run.epoch, plan.settings)
     rank, world = rank_and_world()
-    cut = np.array_split(np.arange(len(rows)), max(1, min(settings.accumulate, len(rows) // 2)))
+    cut = np.array_split(np.arange(len(rows)), max(1, min(run.parts, len(rows) // 2)))
     mine = [(k, places) for k, places in enumerate(cut) if k % world == rank]
     ahead = [rows[places] for _, places in mine[1:]] + [then]
     micro_batches = [_micro_batch(plan, rows, places, mix(plan.seed, run.epoch, run.step, k), after)
@@ -244,15 +241,23 @@ def _risk_set(plan: _Plan, rows: Rows, bank: Sequence[int], bank_risks: Tensor) 
 def _validate(run: _Run, plan: _Plan) -> dict[str, float]:
     """Figures of the inner validation set, all of it."""
     average_statistics(run.model)
-    risk, dices = scored(run.model, plan.feed, plan.held, size=plan.settings.batch_size, device=plan.device)
+    risk, dices = scored(run.model, plan.feed, plan.held, size=_at_once(run, plan), device=plan.device)
     if isinstance(run.model.head, LinearHead):  # the risk is solved when the training ends
         error = float(np.std(dices) / max(1, len(dices)) ** 0.5) if dices else 0.0  # of the mean Dice, which is judged
         return {"val_dice": float(np.mean(dices)), "val_c_se": error} if dices else {}
     time_months, event = follow_up([plan.cases[i] for i in plan.held])
-    c_index, error = _concordance(risk, Survival(time_months.numpy(), event.numpy()))
+    c_index = error = 0.5  # where no pair can be compared
+    with suppress(FitError):
+        found = concordance(risk.numpy(), Survival(time_months.numpy(), event.numpy()))
+        c_index, error = found.c.value, found.se
     figures = {"val_c_index": c_index, "val_c_se": error,
                "val_survival_loss": cox_loss(risk, time_months, event).item()}
     return figures | ({"val_dice": float(np.mean(dices))} if dices else {})
+
+
+def _at_once(run: _Run, plan: _Plan) -> int:
+    """Patients that go through the network at a time."""
+    return -(-plan.settings.batch_size // run.parts)
 
 
 def _judge(run: _Run, row: dict[str, float], *, joint: bool) -> None:
@@ -282,8 +287,8 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     discrete = settings.survival_loss == "discrete"
     shared: dict[str, Any] = {
         "width": settings.width, "intervals": settings.intervals if discrete else 0, "dropout": settings.dropout,
-        "head_dropout": settings.head_dropout, "norm_momentum": settings.norm_momentum, "pooling": settings.pooling}
-    shared["near_voxels"] = settings.near_voxels
+        "head_dropout": settings.head_dropout, "norm_momentum": settings.norm_momentum, "pooling": settings.pooling,
+        "near_voxels": settings.near_voxels}
     config: Config = (
         DeepmtsConfig(**shared, detach_probability=cast("DeepmtsSettings", settings).detach_probability)
         if network == "deepmts" else SingletaskConfig(network=network, **shared))
@@ -301,21 +306,13 @@ def _is_joint(epoch: int, settings: Settings) -> bool:
     return epoch >= min(getattr(settings, "segmentation_epochs", 0), settings.epochs - 1)
 
 
-def _concordance(risk: Tensor, surv: Survival) -> tuple[float, float]:
-    """(Harrell's C-index, its standard error); both one half when no pair can be compared."""
-    with suppress(FitError):
-        found = concordance(risk.numpy(), surv)
-        return found.c.value, found.se
-    return 0.5, 0.5
-
-
-def _start_or_resume(plan: _Plan) -> _Run:
+def _start_or_resume(plan: _Plan, parts: int) -> _Run:
     """A fresh network, or the one a killed training of the same recipe left behind."""
     torch.manual_seed(mix(plan.seed))
     model = prepared_for(build(plan.config), plan.device.place)
     optimiser = adamw(model, plan.settings.learning_rate, head_rate=plan.settings.head_rate,
                       weight_decay=plan.settings.weight_decay)
-    run, path = _Run(model, optimiser), plan.folder / STATE
+    run, path = _Run(model, optimiser, parts), plan.folder / STATE
     run.tally = torch.zeros(2, dtype=plan.device.sums, device=plan.device.place)
     run.bank_risks = torch.zeros(0, device=plan.device.place)
     plan.folder.mkdir(parents=True, exist_ok=True)
@@ -326,7 +323,7 @@ def _start_or_resume(plan: _Plan) -> _Run:
     try:
         run.best, facts = load_state(path, model, optimiser)
     except BundleError:
-        logging.getLogger(__name__).warning(str(Problem("W-RESUME", "a training's saved state was damaged")))
+        log.warning(str(Problem("W-RESUME", "a training's saved state was damaged")))
         path.unlink()
         return run
     differ = sorted(k for k in plan.recipe.keys() | facts["recipe"].keys()
@@ -337,6 +334,7 @@ def _start_or_resume(plan: _Plan) -> _Run:
                                  remedy="Delete the folder to start over, or go back to its settings"))
     for key in KEPT:
         setattr(run, key, facts[key])
+    run.parts = max(parts, facts.get("parts", 1))
     run.without_improvement = facts["stale"]  # the file's older word
     run.tally = run.tally.new_tensor(facts["tally"])
     run.bank = [int(i) for i, _ in facts["memory"]]
@@ -350,7 +348,8 @@ def _save(run: _Run, plan: _Plan) -> float:
     if rank_and_world()[0] == 0:
         save_state(plan.folder / STATE, run.model, run.optimiser, run.best, {
             "recipe": plan.recipe, **{key: getattr(run, key) for key in KEPT}, "tally": run.tally.tolist(),
-            "stale": run.without_improvement, "memory": list(zip(run.bank, run.bank_risks.tolist(), strict=True))})
+            "parts": run.parts, "stale": run.without_improvement,
+            "memory": list(zip(run.bank, run.bank_risks.tolist(), strict=True))})
     return time.monotonic()
 
 
@@ -379,7 +378,7 @@ def _finished(plan: _Plan) -> Checkpoint | None:
 def _finish(run: _Run, plan: _Plan) -> Checkpoint:
     """Solve the head, write the log, the weights and, last, the model's description; then drop the resume file."""
     run.model.load_state_dict(run.best, strict=False)
-    solved, size = {}, plan.settings.batch_size
+    solved, size = {}, _at_once(run, plan)
     if isinstance(run.model.head, LinearHead):
         solved = {"risk": solve_linear(run.model, plan.cases, blockwise_ridge, batch_size=size)}
     else:
@@ -389,7 +388,8 @@ def _finish(run: _Run, plan: _Plan) -> Checkpoint:
     facts = {"epoch": run.best_epoch, "epochs_run": run.epoch,
              "validation": {key: chosen[key] for key in sorted(chosen) if key.startswith("val_")},
              "n_patients": len(plan.fit), "n_validation": len(plan.held),
-             "cuts_months": plan.cuts_months.tolist(), "recipe": plan.recipe} | solved
+             "cuts_months": plan.cuts_months.tolist(), "recipe": plan.recipe} | solved | (
+                 {CUT: run.parts} if run.parts > plan.settings.accumulate else {})
     rank, world = rank_and_world()
     if rank == 0:
         replace_file(plan.folder / LOG, log_text(run.log).encode())

@@ -288,12 +288,21 @@ def main() -> None:
         if isinstance(error, ModuleNotFoundError) and (problem := _missing_extra(error)):
             _complain([problem])
             sys.exit(2)
+        if isinstance(error, OSError) and (problem := _disk(error)):
+            _complain([problem])
+            sys.exit(2)
         # The text of a foreign error may hold a patient's file name; the places in the code do not.
         frames = traceback.extract_tb(error.__traceback__)
         typer.echo("".join(f"  {Path(f.filename).name}:{f.lineno} {f.name}\n" for f in frames), err=True, nl=False)
         _complain([Problem("E-INTERNAL", f"{type(error).__name__}: this is our bug",
                            remedy="Please report the lines above with `mtdlr doctor`")])
         sys.exit(3)
+
+
+def _disk(error: OSError) -> Problem | None:
+    from mtdlr.store import disk_problem
+
+    return disk_problem(error)
 
 
 def _missing_extra(error: ModuleNotFoundError) -> Problem | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,16 +41,20 @@ def write_dicom(prediction: Prediction, source: Source, folder: Path, *, pdf: by
     content = _content(prediction, source, voxels.tobytes(), pdf or b"")
     part = folder.with_name(f"{folder.name}.part")
     part.mkdir(parents=True)
-    with quiet():
-        tumour = segmentation(source, voxels, model=prediction.model, content=content)
-        report = measurement_report(prediction, source, tumour, content=content)
-        objects = {"tumour.dcm": tumour, "measurements.dcm": report}
-        if pdf is not None:
-            objects["report.dcm"] = document(source, pdf, model=prediction.model, content=content)
-        for name, dataset in objects.items():
-            _save(dataset, part / name, source)
-    (part / "risk_assessment.json").write_text(json.dumps(
-        risk_assessment(prediction, source, str(report.SOPInstanceUID)), indent=1, allow_nan=False), encoding="utf-8")
+    try:
+        with quiet():
+            tumour = segmentation(source, voxels, model=prediction.model, content=content)
+            report = measurement_report(prediction, source, tumour, content=content)
+            objects = {"tumour.dcm": tumour, "measurements.dcm": report}
+            if pdf is not None:
+                objects["report.dcm"] = document(source, pdf, model=prediction.model, content=content)
+            for name, dataset in objects.items():
+                _save(dataset, part / name, source)
+        assessment = risk_assessment(prediction, source, str(report.SOPInstanceUID))
+        (part / "risk_assessment.json").write_text(json.dumps(assessment, indent=1, allow_nan=False), encoding="utf-8")
+    except BaseException:  # a full disk
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     part.rename(folder)
     return [folder / name for name in (*objects, "risk_assessment.json")]
 

@@ -60,6 +60,17 @@ class Feed:
         """Whether the whole cohort lies on the device."""
         return self._resident is not None
 
+    def make_room(self) -> bool:
+        """Take the cohort off the device, which then gets each batch as it is needed: the same numbers, more slowly.
+
+        Returns:
+            Whether it lay there.
+        """
+        if self._resident is None:
+            return False
+        self._resident, self._pool = None, ThreadPoolExecutor(1, "feed")
+        return True
+
     def batch(self, rows: Rows, then: Rows | None = None) -> Batch:
         """The patients of some rows; those of `then` are fetched meanwhile.
 

@@ -4,9 +4,11 @@ from mtdlr.store.files import (
     PUBLISHED,
     digest,
     disk_full,
+    disk_problem,
     file_hash,
     publish,
     require_writable,
+    room_on,
     strict_json,
     write_atomic,
 )
@@ -17,6 +19,6 @@ from mtdlr.store.recipe import STAGES, Recipe, source_of, without_paths
 from mtdlr.store.scratch import release
 from mtdlr.store.status import TRAINING, duration, run_status, write_plan
 
-__all__ = ["PUBLISHED", "STAGES", "TRAINING", "Lines", "Recipe", "Store", "digest", "disk_full", "duration",
-           "file_hash", "open_store", "publish", "release", "require_writable", "run_status", "source_of",
-           "strict_json", "take_lock", "verify", "without_paths", "write_atomic", "write_plan"]
+__all__ = ["PUBLISHED", "STAGES", "TRAINING", "Lines", "Recipe", "Store", "digest", "disk_full", "disk_problem",
+           "duration", "file_hash", "open_store", "publish", "release", "require_writable", "room_on", "run_status",
+           "source_of", "strict_json", "take_lock", "verify", "without_paths", "write_atomic", "write_plan"]

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -59,11 +60,37 @@ def _no_number(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
-def disk_full(folder: Path) -> Problem:
+def disk_full(folder: Path | None) -> Problem:
     """What to say when the disk has no room."""
-    free = shutil.disk_usage(folder).free
-    return Problem("E-DISKFULL", "no space left on the device", where=str(folder), found=f"{free} bytes free",
+    found = "" if folder is None else f"{shutil.disk_usage(folder).free} bytes free"
+    return Problem("E-DISKFULL", "no space left on the device", where=str(folder or ""), found=found,
                    remedy="Free some space and run again: what is finished is kept")
+
+
+def disk_problem(error: OSError) -> Problem | None:
+    """E-DISKFULL or E-READONLY for the system's "no space left" and "read-only file system"; None for other errors.
+
+    Of a file only the folder is told.
+
+    Args:
+        error: of the system.
+    """
+    where = Path(error.filename).absolute().parent if isinstance(error.filename, str) else None
+    if number_of(error) in FULL:
+        return disk_full(where and next(p for p in (where, *where.parents) if p.exists()))
+    if number_of(error) == errno.EROFS:
+        return Problem("E-READONLY", "the disk is read-only", where=str(where or ""),
+                       remedy="Choose a place that can be written")
+    return None
+
+
+def number_of(error: OSError) -> int | None:
+    """The system's number of an error, also where Python passes on its text alone (`shutil.copytree`, numpy)."""
+    if error.errno is not None:
+        return error.errno
+    if found := re.search(r"\[Errno (\d+)\]", str(error)):
+        return int(found[1])
+    return errno.ENOSPC if re.search(r"\d+ requested and \d+ written", str(error)) else None
 
 
 @contextmanager
@@ -76,9 +103,9 @@ def room_on(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if number_of(error) in FULL:
             raise StoreError(disk_full(folder)) from error
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        if number_of(error) in (errno.EROFS, errno.EACCES, errno.EPERM):
             raise StoreError(Problem("E-READONLY", "the run folder cannot be written", where=str(folder),
                                      found=error.strerror or "", remedy="Choose another with run.folder")) from error
         raise

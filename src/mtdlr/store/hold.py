@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import IO
 
 from mtdlr.errors import Problem, StoreError
-from mtdlr.store.files import disk_full
+from mtdlr.store.files import FULL, disk_full, room_on
 from mtdlr.store.index import Index
 from mtdlr.store.objects import Store
 from mtdlr.store.scratch import alive, clear, owner
@@ -38,31 +38,33 @@ def open_store(root: Path, *, shared: bool = False) -> Iterator[Store]:
             courtesy: results are safe without it, where a file system knows no locks.
 
     Raises:
-        StoreError: E-LOCKED while another process runs there, E-READONLY where nothing can be written.
+        StoreError: E-LOCKED while another process runs there, E-READONLY where nothing can be written, E-DISKFULL.
     """
     try:
         for name in ("objects", "scratch", RUNNING):
             (root / name).mkdir(parents=True, exist_ok=True)
         handle = open(root / "lock", "a+")
-        mark = root / RUNNING / f"run@{owner()}"
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise StoreError(disk_full(root)) from None
+        if error.errno in FULL:
+            raise StoreError(disk_full(next(p for p in (root, *root.absolute().parents) if p.exists()))) from None
         raise StoreError(Problem("E-READONLY", "the run folder cannot be written", where=str(root),
                                  found=error.strerror or "", remedy="Choose another with run.folder")) from None
     with handle:
         if not take_lock(handle, shared=shared):
             raise StoreError(Problem("E-LOCKED", "another process is working in this run folder", where=str(root),
                                      remedy="Wait for it, or set run.folder to another one")) from None
-        clear(root / "scratch")
-        mark.touch()
-        index = Index(root / "index", join=not shared)
+        mark = root / RUNNING / f"run@{owner()}"
+        with room_on(root):
+            clear(root / "scratch")
+            mark.touch()
+            index = Index(root / "index", join=not shared)
         try:
             with alive(mark):
                 yield Store(root, index)
         finally:
-            index.close()
-            mark.unlink(missing_ok=True)
+            with suppress(OSError):  # of a disk that is full, or gone: what ended the run is what must be told
+                index.close()
+                mark.unlink(missing_ok=True)
 
 
 def take_lock(handle: IO[str], *, shared: bool = False) -> bool:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from mtdlr.store.files import MANIFEST, write_atomic
+from mtdlr.store.files import MANIFEST, room_on, write_atomic
 from mtdlr.store.scratch import owner
 
 WHOLE = "whole.jsonl"
@@ -44,13 +44,17 @@ class Lines:
         Args:
             name: what the value belongs to.
             value: any JSON value.
+
+        Raises:
+            StoreError: E-DISKFULL, E-READONLY.
         """
         if self.values.get(name) == value:
             return
         self.values[name] = value
-        if self._handle is None:
-            self._handle = self._own.open("a", buffering=1, encoding="utf-8")
-        self._handle.write(f"{json.dumps([name, value])}\n")
+        with room_on(self._folder):
+            if self._handle is None:
+                self._handle = self._own.open("a", buffering=1, encoding="utf-8")
+            self._handle.write(f"{json.dumps([name, value])}\n")
 
     def close(self) -> None:
         """Write what is buffered."""

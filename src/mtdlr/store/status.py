@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mtdlr.store.files import write_atomic
+from mtdlr.store.files import room_on, write_atomic
 from mtdlr.store.hold import RUNNING
 from mtdlr.store.index import Index
 from mtdlr.store.recipe import STAGES, Recipe, source_of
@@ -36,8 +35,9 @@ def write_plan(root: Path, stage: str, recipes: Sequence[Recipe], done: int) -> 
     keys = sorted({recipe.name for recipe in recipes})
     if done == len(recipes) and _read(path).get("keys") == keys:
         return
-    path.parent.mkdir(exist_ok=True)
-    write_atomic(path, json.dumps({"began": time.time(), "done": done, "keys": keys}))
+    with room_on(root):
+        path.parent.mkdir(exist_ok=True)
+    write_atomic(path, json.dumps({"done": done, "keys": keys}))  # it began when this file changed
 
 
 def run_status(folder: Path) -> dict[str, Any]:
@@ -52,36 +52,37 @@ def run_status(folder: Path) -> dict[str, Any]:
     """
     if not (folder / "objects").is_dir():
         return {"run": f"not started ({folder})"}
-    working = _working(folder)
+    now = _now(folder)
+    working = _working(folder, now)
     rows: dict[str, Any] = {"run": f"{f'working ({working})' if working else 'not running now'} ({folder})"}
     index = Index(folder / "index", join=False)
     for path in sorted((folder / PLAN).glob("*.json"), key=_order):
-        rows[path.stem] = _stage(folder, _read(path), index, working=bool(working))
+        rows[path.stem] = _stage(folder, path, index, now, working=bool(working))
     rows["problems"] = _count_problems(folder / "problems.json")
     return rows | {"report": str(folder / "report.html") if (folder / "report.html").exists() else "not yet"}
 
 
-def _stage(folder: Path, plan: dict[str, Any], index: Index, *, working: bool) -> str:
+def _stage(folder: Path, path: Path, index: Index, now: float, *, working: bool) -> str:
     """One stage in words."""
+    plan = _read(path)
     keys = [str(name) for name in plan.get("keys", [])]
     there = {f"{stage}/{key}" for stage in {name.partition("/")[0] for name in keys}
              for key in _listed(folder / "objects" / stage)}
     done = sum(name in there for name in keys)
     words = f"{done} of {len(keys)}"
-    shares, told = _trainings(folder) if any(name.startswith("train/") for name in keys) else (0.0, [])
+    shares, told = _trainings(folder, now) if any(name.startswith("train/") for name in keys) else (0.0, [])
     since = done + shares - float(plan.get("done", 0))
     if working and done < len(keys) and since > 0:
-        left = (time.time() - float(plan.get("began", 0))) / since * (len(keys) - done - shares)
+        left = (now - path.stat().st_mtime) / since * (len(keys) - done - shares)
         words += f", about {duration(max(left, 0.0))} left"
     words += "".join(f"; {one}" for one in told)
     other = _made_by_other_code(index, [name for name in keys if name in there])
     return words + (f"; {other} made by other code" if other else "")
 
 
-def _trainings(folder: Path) -> tuple[float, list[str]]:
+def _trainings(folder: Path, now: float) -> tuple[float, list[str]]:
     """(how many trainings their finished parts add up to, each that is under way in words)."""
     shares, told = 0.0, []
-    now = clock(folder / "scratch") if os.access(folder / "scratch", os.W_OK) else time.time()
     for path in sorted((folder / "scratch").glob(f"train-*/{TRAINING}")):
         found = _read(path)
         if found and not is_abandoned(path.parent, now):
@@ -106,14 +107,21 @@ def _made_by_other_code(index: Index, names: Sequence[str]) -> int:
     return sum(index.source(name) not in ("", source_of(name.partition("/")[0])) for name in names)
 
 
-def _working(folder: Path) -> str:
+def _now(folder: Path) -> float:
+    """The time by the clock of the file system, which all machines share, seconds. Where this process may not write, it
+    is when a process that works there last gave a sign."""
+    with suppress(OSError):
+        return clock(folder / RUNNING)
+    signs = [0.0]
+    for mark in (folder / RUNNING).glob("run@*"):
+        with suppress(OSError):
+            signs.append(mark.stat().st_mtime)
+    return max(signs)
+
+
+def _working(folder: Path, now: float) -> str:
     """How many processes work in the folder, in words; "" for none."""
     marks = list((folder / RUNNING).glob("run@*"))
-    if not marks:
-        return ""
-    now = max((mark.stat().st_mtime for mark in marks), default=0.0)
-    with suppress(OSError):
-        now = clock(folder / RUNNING)
     count = sum(not is_abandoned(mark, now) for mark in marks)
     return f"{count} process{'es' * (count > 1)}" if count else ""
 

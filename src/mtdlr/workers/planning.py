@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mtdlr.errors import MtdlrError, Problem
-from mtdlr.store import STAGES, TRAINING, Lines, Recipe, Store, digest, publish, source_of, write_atomic, write_plan
+from mtdlr.store import (
+    STAGES,
+    TRAINING,
+    Lines,
+    Recipe,
+    Store,
+    digest,
+    publish,
+    room_on,
+    source_of,
+    write_atomic,
+    write_plan,
+)
 from mtdlr.study import Study
 from mtdlr.workers import MACHINE, Outcome, Workers, run_jobs
 from mtdlr.workers.parts import STEPS
@@ -19,7 +31,7 @@ from mtdlr.workers.parts import STEPS
 if TYPE_CHECKING:
     from mtdlr.imaging.layout import ScanSet
 
-FAILED = "failed"
+FAILED, CUT = "failed", "micro_batches"
 
 
 @dataclass(frozen=True)
@@ -154,7 +166,8 @@ class Desk:
             path = self._failure(label, recipe)
             own = [p for p in failed.get(i, ()) if p.code not in MACHINE]
             if own:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                with room_on(self.store.root):
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(path, json.dumps([p.as_dict() for p in failed[i]]))
             elif path.exists():
                 path.unlink(missing_ok=True)
@@ -249,6 +262,29 @@ def per_patient(done: Mapping[str, Any]) -> list[tuple[str, Stored]]:
              *(("radiomics", one) for one in done.get("features", {}).values()),
              ("pictures", done.get("_drawn")), ("explain", done.get("_explained"))]
     return [(stage, stored) for stage, stored in found if stored is not None]
+
+
+def cut_problem(where: str, parts: int) -> Problem:
+    """W-MEMORY: memory ran out while a network trained, and its batches were cut.
+
+    Args:
+        where: the network, and its fold where that is known.
+        parts: micro-batches of each batch.
+    """
+    return Problem("W-MEMORY", "a batch did not fit into memory and was cut: a norm sees fewer patients at once",
+                   where=where, found=f"{parts} micro-batches of each batch",
+                   remedy=f"To train the same anywhere, set accumulate = {parts} yourself")
+
+
+def cut_batches(networks: Mapping[str, Sequence[Path]]) -> list[Problem]:
+    """W-MEMORY for each trained network whose batches were cut.
+
+    Args:
+        networks: checkpoint folders by name, one a fold.
+    """
+    found = [(f"network {name}, fold {fold}", json.loads((folder / "model.json").read_text()).get(CUT))
+             for name, folders in networks.items() for fold, folder in enumerate(folders)]
+    return [cut_problem(where, parts) for where, parts in found if parts]
 
 
 def done_words(done: Mapping[str, Any]) -> str:

@@ -22,13 +22,14 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from mtdlr.errors import MtdlrError, Problem
+from mtdlr.store import disk_problem
 
 log = logging.getLogger(__name__)
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 Progress = Callable[[str, float, int], None]
 """Told (what, done, of how many) as jobs finish; done may be a fraction where a job tells how far it is."""
-MACHINE = ("E-WORKERDIED", "E-MEMORY", "E-IO", "E-DISKFULL", "E-CORRUPT")
+MACHINE = ("E-WORKERDIED", "E-MEMORY", "E-IO", "E-DISKFULL", "E-READONLY", "E-CORRUPT")
 """Codes of failures that are the machine's, not the job's own."""
 LOOK_S = 1.0
 
@@ -232,12 +233,17 @@ def _attempt(function: Callable[[Job], Result], job: Job) -> Outcome[Result]:
     except MtdlrError as error:
         return Outcome(None, error.problems)
     except MemoryError:
-        return Outcome(None, (Problem("E-MEMORY", "there was not enough memory for this job", remedy=_LESS_MEMORY),))
+        return _NO_MEMORY
     except OSError as error:
+        if (lacking := disk_problem(error)) is not None:
+            return Outcome(None, (lacking,))
         if error.errno in (errno.EIO, errno.ESTALE if hasattr(errno, "ESTALE") else errno.EIO, errno.ETIMEDOUT):
             return Outcome(None, (Problem("E-IO", "a disk failed under this job", found=error.strerror or "",
                                           remedy="Look at the disk, then run again"),))
         return Outcome(None, (_bug(error),))
+    except RuntimeError as error:  # torch and ITK have no class of their own for it
+        return _NO_MEMORY if "allocate memory" in str(error) or "out of memory" in str(error) else Outcome(
+            None, (_bug(error),))
     except Exception as error:
         return Outcome(None, (_bug(error),))
 
@@ -251,6 +257,8 @@ def _bug(error: Exception) -> Problem:
 
 
 _LESS_MEMORY = "Take fewer run.workers, or a smaller grid"
+_NO_MEMORY: Outcome[Any] = Outcome(None, (Problem("E-MEMORY", "there was not enough memory for this job",
+                                                  remedy=_LESS_MEMORY),))
 _DIED: Outcome[Any] = Outcome(None, (Problem(
     "E-WORKERDIED", "the worker process was killed twice while doing this job",
     remedy=f"Most often memory ran out. {_LESS_MEMORY}"),))
