@@ -26,6 +26,8 @@ from mtdlr.report.pictures import write_figures
 from mtdlr.report.results import Results
 from mtdlr.report.review import Review, review, review_numbers, review_tables, write_review
 from mtdlr.report.summary import FEW, Judged, summary_lines
+from mtdlr.stats.decision import integrated_brier
+from mtdlr.survival import Survival
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,18 @@ def test_every_number_is_in_the_json(results: Results, done: Review) -> None:  #
     assert own["c_versus"]["stage"]["p"] == done.judged.appraisals["mtdlr", "external"].versus["stage"].p
     assert isinstance(done.development, Development) and numbers["development"]["n"] == 100
     assert set(own["brier"]) == {"12", "24"}
+
+
+def test_the_integrated_error_is_the_librarys(results: Results, done: Review) -> None:  # noqa: F811
+    """Table 6 and evaluation.json hold the Brier score integrated over the months 1 to 24 of the frozen nomogram."""
+    nomogram, months = results.model.nomograms["mtdlr"], np.arange(1.0, 25.0)
+    rows = results.cohort.of("external").table.join(results.scores)
+    surv = Survival(rows["time_months"].to_numpy(), rows["event"].to_numpy())
+    expected = integrated_brier(nomogram.survival(rows, months).value, surv, months)
+    assert review_numbers(done)["integrated_brier"]["external"]["ibs"] == pytest.approx(expected.ibs)
+    assert 0.0 < expected.ibs < expected.null_ibs < 0.25
+    table = next(t for t in review_tables(results, done) if t.number == 6)
+    assert ("External", "1 to 24", *["-"] * 6, f"{expected.ibs:.3f}", f"{expected.ipa:.1%}") in table.rows
 
 
 def test_the_page_gets_figures_tables_and_lists(results: Results, done: Review, tmp_path: Path) -> None:  # noqa: F811

@@ -144,11 +144,10 @@ def _word_table(document: Any, table: Table) -> None:
     from docx.oxml import OxmlElement
     from docx.shared import Mm, Pt
 
-    across = len(table.header)
-    grid = document.add_table(rows=1 + len(table.rows), cols=across)
-    laid_out = grid._cells  # `row.cells` lays the whole table out again for every row
+    grid = document.add_table(rows=0, cols=len(table.header))
     for number, row in enumerate((table.header, *table.rows)):
-        for cell, text in zip(laid_out[number * across:(number + 1) * across], row, strict=True):
+        cells = grid.add_row().cells
+        for cell, text in zip(cells, row, strict=True):
             paragraph = cell.paragraphs[0]
             run = paragraph.add_run(text.strip())
             run.font.size, run.bold = Pt(8), number == 0
@@ -157,7 +156,7 @@ def _word_table(document: Any, table: Table) -> None:
                 paragraph.paragraph_format.left_indent = Mm(3)
     grid.rows[0]._tr.get_or_add_trPr().append(OxmlElement("w:tblHeader"))
     for row_number, edges in ((0, ("top", "bottom")), (len(table.rows), ("bottom",))):
-        for cell in laid_out[row_number * across:(row_number + 1) * across]:
+        for cell in grid.rows[row_number].cells:
             _rule(cell, edges)
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from mtdlr.cohort import impute
 from mtdlr.cohort.clinical import label_of
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
 from mtdlr.evaluate.appraise import Appraisal, Development, Subgroup, appraise, develop, differences, subgroups
 from mtdlr.evaluate.competing import CompetingRisks, competing_risks
+from mtdlr.evaluate.integrated import integrated_error
 from mtdlr.evaluate.rivals import RIVALS
 from mtdlr.model import DEEP_PLAIN
 from mtdlr.report.acquisition import (
@@ -36,6 +38,7 @@ from mtdlr.report.pictures import survival_panels, write_figures
 from mtdlr.report.results import Results
 from mtdlr.report.summary import OUTSIDE, Judged, interval_of, strongest_rival, summary_lines
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text
+from mtdlr.stats.decision import IntegratedBrier
 from mtdlr.stats.net_benefit import net_benefit
 from mtdlr.study import MAIN, REFERENCE, SCORES, models_of
 from mtdlr.survival import Survival
@@ -57,6 +60,7 @@ class Review:
     differences: Mapping[str, Mapping[str, Estimate]]
     competing: tuple[CompetingRisks, ...] = ()
     confounding: tuple[Confounding, ...] = ()
+    integrated: Mapping[str, IntegratedBrier] = field(default_factory=dict)
 
 
 def review(results: Results) -> Review:
@@ -72,6 +76,7 @@ def review(results: Results) -> Review:
     training = found.table[found.table["split"] == "training"].join(found.scores)
     development = develop(found.nomogram, training, found.candidates, seed=results.study.evaluate.seed,
                           resamples=min(results.study.evaluate.bootstrap, 200))
+    judgeable = impute(found.table, results.model.imputed)[0].join(found.scores)[found.risks[main].notna()]
     judged = Judged(main, found.reference, found.labels, found.evaluations, appraisals, development,
                     tuple(dict.fromkeys((*results.problems, *development.problems))),
                     results.study.score.training == "out_of_fold")
@@ -79,7 +84,7 @@ def review(results: Results) -> Review:
                   differences(found.table, [*settings.continuous, *settings.factors, *settings.described]),
                   competing_risks(found.risks[main], found.cutoffs.get(main, float("nan")), found.table, months,
                                   competing=settings.competing),
-                  confounding(results))
+                  confounding(results), integrated_error(found.nomogram, judgeable, max(months)))
 
 
 def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]:
@@ -163,6 +168,8 @@ def review_numbers(done: Review) -> dict[str, Any]:
         "appraisals": [_appraisal_numbers(a) for a in done.judged.appraisals.values()],
         "subgroups": [{"cohort": s.split, "variable": s.variable, "level": s.level, "n": s.n, "events": s.n_events,
                        "c": _numbers(s.c), "oe": _numbers(s.oe), "slope": _numbers(s.slope)} for s in done.subgroups],
+        "integrated_brier": {split: {name: _finite(getattr(one, name)) for name in ("ibs", "null_ibs", "ipa")}
+                             for split, one in done.integrated.items()},
         "confounding": [confounding_numbers(one) for one in done.confounding],
         "competing_risks": [competing_numbers(one) for one in done.competing],
         "differences": {split: {name: _numbers(e) for name, e in found.items()}
@@ -285,11 +292,14 @@ def _calibration_table(done: Review) -> Table:
                          estimate_text(c.slope), *(f"{v:.3f}" if isfinite(v) else "-" for v in (c.ici, c.e50, c.e90)),
                          estimate_text(brier.score) if brier else "-",
                          f"{brier.ipa:.1%}" if brier and isfinite(brier.ipa) else "-"))
+    rows += [(SPLIT_LABELS[split].split()[0], f"1 to {one.months[-1]:g}", *["-"] * 6, f"{one.ibs:.3f}",
+              f"{one.ipa:.1%}") for split, one in done.integrated.items() if isfinite(one.ipa)]
     return Table(6, f"Calibration and prediction error of {judged.labels[judged.main]}", (
         "Cohort", "Months", "O/E (95% CI)", "Intercept", "Slope", "ICI", "E50", "E90", "Brier score", "IPA"),
         tuple(rows), (
         "ICI, E50, E90: mean, median and 90th percentile of the distance between predicted and smoothed observed risk. "
-        "IPA: 1 - Brier / Brier of the Kaplan-Meier risk; at or below 0 the model is no better than no model.",))
+        "IPA: 1 - Brier / Brier of the Kaplan-Meier risk; at or below 0 the model is no better than no model. "
+        "1 to a month: integrated over the months.",))
 
 
 def _hazard_table(done: Review) -> Table:
