@@ -23,6 +23,7 @@ from mtdlr.volume import Volume
 SCAN = {"pet": {"shape_zyx": [59, 53, 53], "spacing_zyx_mm": [4.0, 4.0, 4.0]},
         "ct": {"shape_zyx": [81, 110, 110], "spacing_zyx_mm": [3.0, 2.0, 2.0]}}
 HERE = Machine(4, 16.0)
+ROOT = Path(__file__).parents[1]
 
 
 def pace(study: Study, section: str) -> Pace:
@@ -121,3 +122,21 @@ def test_check_tells_the_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert "14 patients, 14 of them training" in done.output.splitlines()[-4]
     values = json.loads(CliRunner().invoke(app, ["check", str(tmp_path / "study.toml"), "--json"]).stdout)["cost"]
     assert values["preset"] == "quick" and values["timed"] and values["total_s"] > 0
+
+
+def test_the_table_of_costs_is_what_the_formula_gives(monkeypatch: pytest.MonkeyPatch,
+                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/cluster.md shows what `bench/bench_cost.py` prints today, and README the same hours."""
+    monkeypatch.syspath_prepend(str(ROOT / "bench"))
+    importlib.import_module("bench_cost").main()
+    printed = capsys.readouterr().out
+    assert printed in (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in printed.splitlines()[2:]]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for column in (2, 3, 4):
+        for patients in ("100 (59)", "886 (522)"):
+            found = [row[column] for name in ("quick", "workstation", "modern") for row in rows
+                     if row[0] == f"| `{name}`" and row[1] == patients]
+            short = [one if k == 2 or one.split()[1] != found[2].split()[1] else one.split()[0]
+                     for k, one in enumerate(found)]
+            assert f" {' / '.join(found)} |" in readme or f" {' / '.join(short)} |" in readme, found
