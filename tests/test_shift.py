@@ -8,10 +8,12 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mtdlr.errors import BundleError
 from mtdlr.shift import Reference, ReferenceGroup, patient_numbers, physical_values
+from mtdlr.shift.aggregates import late_numbers
 
 
 def _rows(n: int, seed: int, d: int = 3) -> np.ndarray:
@@ -140,3 +142,22 @@ def test_unfit_scans_are_refused_and_fit_ones_are_not() -> None:
         faulty |= {name: bench.prepared(make()) for name, make in bench.faults(*people[:2], rng).items()}
         refused = {name: bench.outside(reference, patient)[1] for name, patient in faulty.items()}
         assert all(refused.values()), (center, refused)
+
+
+def test_scores_and_features_warn_and_refuse_nobody() -> None:
+    """What is known only after scoring is a percentile and, beyond the 95th, W-SHIFT; no refusal."""
+    late = _reference().judge({"features": np.array([5.0, 12.0, 5.0])}, refuses=False)
+    assert not late.refused and [p.code for p in late.problems] == ["W-SHIFT"] and late.percentile > 0.999
+    assert late.problems[0].found.startswith("b ") and "features of the signature" in late.problems[0].what
+    earlier = Reference.fit([{"uptake": row} for row in _rows(200, 5)]).judge({"uptake": np.full(3, 5.0)})
+    both = earlier.joined(late)
+    assert set(both.percentiles) == {"uptake", "features"} and both.percentile == late.percentile
+    assert both.problems == (*earlier.problems, *late.problems)
+
+
+def test_late_numbers_are_the_scores_and_the_signatures_features() -> None:
+    """The scores stand in their fixed order; a signature without features adds none."""
+    scores = pd.DataFrame({"auto_radio": [3.0, 0.3], "deepmts": [1.0, 0.1], "single_task": [2.0, 0.2]})
+    rows = late_numbers(scores, pd.DataFrame({"f": [7.0, 8.0]}))
+    assert rows[0]["scores"].tolist() == [1.0, 2.0, 3.0] and rows[1]["features"].tolist() == [8.0]
+    assert [set(row) for row in late_numbers(scores, pd.DataFrame(index=[0, 1]))] == [{"scores"}, {"scores"}]

@@ -92,7 +92,7 @@ def test_on_the_runs_own_external_cohort_it_gives_the_runs_numbers(
     ids = list(rows["patient_id"])
     pd.testing.assert_frame_equal(found.scores.loc[ids, ["deepmts", "single_task", "auto_radio"]],
                                   finished.score_table.loc[ids, ["deepmts", "single_task", "auto_radio"]], rtol=1e-9)
-    assert found.findings is not None
+    assert found.findings is not None and all("scores" in found.shifts[i].percentiles for i in ids)
     for key, mine in found.findings.evaluations.items():
         theirs = finished.evaluations[key]
         assert (mine.n, mine.n_events) == (theirs.n, theirs.n_events)
@@ -171,6 +171,10 @@ def test_a_bundle_keeps_aggregates_and_no_row(finished: Run, model: FrozenModel)
     """Reference distributions, margins and salted hashes are in the bundle; no id of a training patient is."""
     assert model.aggregates is not None and model.aggregates.reference.n == 22
     assert len(model.aggregates.images) == 44
+    features = model.signatures["auto"].features
+    kept = model.aggregates.reference.groups
+    assert kept["scores"].n == 22 and ("features" in kept) == bool(features)
+    assert not features or kept["features"].names == features
     text = "".join(p.read_text() for p in finished.bundle.glob("*.json"))
     assert not [i for i in finished.training.index if f'"{i}"' in text]
 
@@ -181,5 +185,5 @@ def test_predict_says_how_far_a_scan_lies_outside(finished: Run, model: FrozenMo
     found = Bundle(model).predict(study_file.parent / "centerB" / row["patient_id"], accept_shift=True,
                                   clinical={"tnm_stage": row["tnm_stage"]})
     assert found.risk == pytest.approx(finished.findings.risks.at[row["patient_id"], "mtdlr"], abs=1e-6)
-    assert found.shift is not None and {"uptake", "anatomy", "together"} <= set(found.shift.percentiles)
+    assert found.shift is not None and {"uptake", "anatomy", "together", "scores"} <= set(found.shift.percentiles)
     assert json.dumps(found.as_dict()["shift"])

@@ -25,7 +25,7 @@ from mtdlr.nomogram.covariates import clinical_values
 from mtdlr.nomogram.fit import competing_notice, fit_nomogram
 from mtdlr.prepared import PLAIN
 from mtdlr.shift import Reference, TrainingRisks, load_description
-from mtdlr.shift.aggregates import Aggregates, margins, salted, training_bound
+from mtdlr.shift.aggregates import REFERENCE_SCORES, Aggregates, late_numbers, margins, salted, training_bound
 from mtdlr.signature import Signature
 from mtdlr.stats.roc import roc, youden
 from mtdlr.stats.terms import Continuous, Factor, Spline
@@ -37,8 +37,6 @@ DEEP_PLAIN = f"deepmts{PLAIN}"
 """DeepMTS by the fit without the ten measures: shown beside it, and in no nomogram."""
 GUARANTEE = 0.9
 """Share of patients for whom the lower bound holds."""
-REFERENCE_SCORES = ("deepmts", "single_task", "auto_radio")
-"""Scores whose distribution in the training cohort a model keeps."""
 
 
 @dataclass(frozen=True)
@@ -244,22 +242,26 @@ def fit_model(
     return replace(frozen, cutoffs={str(name): cutoff for name, cutoff in cutoffs.items() if np.isfinite(cutoff)})
 
 
-def with_aggregates(model: FrozenModel, rows: pd.DataFrame, prepared: Mapping[str, Path]) -> FrozenModel:
+def with_aggregates(
+    model: FrozenModel, rows: pd.DataFrame, prepared: Mapping[str, Path], features: pd.DataFrame
+) -> FrozenModel:
     """The model with the aggregates of its training patients.
 
     Args:
         model: just fitted.
         rows: training patients with follow-up, covariates and out-of-fold scores.
         prepared: the folder of each prepared patient, which holds its description.
+        features: (patients, features) of the predicted masks.
     """
     found = [load_description(prepared[str(i)]) for i in rows.index]
-    scores = rows[list(REFERENCE_SCORES)].to_numpy(float)
-    numbers = [{**one.numbers, "scores": row} for one, row in zip(found, scores, strict=True)]
+    measured = model.signatures["auto"].measured(features.reindex(rows.index), rows["center"])
+    numbers = [{**one.numbers, **late} for one, late in zip(found, late_numbers(rows, measured), strict=True)]
+    names = {"scores": REFERENCE_SCORES, "features": tuple(measured.columns)}
     filled = rows.assign(**{name: rows[name].fillna(value) for name, value in model.imputed.items() if name in rows})
     salt = model.digest
     images = sorted({salted(salt, image) for one in found for image in one.images})
     return replace(model, aggregates=Aggregates(
-        Reference.fit(numbers, names={"scores": REFERENCE_SCORES}), training_bound(model.nomograms[MAIN], filled),
+        Reference.fit(numbers, names=names), training_bound(model.nomograms[MAIN], filled),
         margins(rows, model.study.cohort), salt, tuple(images), TrainingRisks.fit(model.risks(filled)[MAIN])))
 
 

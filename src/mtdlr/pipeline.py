@@ -14,7 +14,7 @@ from mtdlr import jobs
 from mtdlr.associate import study_associations
 from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events, shared_images, unreadable
 from mtdlr.cohort.characteristics import characteristics
-from mtdlr.cohort.check import few_steps, unnamed_centers
+from mtdlr.cohort.check import few_steps, require_named_centers
 from mtdlr.cohort.folds import training_folds
 from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.evaluate import Evaluation, Findings, judge
@@ -107,8 +107,7 @@ class Run:
     @cached_property
     def cohort(self) -> Cohort:
         """Every patient with a clinical row and scans, none of them twice."""
-        if wrong := unnamed_centers(self.study):
-            raise CohortError(wrong)
+        require_named_centers(self.study)
         cohort = read_cohort(self.study.cohort)
         require_events(cohort)
         return cohort
@@ -284,7 +283,8 @@ class Run:
         fitted = fit_model(self.judged.table, self.score_table, self.scores,
                            {source: signature for source, (signature, _) in self.signatures.items()}, self.study,
                            networks=self.networks, mean_image=self.mean_image)
-        return with_aggregates(fitted, self.training.join(self.score_table), self.prepared.folders)
+        return with_aggregates(fitted, self.training.join(self.score_table), self.prepared.folders,
+                               self.feature_tables["auto"])
 
     @cached_property
     def findings(self) -> Findings:

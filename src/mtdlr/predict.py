@@ -32,7 +32,7 @@ from mtdlr.report.model_card import ModelCard, model_card
 from mtdlr.report.patient_page import patient_page
 from mtdlr.report.pdf import can_write_pdf, write_pdf
 from mtdlr.shift import Shift, image_hashes, patient_numbers, physical_values
-from mtdlr.shift.aggregates import Aggregates
+from mtdlr.shift.aggregates import Aggregates, late_numbers
 from mtdlr.store import disk_problem
 from mtdlr.study import MAIN
 from mtdlr.versions import package_version
@@ -207,6 +207,9 @@ class Bundle:
         where = pd.Series([center], index=["patient"])
         auto = signature.score(measured, where)
         row = deep.assign(auto_radio=auto, **{name: value for name, value in clinical.items()})
+        if shift is not None and self.frozen.aggregates is not None:
+            (late,) = late_numbers(row, signature.measured(measured, where))
+            shift = shift.joined(self.frozen.aggregates.reference.judge(late, refuses=False))
         noticed = (*(() if shift is None else shift.problems), *trained_on(self.frozen.aggregates, prepared))
         prediction = replace(
             self._read_off(row, prepared, scored.mask, clinical,

@@ -84,6 +84,23 @@ class Signature:
     def _repr_html_(self) -> str:
         return notebook_table(repr(self), self.to_frame())
 
+    def measured(self, features: pd.DataFrame, centers: pd.Series | None = None) -> pd.DataFrame:
+        """(n, selected) the selected features, harmonised as in `score`.
+
+        Args:
+            features: as in `score`.
+            centers: as in `score`.
+
+        Raises:
+            FitError: E-FEATURE when a selected feature has no column.
+        """
+        if self.harmonisation is not None and centers is not None:
+            features = self.harmonisation.apply(features, centers)
+        absent = [name for name in self.features if name not in features.columns]
+        if absent:
+            raise FitError(Problem("E-FEATURE", "the feature table lacks selected features", found=", ".join(absent)))
+        return features[list(self.features)]
+
     def score(self, features: pd.DataFrame, centers: pd.Series | None = None) -> pd.Series:
         """The score of every row in SD of the training cohort, 0 its mean; NaN where a selected feature is missing.
 
@@ -95,12 +112,7 @@ class Signature:
         Raises:
             FitError: E-FEATURE when a selected feature has no column.
         """
-        if self.harmonisation is not None and centers is not None:
-            features = self.harmonisation.apply(features, centers)
-        absent = [name for name in self.features if name not in features.columns]
-        if absent:
-            raise FitError(Problem("E-FEATURE", "the feature table lacks selected features", found=", ".join(absent)))
-        values = np.ascontiguousarray(features[list(self.features)].to_numpy(float))
+        values = np.ascontiguousarray(self.measured(features, centers).to_numpy(float))
         terms = (values - np.array(self.center)) / np.array(self.scale) * np.array(self.coef)
         # Summed row by row: a matrix product may round a patient's score by who else is in the table.
         return pd.Series(terms.sum(axis=1) / self.spread, index=features.index)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mtdlr.cohort.folds import too_few_centers
 from mtdlr.cohort.patients import Cohort, Survey, require_events, shared_images, survey_cohort
-from mtdlr.errors import MtdlrError, Problem
+from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.imaging.inspect import inspect_scan
 from mtdlr.imaging.layout import NOTHING, ScanSet
 from mtdlr.imaging.reading import survey_scan
@@ -116,6 +116,19 @@ def unnamed_centers(study: Study) -> list[Problem]:
     return [Problem("E-NOCENTER", "features can be harmonised only where each patient's centre is known",
                     where="signature.harmonise", found=study.signature.harmonise,
                     remedy='Name the column of the centre in cohort.center, or set signature.harmonise to "off"')]
+
+
+def require_named_centers(study: Study) -> None:
+    """Stop where features are to be harmonised and no column names the centre.
+
+    Args:
+        study: its settings.
+
+    Raises:
+        CohortError: E-NOCENTER.
+    """
+    if wrong := unnamed_centers(study):
+        raise CohortError(wrong)
 
 
 def blind_cohorts(cohort: Cohort, study: Study) -> list[Problem]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import BundleError, FitError, Problem
@@ -26,6 +27,9 @@ from mtdlr.study import CohortSettings
 from mtdlr.survival import Survival
 
 FILE = "aggregates.json"
+REFERENCE_SCORES = ("deepmts", "single_task", "auto_radio")
+"""Scores whose distribution in the training cohort a model keeps."""
+Vector = NDArray[np.float64]
 Row = Mapping[str, Any]
 
 
@@ -79,6 +83,17 @@ class Aggregates:
             raise BundleError(Problem("E-REFERENCE", "the aggregates of the model cannot be read",
                                       found=type(error).__name__,
                                       remedy="Ask the sender for the model again")) from None
+
+
+def late_numbers(scores: pd.DataFrame, measured: pd.DataFrame) -> list[dict[str, Vector]]:
+    """The numbers of each patient that are known only once it is scored: its scores and the signature's features.
+
+    Args:
+        scores: (n, columns) with `REFERENCE_SCORES`.
+        measured: (n, p) features of the signature, on the training scale; p may be 0.
+    """
+    rows = zip(scores[list(REFERENCE_SCORES)].to_numpy(float), measured.to_numpy(float), strict=True)
+    return [{"scores": found} | ({"features": features} if features.size else {}) for found, features in rows]
 
 
 def salted(salt: str, image: str) -> str:

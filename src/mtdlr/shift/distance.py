@@ -174,6 +174,10 @@ class Shift:
             replace(p, code=p.code.replace("E-", "W-"), remedy="Accepted on request; read the prediction with distrust")
             if p.is_error else p for p in self.problems))
 
+    def joined(self, other: Shift) -> Shift:
+        """This and the percentiles and problems of another one."""
+        return Shift({**self.percentiles, **other.percentiles}, (*self.problems, *other.problems))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {"percentile": None if np.isnan(self.percentile) else self.percentile,
@@ -222,7 +226,7 @@ class Reference:
 
     def judge(
         self, numbers: Mapping[str, Vector], physical: Mapping[str, float] | None = None,
-        labels: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None, *, refuses: bool = True,
     ) -> Shift:
         """How far a patient lies outside.
 
@@ -230,6 +234,7 @@ class Reference:
             numbers: vectors by group; groups without a reference are not judged.
             physical: values of `PHYSICAL`.
             labels: {kind: label}.
+            refuses: False turns what would be refused into a warning.
         """
         problems, percentiles = list(_impossible(physical or {})), {}
         for name, group in self.groups.items():
@@ -239,7 +244,7 @@ class Reference:
             beyond = group.beyond(row)
             percentiles[name] = 1.0 - beyond
             if beyond < 1.0 - WARN:
-                problems.append(_outside(name, group, row, refused=beyond < 1.0 - REFUSE))
+                problems.append(_outside(name, group, row, refused=refuses and beyond < 1.0 - REFUSE))
         problems += [_unseen(kind, label, self.counts[kind]) for kind, label in (labels or {}).items()
                      if self.counts.get(kind) and label not in self.counts[kind]]
         return Shift(percentiles, tuple(sorted(problems, key=lambda p: not p.is_error)))

@@ -11,20 +11,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mtdlr.cohort import Cohort, impute, read_cohort
 from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import CohortError, Problem
 from mtdlr.evaluate import Findings, judge
-from mtdlr.model import REFERENCE_SCORES, FrozenModel, combine_scores, lower_bounds
+from mtdlr.model import FrozenModel, combine_scores, lower_bounds
 from mtdlr.pipeline import SOURCES, Run
 from mtdlr.radiomics.harmonise import CenterPolicy
 from mtdlr.shift import Description, Reference, Shift, load_description
-from mtdlr.shift.aggregates import Aggregates
+from mtdlr.shift.aggregates import Aggregates, late_numbers
 from mtdlr.signature import harmonised, unharmonised
 from mtdlr.study import MAIN, CohortSettings, Study
 from mtdlr.survival import Survival
@@ -122,6 +120,10 @@ def validate_cohort(
         scores = run.score_table
         problems += run.scored.problems
         problems += [p for p in run.features["auto"].problems]
+        late = _late(model, scores, model.signatures["auto"].measured(
+            run.feature_tables["auto"].loc[scores.index], run.judged.table.loc[scores.index, "center"]))
+        shifts = {i: shift.joined(late[i]) if i in late else shift for i, shift in shifts.items()}
+        problems += [p.of_patient(i) for i, shift in late.items() for p in shift.problems]
         signatures = {source: signature for source, (signature, _) in run.signatures.items()}
         policies = harmonised(run.judged.table, run.feature_tables, signatures)
         problems += unharmonised(run.judged.table, run.feature_tables, signatures)
@@ -214,8 +216,6 @@ def _judged(  # noqa: PLR0913
     """The numbers of the model as received, then of its update."""
     rows = _rows(model, cohort, scores)
     main = findings = updated = None
-    shifts = {i: _with_scores(shift, model.aggregates, scores.loc[i] if i in scores.index else None)
-              for i, shift in shifts.items()}
     if followed:
         findings = judge(model, cohort.table, scores, study.evaluate)
         centers = list(cohort.table["center"].astype(str))
@@ -232,12 +232,9 @@ def _judged(  # noqa: PLR0913
                             updated, ordered)
 
 
-def _with_scores(shift: Shift, aggregates: Aggregates | None, scores: Any) -> Shift:
-    """The shift with the percentile of the patient's scores."""
-    if aggregates is None or scores is None or "scores" not in aggregates.reference.groups:
-        return shift
-    row = scores[list(REFERENCE_SCORES)].to_numpy(float)
-    if not np.isfinite(row).all():
-        return shift
-    beyond = aggregates.reference.groups["scores"].beyond(row)
-    return replace(shift, percentiles={**shift.percentiles, "scores": 1.0 - beyond})
+def _late(model: FrozenModel, scores: pd.DataFrame, measured: pd.DataFrame) -> dict[str, Shift]:
+    """How far the scores and the signature's features of each patient lie outside: warnings, no refusal."""
+    if model.aggregates is None:
+        return {}
+    rows = zip(scores.index, late_numbers(scores, measured), strict=True)
+    return {str(i): model.aggregates.reference.judge(numbers, refuses=False) for i, numbers in rows}

@@ -108,8 +108,8 @@ def score_rows(found: CohortValidation) -> pd.DataFrame:
 def summary(found: CohortValidation) -> list[str]:
     """The first lines of the report, in sentences."""
     refused = sum(shift.refused for shift in found.shifts.values())
-    lines = [f"{len(found.cohort)} patients were judged; {refused} were refused because their scans lie outside those "
-             "of the training cohort."]
+    lines = [f"{len(found.cohort)} patients were judged. {refused or 'None'} of those who came in "
+             f"{'were' if refused > 1 else 'was'} refused for a scan unlike those of the training cohort."]
     if found.main is None:
         return [*lines, "The table has no follow-up: there are scores, no performance."]
     lines.append(f"{found.main.n_events} events.")
