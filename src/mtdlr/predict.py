@@ -32,7 +32,7 @@ from mtdlr.report.model_card import ModelCard, model_card
 from mtdlr.report.patient_page import patient_page
 from mtdlr.report.pdf import can_write_pdf, write_pdf
 from mtdlr.shift import Shift, image_hashes, patient_numbers, physical_values
-from mtdlr.shift.aggregates import Aggregates, late_numbers
+from mtdlr.shift.aggregates import Aggregates
 from mtdlr.store import disk_problem
 from mtdlr.study import MAIN
 from mtdlr.versions import package_version
@@ -205,16 +205,13 @@ class Bundle:
         features, found = patient_features(prepared, scored.mask, study.radiomics)
         signature, measured = self.frozen.signatures["auto"], pd.DataFrame([features], index=["patient"])
         where = pd.Series([center], index=["patient"])
-        auto = signature.score(measured, where)
-        row = deep.assign(auto_radio=auto, **{name: value for name, value in clinical.items()})
+        row = deep.assign(auto_radio=signature.score(measured, where), **dict(clinical))
         if shift is not None and self.frozen.aggregates is not None:
-            (late,) = late_numbers(row, signature.measured(measured, where))
-            shift = shift.joined(self.frozen.aggregates.reference.judge(late, refuses=False))
-        noticed = (*(() if shift is None else shift.problems), *trained_on(self.frozen.aggregates, prepared))
+            shift = shift.joined(*self.frozen.aggregates.later(row, signature.measured(measured, where)))
         prediction = replace(
-            self._read_off(row, prepared, scored.mask, clinical,
-                           (*noticed, *prepared.problems, *scored.problems, *found,
-                            *(p for one in signature.policies(measured, where) if (p := one.problem)))),
+            self._read_off(row, prepared, scored.mask, clinical, (
+                *(() if shift is None else shift.problems), *trained_on(self.frozen.aggregates, prepared),
+                *prepared.problems, *scored.problems, *found, *signature.noticed(measured, where))),
             shift=shift, lower_bound_months=float(lower_bounds(self.frozen, row).iloc[0]), model=self.frozen.digest,
             card=model_card(self.frozen), uptake=patient_pet_parameters(prepared, scored.mask))
         return prediction if not explain else replace(prediction, attribution=explain_patient(

@@ -126,6 +126,15 @@ class Signature:
         """
         return () if self.harmonisation is None else self.harmonisation.policies(features, centers)
 
+    def noticed(self, features: pd.DataFrame, centers: pd.Series) -> list[Problem]:
+        """W-TRANSDUCTIVE and W-NOTHARMONISED of the centres.
+
+        Args:
+            features: as in `score`.
+            centers: as in `score`.
+        """
+        return [one.problem for one in self.policies(features, centers) if one.problem is not None]
+
     def save(self, path: Path) -> None:
         """Write it as JSON."""
         values = asdict(replace(self, harmonisation=None))

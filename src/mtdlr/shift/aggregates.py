@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import BundleError, FitError, Problem
 from mtdlr.nomogram import Nomogram
-from mtdlr.shift import BEHIND_A_NUMBER, LEAST_PATIENTS, Reference, TrainingRisks
+from mtdlr.shift import BEHIND_A_NUMBER, LEAST_PATIENTS, Reference, Shift, TrainingRisks
 from mtdlr.stats.conformal import LowerBound, fit_lower_bound
 from mtdlr.study import CohortSettings
 from mtdlr.survival import Survival
@@ -57,6 +57,15 @@ class Aggregates:
     def holds(self, images: Iterable[str]) -> bool:
         """Whether one of these content hashes belongs to a training patient."""
         return any(salted(self.salt, image) in self.images for image in images)
+
+    def later(self, scores: pd.DataFrame, measured: pd.DataFrame) -> list[Shift]:
+        """How far the scores and the signature's features of each patient lie outside: warnings, no refusal.
+
+        Args:
+            scores: as in `late_numbers`.
+            measured: as in `late_numbers`.
+        """
+        return [self.reference.judge(numbers, refuses=False) for numbers in late_numbers(scores, measured)]
 
     def save(self, folder: Path) -> None:
         """Write aggregates.json, reference.json and reference.npz."""

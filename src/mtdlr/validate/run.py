@@ -22,7 +22,7 @@ from mtdlr.model import FrozenModel, combine_scores, lower_bounds
 from mtdlr.pipeline import SOURCES, Run
 from mtdlr.radiomics.harmonise import CenterPolicy
 from mtdlr.shift import Description, Reference, Shift, load_description
-from mtdlr.shift.aggregates import Aggregates, late_numbers
+from mtdlr.shift.aggregates import Aggregates
 from mtdlr.signature import harmonised, unharmonised
 from mtdlr.study import MAIN, CohortSettings, Study
 from mtdlr.survival import Survival
@@ -236,5 +236,4 @@ def _late(model: FrozenModel, scores: pd.DataFrame, measured: pd.DataFrame) -> d
     """How far the scores and the signature's features of each patient lie outside: warnings, no refusal."""
     if model.aggregates is None:
         return {}
-    rows = zip(scores.index, late_numbers(scores, measured), strict=True)
-    return {str(i): model.aggregates.reference.judge(numbers, refuses=False) for i, numbers in rows}
+    return dict(zip(map(str, scores.index), model.aggregates.later(scores, measured), strict=True))
