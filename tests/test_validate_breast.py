@@ -99,7 +99,7 @@ def test_discrimination_is_as_printed(validated: tuple[str, TableValidation], re
 def test_calibration_is_as_printed(validated: tuple[str, TableValidation]) -> None:
     """O/E 1.0173902, slope 1.0562040 (.8158872-1.2965207), ICI .03017958, E50 .02627822, E90 .07466548.
 
-    O/E and slope have all seven digits; the curve, which R draws with another baseline, has four.
+    O/E and slope have all seven digits; the curve has four: why R's differs in the fifth is not known.
     """
     kind, found = validated
     judged = found.months[MONTH].calibration
