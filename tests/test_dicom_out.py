@@ -251,12 +251,12 @@ def test_a_mask_of_another_ct_is_refused(tmp_path: Path) -> None:
 
 
 def test_half_a_result_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where writing ends half way, the folder that `send` takes does not exist."""
+    """Where writing ends half way, neither the folder that `send` takes nor its parts exist."""
     source = source_of(examination(tmp_path / "in"))
     monkeypatch.setattr("mtdlr.dicom_out.write.risk_assessment", None)
     with pytest.raises(TypeError):
         write_dicom(predicted(source), source, tmp_path / "dicom")
-    assert (tmp_path / "dicom.part" / "tumour.dcm").exists() and not (tmp_path / "dicom").exists()
+    assert not (tmp_path / "dicom.part").exists() and not (tmp_path / "dicom").exists()
 
 
 class _Bundle:

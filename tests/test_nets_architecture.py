@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mtdlr.nets import blocks, cells
 from mtdlr.nets.blocks import Standardise, conv_of_doubled, pointwise
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
 from mtdlr.nets.fusion import fused
@@ -277,3 +278,19 @@ def test_statistics_of_an_empty_probability_are_finite():
     found = region_statistics(image, probability, 1)
     found.sum().backward()
     assert torch.isfinite(found).all() and torch.isfinite(probability.grad).all()
+
+
+@pytest.mark.parametrize("on_cells", [False, True])
+def test_a_process_that_scored_can_train(on_cells: bool) -> None:
+    """What a process keeps from scoring a patient, without gradients, serves a training in the same process."""
+    blocks._doubled_taps.cache_clear()
+    cells._places.cache_clear()
+    low, weight = torch.rand(1, 2, 4, 4, 4), torch.rand(3, 2, 3, 3, 3, requires_grad=True)
+
+    def doubled() -> torch.Tensor:
+        return cells.doubled_weight(weight) if on_cells else conv_of_doubled(low, weight)
+
+    with torch.inference_mode():
+        doubled()
+    doubled().sum().backward()
+    assert weight.grad is not None and bool(weight.grad.any())

@@ -92,6 +92,7 @@ def conv_of_doubled(low: Tensor, weight: Tensor) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # whoever asks first, training can use what is kept
 def _doubled_taps(device: torch.device, dtype: torch.dtype) -> Tensor:
     """The taps, brought to a device once: a copy a step would make the processor wait."""
     return torch.tensor(DOUBLED_TAPS, dtype=dtype, device=device)

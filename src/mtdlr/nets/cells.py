@@ -107,6 +107,7 @@ def _taps(kind: str) -> Tensor:
 
 
 @cache
+@torch.inference_mode(False)  # whoever asks first, training can use what is kept
 def _places(kind: str, device: torch.device) -> tuple[Tensor, tuple[int, int, int]]:
     """(27, to * from * reach) of all three axes together, and how many of each there are."""
     taps = _taps(kind)
