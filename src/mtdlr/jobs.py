@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -22,6 +22,7 @@ from mtdlr.signature import Signature, cross_fit_signature, fit_or_empty
 from mtdlr.store import TRAINING, Recipe, Store, verify
 from mtdlr.study import (
     DeepmtsSettings,
+    NetworkName,
     PrepareSettings,
     RadiomicsSettings,
     RunSettings,
@@ -31,7 +32,6 @@ from mtdlr.study import (
 )
 from mtdlr.survival import Survival
 
-NetworkName = Literal["deepmts", "no-mask", "csn-only", "densenet121-3d"]
 Networks = tuple[tuple[str, tuple[Path, ...]], ...]
 """(name, checkpoint folder of each fold) of each network."""
 TOLD = {"Dice loss": "dice_loss", "survival loss": "survival_loss", "C": "val_c_index", "Dice": "val_dice"}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -44,7 +44,7 @@ from mtdlr.survival import Survival
 from mtdlr.workers.planning import CUT, cut_problem
 
 if TYPE_CHECKING:
-    from mtdlr.study import DeepmtsSettings, SingletaskSettings
+    from mtdlr.study import DeepmtsSettings, NetworkName, SingletaskSettings
 
     Settings = DeepmtsSettings | SingletaskSettings
 
@@ -53,7 +53,6 @@ __all__ = ["Case", "Checkpoint", "Progress", "folds", "train"]
 
 STATE, LOG, BOARD = "resume.safetensors", "log.csv", "tensorboard"
 SAVE_EVERY_S, SMOOTHING = 60.0, 0.3
-NetworkName = Literal["deepmts", "no-mask", "csn-only", "densenet121-3d"]
 
 
 @dataclass(frozen=True)

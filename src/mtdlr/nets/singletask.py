@@ -20,6 +20,7 @@ from mtdlr.nets.blocks import (
 from mtdlr.nets.deepmts import Output, SurvivalNetwork, output_of
 from mtdlr.nets.embedding import NAMES, LinearHead, central_uptake, spatial_embedding
 from mtdlr.nets.norm import NormRelu
+from mtdlr.study import SingletaskNetwork
 
 DENSENET121 = (6, 12, 24, 16)
 
@@ -42,7 +43,7 @@ class SingletaskConfig:
         near_voxels: voxels that make about 8 mm (no-mask).
     """
 
-    network: Literal["no-mask", "csn-only", "densenet121-3d"] = "csn-only"
+    network: SingletaskNetwork = "csn-only"
     in_channels: int = 2
     width: float = 1.0
     clinical: int = 0

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,7 @@ from mtdlr.errors import BundleError, Problem
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, on_cells
 from mtdlr.nets.fusion import fused
 from mtdlr.nets.singletask import CsnOnly, DenseNet121, NoMask, SingletaskConfig
+from mtdlr.study import SingletaskNetwork
 
 WEIGHTS, MODEL, FORMAT = "weights.safetensors", "model.json", 1
 CPU = torch.device("cpu")
@@ -28,7 +29,7 @@ Config = DeepmtsConfig | SingletaskConfig
 LIMITS = {"in_channels": (1, 8), "width": (0.01, 4.0), "clinical": (0, 100), "intervals": (0, 200),
           "dropout": (0.0, 0.99), "head_dropout": (0.0, 0.99), "norm_momentum": (0.0, 1.0), "near_voxels": (0, 64)}
 """What the numbers of an architecture may be: a file from elsewhere must not ask for all memory."""
-WORDS = {"pooling": ("average", "regional", "spatial"), "network": ("no-mask", "csn-only", "densenet121-3d")}
+WORDS = {"pooling": ("average", "regional", "spatial"), "network": get_args(SingletaskNetwork)}
 Network = DeepMTS | NoMask | CsnOnly | DenseNet121
 SINGLE_TASK: dict[str, type[NoMask | CsnOnly | DenseNet121]] = {
     "no-mask": NoMask, "csn-only": CsnOnly, "densenet121-3d": DenseNet121}
@@ -90,7 +91,7 @@ def build(config: Config) -> Network:
 
 
 def network_name(config: Config) -> str:
-    """deepmts, csn-only or densenet121-3d."""
+    """The network's name, as in the study file."""
     return "deepmts" if isinstance(config, DeepmtsConfig) else config.network
 
 

@@ -9,6 +9,7 @@ from mtdlr.study.sections import (
     CohortSettings,
     DeepmtsSettings,
     EvaluateSettings,
+    NetworkName,
     NomogramSettings,
     PrepareSettings,
     RadiomicsSettings,
@@ -16,12 +17,13 @@ from mtdlr.study.sections import (
     RunSettings,
     ScoreSettings,
     SignatureSettings,
+    SingletaskNetwork,
     SingletaskSettings,
 )
 
 __all__ = [
     "KNOWN", "MAIN", "PRESETS", "REFERENCE", "SCORES", "TRUTH", "CohortSettings", "DeepmtsSettings",
-    "EvaluateSettings", "Model", "NomogramSettings", "PrepareSettings", "RadiomicsSettings", "ReportSettings",
-    "RunSettings", "Score", "ScoreSettings", "SignatureSettings", "SingletaskSettings", "Study", "field_of",
-    "models_of",
+    "EvaluateSettings", "Model", "NetworkName", "NomogramSettings", "PrepareSettings", "RadiomicsSettings",
+    "ReportSettings", "RunSettings", "Score", "ScoreSettings", "SignatureSettings", "SingletaskNetwork",
+    "SingletaskSettings", "Study", "field_of", "models_of",
 ]

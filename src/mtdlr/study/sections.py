@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+SingletaskNetwork = Literal["no-mask", "csn-only", "densenet121-3d"]
+NetworkName = Literal["deepmts", SingletaskNetwork]
+"""Every network that can be trained; `nets/weights.py` says how each is built."""
 PAPER = "paper"
 OURS = "ours"
 
@@ -162,7 +165,7 @@ class DeepmtsSettings(NetworkSettings):
 class SingletaskSettings(NetworkSettings):
     """The single-task survival network, no mask (METHOD 4)."""
 
-    network: Literal["no-mask", "csn-only", "densenet121-3d"] = setting(
+    network: SingletaskNetwork = setting(
         "no-mask", "which single-task model: the embedding of DeepMTS without a mask, or a network trained on survival")
     near_voxels: int = setting(4, "voxels that make about 8 mm (no-mask)", unit="voxels", ge=1, le=32)
 
