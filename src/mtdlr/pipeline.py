@@ -27,7 +27,7 @@ from mtdlr.report.results import Results
 from mtdlr.shift import images_of
 from mtdlr.signature import Signature, unharmonised
 from mtdlr.store import Recipe, Store, digest, open_store, without_paths, write_atomic
-from mtdlr.study import MAIN, Study
+from mtdlr.study import MAIN, NetworkName, Study
 from mtdlr.workers import Workers, parts, planning, values_of
 from mtdlr.workers.progress import summary
 
@@ -191,11 +191,11 @@ class Run:
                 for name in self._sections}
 
     @property
-    def _sections(self) -> dict[jobs.NetworkName, str]:
+    def _sections(self) -> dict[NetworkName, str]:
         """The section of settings that each network follows."""
         return {"deepmts": "deepmts", self.study.singletask.network: "singletask"}
 
-    def _training_job(self, network: jobs.NetworkName, fold: int) -> jobs.Train:
+    def _training_job(self, network: NetworkName, fold: int) -> jobs.Train:
         """One network of one fold: it sees every training patient outside the fold."""
         table, seed = self.training, self.study.score.seed * 1000 + fold
         seen = table[(self.folds != fold).to_numpy()] if self.folds.nunique() > 1 else table

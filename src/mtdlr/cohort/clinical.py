@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtdlr.cohort import cells
+import mtdlr.cohort.cells as cells
 from mtdlr.errors import Problem, TableError
 from mtdlr.spreadsheet import Sheet, read_sheet
 from mtdlr.study import CohortSettings

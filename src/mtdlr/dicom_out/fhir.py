@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from mtdlr.dicom_out.source import Source
-from mtdlr.predict import RESEARCH, Prediction
+from mtdlr.report.prediction import RESEARCH, Prediction
 from mtdlr.versions import package_version
 
 _LEVELS = "http://terminology.hl7.org/CodeSystem/risk-probability"

@@ -10,7 +10,7 @@ from pydicom.sr.coding import Code
 
 from mtdlr.dicom_out.segmentation import CATEGORY, FAMILY, KIND, MAKER, REGION
 from mtdlr.dicom_out.source import UTF8, Source, uid_of
-from mtdlr.predict import Prediction
+from mtdlr.report.prediction import Prediction
 from mtdlr.versions import package_version
 
 SERIES_NUMBER = 9102

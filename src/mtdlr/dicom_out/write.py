@@ -17,7 +17,7 @@ from mtdlr.dicom_out.segmentation import segmentation
 from mtdlr.dicom_out.source import Source
 from mtdlr.imaging.dicom_tags import quiet
 from mtdlr.imaging.grid import mask_onto
-from mtdlr.predict import Prediction
+from mtdlr.report.prediction import Prediction
 
 _SAID = ("model", "version", "endpoint", "risk", "group", "points", "survival", "mask_ml", "uptake", "problems")
 

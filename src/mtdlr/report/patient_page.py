@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -29,11 +29,9 @@ from mtdlr.report.figures import (
     standing_figure,
     survival_curve_figure,
 )
+from mtdlr.report.prediction import Prediction
 from mtdlr.shift.distance import REFUSE, WARN
 from mtdlr.volume import Volume
-
-if TYPE_CHECKING:
-    from mtdlr.predict import Prediction
 
 OUT_OF_DISTRIBUTION = ("W-SHIFT", "W-PHYSICAL")
 """Codes of a scan unlike those of training; a refusal that was accepted on request has the remedy `Accepted ...`."""

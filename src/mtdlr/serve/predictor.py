@@ -19,7 +19,8 @@ from mtdlr.imaging.grid import canonical, isotropic_grid, mask_onto, resample
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.axes import main_terms
 from mtdlr.nomogram.calculator import calculator_parts
-from mtdlr.predict import Bundle, Prediction, write_prediction
+from mtdlr.predict import Bundle, write_prediction
+from mtdlr.report.prediction import Prediction
 from mtdlr.serve.jobs import Job
 from mtdlr.serve.worker import Predictor
 from mtdlr.stats.terms import Factor
