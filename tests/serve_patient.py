@@ -23,5 +23,5 @@ def load() -> Predictor:
         return made
 
     frozen = SimpleNamespace(nomograms={MAIN: nomogram()}, cutoffs={MAIN: card().cutoff}, digest=card().digest,
-                             study=SimpleNamespace(nomogram_covariates=("tnm_stage",)))
+                             harmonised_centers=(), study=SimpleNamespace(nomogram_covariates=("tnm_stage",)))
     return predictor_of(cast(Bundle, SimpleNamespace(networks={"none": ()}, frozen=frozen, predict=predict)))

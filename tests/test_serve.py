@@ -21,7 +21,7 @@ from serving import LIMITS, SCAN, Served, problem, serving, zipped
 from mtdlr.errors import BundleError, MtdlrError
 from mtdlr.serve import server
 from mtdlr.serve.jobs import Job, load_job, new_job, recovered_jobs, save_job
-from mtdlr.serve.pages import STATIC
+from mtdlr.serve.pages import STATIC, upload_page
 from mtdlr.serve.queue import Queue
 from mtdlr.serve.server import Address, serve
 
@@ -60,6 +60,20 @@ def test_the_form_asks_for_the_covariates_of_the_nomogram(served: Served) -> Non
     page = served.ask("GET", "/", Accept="text/html").text
     assert set(re.findall(r'name="(clinical\.\w+)"', page)) == {"clinical.stage", "clinical.age"}
     assert "checked" not in page and "Model built on 20 to 80" in page
+
+
+def test_a_harmonised_model_asks_for_the_centre(served: Served) -> None:
+    """The training centres can be chosen, "another centre" is the default, and the choice reaches the prediction."""
+    page = served.ask("GET", "/", Accept="text/html").text
+    assert '<option value="">Another centre</option>' in page and "<option>A</option><option>B</option>" in page
+    for sent, given in ({"center": "B"}, "B"), ({}, ""):
+        job = served.done(SCAN, sent)
+        assert json.loads(served.ask("GET", f"/jobs/{job}/result/prediction.json").text)["center"] == given
+
+
+def test_a_model_without_harmonised_features_asks_for_no_centre() -> None:
+    """There is no field where the answer would change nothing."""
+    assert 'name="center"' not in upload_page(serve_fake.FACTS | {"centers": []}, [], LIMITS)
 
 
 def test_a_refusal_of_the_prediction_has_its_code_on_the_page(served: Served) -> None:

@@ -119,7 +119,7 @@ def test_a_harmonised_model_gives_the_runs_numbers_and_says_what_was_done(
         assert "W-TRANSDUCTIVE" in {p.code for p in run.problems}
     model = read_bundle(bundle)
     kept = model.signatures["auto"].harmonisation
-    assert kept is not None and set(kept.combat.batches) == {"A"}
+    assert kept is not None and set(kept.combat.batches) == {"A"} == set(model.harmonised_centers)
     rows = _external(study_file)
     found = validate_cohort(model, _write(study_file, "again", rows), tmp_path, accept=True, workers=Workers(1))
     ids = list(rows["patient_id"])

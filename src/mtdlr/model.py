@@ -100,6 +100,12 @@ class FrozenModel:
         """Every model of the study."""
         return models_of(self.study)
 
+    @property
+    def harmonised_centers(self) -> tuple[str, ...]:
+        """The training centres whose features have a stored transform; empty where features are not harmonised."""
+        kept = self.signatures["auto"].harmonisation if "auto" in self.signatures else None
+        return () if kept is None else tuple(sorted(kept.combat.batches))
+
     @cached_property
     def digest(self) -> str:
         """Stands for all that a risk rests on, the settings included: two models with one digest predict the same."""

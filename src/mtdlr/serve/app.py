@@ -24,7 +24,7 @@ from mtdlr.serve.security import DOCUMENT_POLICY, Gate, guarded
 from mtdlr.serve.upload import Limits, check_archives, receive_form, too_large
 
 _CLINICAL = "clinical."
-_OPTIONS = ("series", "uptake_min", "accept")
+_OPTIONS = ("series", "uptake_min", "center", "accept")
 _TYPES = {".html": "text/html", ".json": "application/json", ".svg": "image/svg+xml", ".png": "image/png",
           ".pdf": "application/pdf", ".gz": "application/gzip"}
 
@@ -164,7 +164,8 @@ def _described(job: Job, values: Mapping[str, str]) -> Job:
         raise Refusal(400, Problem("E-OPTION", "minutes from injection to scan are a number", found=repr(typed[:80]),
                                    expected="1 to 1000"))
     series = tuple(line.strip() for line in values.get("series", "").splitlines() if line.strip())
-    return replace(job, clinical=clinical, series=series, uptake_min=uptake, accept_shift="accept" in values)
+    return replace(job, clinical=clinical, series=series, uptake_min=uptake, accept_shift="accept" in values,
+                   center=values.get("center", "").strip())
 
 
 def _state_of(service: Service, job_id: str) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Job:
         series: DICOM series to take.
         uptake_min: minutes from injection to scan, where the headers lack them.
         accept_shift: predict a scan unlike the training scans too.
+        center: the patient's centre where it is one of training; "" for another one.
         attempts: how often the prediction was begun.
         problems: why it failed.
     """
@@ -45,6 +46,7 @@ class Job:
     series: tuple[str, ...] = ()
     uptake_min: float | None = None
     accept_shift: bool = False
+    center: str = ""
     attempts: int = 0
     problems: tuple[Problem, ...] = ()
 

@@ -51,7 +51,8 @@ def predictor_of(model: Bundle) -> Predictor:
     nomogram = model.frozen.nomograms[MAIN]
     facts = {"endpoint": nomogram.endpoint, "months": list(nomogram.months), "digest": model.frozen.digest,
              "n": nomogram.cox.n, "events": nomogram.cox.n_events,
-             "fields": fields(nomogram, model.frozen.study.nomogram_covariates)}
+             "fields": fields(nomogram, model.frozen.study.nomogram_covariates),
+             "centers": list(model.frozen.harmonised_centers)}
     return Predictor(facts, partial(_predict, model))
 
 
@@ -76,7 +77,7 @@ def fields(nomogram: Nomogram, covariates: Collection[str]) -> list[dict[str, An
 def _predict(model: Bundle, scan: Path, job: Job, folder: Path) -> None:
     """Write the prediction of a job and its view; raises as `Bundle.predict`."""
     prediction = model.predict(scan, clinical=job.clinical, series=job.series, uptake_min=job.uptake_min,
-                               accept_shift=job.accept_shift)
+                               accept_shift=job.accept_shift, center=job.center)
     write_prediction(prediction, folder / "result")
     write_view(prediction, folder / "view", model.frozen.cutoffs.get(MAIN))
 
