@@ -15,6 +15,7 @@ from mtdlr.stats.decision import (
     integrated_brier,
 )
 from mtdlr.stats.kaplan_meier import kaplan_meier
+from mtdlr.stats.time_roc import auc_at, compare_auc_at
 from mtdlr.survival import Survival
 
 steady = settings(deadline=None, derandomize=True, max_examples=30)
@@ -132,6 +133,35 @@ def test_out_of_reach_is_na():
     assert np.isnan([results[0].score.value, results[0].ipa, results[1].difference.value]).all()
     assert np.isnan(results[2].net_benefit[:50]).all()
     assert np.isnan(integrated_brier(np.column_stack([good, good]), surv, [36, 200]).ibs)
+
+
+def test_follow_up_cut_at_the_month_loses_nobody():
+    """Who is censored at the month beyond which nobody is followed is free of the event at it: scores and errors of the
+    Brier score, AUC(t), IPA and integral are those of all follow-up. An event at that month counts as one."""
+    good, noisy, surv = _cohort(11)
+    cut = Survival(np.minimum(surv.time_months, MONTH), surv.event & (surv.time_months <= MONTH))
+    for score in (lambda s: brier_score(good, s, MONTH).score, lambda s: auc_at(-good, s, MONTH).auc,
+                  lambda s: compare_brier(good, noisy, s, MONTH).difference,
+                  lambda s: compare_auc_at(-good, -noisy, s, MONTH).difference):
+        whole, short = score(surv), score(cut)
+        assert (short.value, short.low, short.high) == pytest.approx((whole.value, whole.low, whole.high), abs=1e-12)
+    assert brier_score(good, cut, MONTH).ipa == pytest.approx(brier_score(good, surv, MONTH).ipa, abs=1e-12)
+    grid = np.column_stack([good**0.5, good])
+    assert integrated_brier(grid, cut, [18, MONTH]).ibs == pytest.approx(
+        integrated_brier(grid, surv, [18, MONTH]).ibs, abs=1e-12)
+    last = Survival([10.0, MONTH, MONTH, MONTH], [0, 1, 0, 0])
+    assert brier_score([0.9, 0.2, 0.8, 0.9], last, MONTH).score.value == pytest.approx(
+        (0.2**2 + 0.2**2 + 0.1**2) / 3)  # the first patient weighs nothing, the others 4/3 each
+
+
+def test_follow_up_that_ends_before_the_month_is_na():
+    """Follow-up cut a moment before the month leaves its status unknown: nan and W-HORIZON, no number."""
+    good, _, surv = _cohort(12)
+    short = Survival(np.minimum(surv.time_months, MONTH - 0.01), surv.event & (surv.time_months <= MONTH - 0.01))
+    for found in (brier_score(good, short, MONTH), auc_at(-good, short, MONTH)):
+        assert [w.code for w in found.warnings] == ["W-HORIZON"]
+        assert np.isnan(found.score.value if hasattr(found, "score") else found.auc.value)
+    assert np.isnan(integrated_brier(np.column_stack([good, good]), short, [18, MONTH]).ibs)
 
 
 @pytest.mark.parametrize("call", [

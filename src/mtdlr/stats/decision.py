@@ -210,12 +210,10 @@ def _squared_error(risk: Vector, surv: Survival, month: float) -> tuple[float, V
 
 def _mean_squared_errors(risk: NDArray[np.float64], surv: Survival, months: Vector) -> Vector:
     """(m,) Brier scores of risks (n or 1, m) at every month."""
-    curve, time = censoring(surv), surv.time_months[:, None]
-    at_event = np.divide(1.0, curve.just_before(surv.time_months), out=np.zeros(len(surv)), where=surv.event)
-    beyond = time > months
-    later = np.divide(1.0, curve.at(months), out=np.zeros(months.size), where=beyond.any(axis=0))
-    squared = np.where(beyond, later * risk**2, at_event[:, None] * (1.0 - risk) ** 2)
-    return np.asarray(squared.mean(axis=0), dtype=np.float64)
+    curve, risk = censoring(surv), np.broadcast_to(risk, (len(surv), months.size))
+    weights = [horizon_weights(curve, surv, float(month)) for month in months]
+    return np.array([float((cases * (1.0 - own) ** 2 + controls * own**2).mean())
+                     for (cases, controls), own in zip(weights, risk.T, strict=True)])
 
 
 def _beyond(surv: Survival, month: float) -> bool:

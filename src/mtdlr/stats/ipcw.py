@@ -62,8 +62,9 @@ def censoring(surv: Survival) -> Censoring:
 def horizon_weights(curve: Censoring, surv: Survival, month: float) -> tuple[Vector, Vector]:
     """Weights of the patients with the event by `month` and of those still free of it, each summing to about n.
 
-    A case weighs 1 / G(T-), a patient followed beyond `month` 1 / G(month), everybody censored earlier 0. Whether the
-    horizon is within follow-up at all is the caller's question.
+    A case weighs 1 / G(T-), a patient followed beyond `month` 1 / G(month), everybody censored earlier 0. Where nobody
+    is followed beyond it, as when all follow-up is cut there, a patient censored at it is free of the event and weighs
+    1 / G(month-). Whether the horizon is within follow-up at all is the caller's question.
 
     Args:
         curve: `censoring(surv)`.
@@ -77,11 +78,13 @@ def horizon_weights(curve: Censoring, surv: Survival, month: float) -> tuple[Vec
         Graf et al. Stat Med 1999; Uno et al. JASA 2007.
     """
     case = surv.event & (surv.time_months <= month)
-    control = surv.time_months > month
+    control, watched = surv.time_months > month, curve.at(month)
+    if not control.any():
+        control, watched = ~surv.event & (surv.time_months == month), curve.just_before(month)
     cases, controls = np.zeros(len(surv)), np.zeros(len(surv))
     cases[case] = 1.0 / curve.just_before(surv.time_months[case])
     if control.any():
-        controls[control] = 1.0 / float(curve.at(month))
+        controls[control] = 1.0 / float(watched)
     return cases, controls
 
 

@@ -33,7 +33,7 @@ class TimeAuc:
         se: influence-function standard error, which includes the estimation of the censoring weights.
         thresholds, sensitivity, specificity: (k,), as in `Roc`, weighted.
         n_cases: patients with the event by the month.
-        n_controls: patients followed beyond it.
+        n_controls: patients followed beyond it, or to it where nobody is followed beyond.
         warnings: W-HORIZON when there are no cases or no controls, W-FEWEVENTS below 20 of either.
     """
 
@@ -73,13 +73,14 @@ def auc_at(risk: ArrayLike, surv: Survival, month: float, *, level: float = 0.95
     found = _area(values, surv, month, curve, weights)
     if found is None:
         empty = np.empty(0)
-        return TimeAuc(month, Estimate(nan), nan, empty, empty, empty, *_counts(surv, month),
+        return TimeAuc(month, Estimate(nan), nan, empty, empty, empty, *_counts(*weights),
                        (out_of_reach(surv, month),))
     area, influence = found
     se = influence_error(influence)
-    fewer = min(_counts(surv, month))
+    counts = _counts(*weights)
+    fewer = min(counts)
     estimate = few_events_estimate(area, se, fewer, level=level, null=0.5, bounds=(0.0, 1.0))
-    return TimeAuc(month, estimate, se, *_curve(values, *weights), *_counts(surv, month), few_events(fewer, "AUC(t)"))
+    return TimeAuc(month, estimate, se, *_curve(values, *weights), *counts, few_events(fewer, "AUC(t)"))
 
 
 def compare_auc_at(
@@ -110,7 +111,7 @@ def compare_auc_at(
         return Comparison(Estimate(nan), nan, "ipcw", (out_of_reach(surv, month),))
     difference, se = a[0] - b[0], influence_error(a[1] - b[1])
     z = difference / se if se > 0 else nan
-    fewer = min(_counts(surv, month))
+    fewer = min(_counts(*weights))
     if fewer < 2:
         return Comparison(Estimate(difference), nan, "ipcw", few_events(fewer, "the difference"))
     return Comparison(normal_estimate(difference, se, level=level, null=0.0), z, "ipcw")
@@ -172,7 +173,6 @@ def _curve(values: Vector, weights: Vector, controls: Vector) -> tuple[Vector, V
             np.concatenate(([0.0], np.cumsum(others))) / others.sum())
 
 
-def _counts(surv: Survival, month: float) -> tuple[int, int]:
-    """Cases and controls at the month."""
-    reached = surv.time_months <= month
-    return int((surv.event & reached).sum()), int((~reached).sum())
+def _counts(cases: Vector, controls: Vector) -> tuple[int, int]:
+    """Patients with a weight: cases and controls."""
+    return int((cases > 0).sum()), int((controls > 0).sum())

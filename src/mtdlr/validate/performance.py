@@ -204,10 +204,8 @@ def numbers(found: TableValidation) -> dict[str, Any]:
 
 def _at_month(risk: Vector, survival: Vector, surv: Survival, month: float) -> AtMonth:
     """Everything at one horizon."""
-    # Where all follow-up is cut at the horizon, who is censored there is free of the event at it: known just before it.
-    known = float(np.nextafter(month, 0.0)) if surv.time_months.max() == month else month
-    return AtMonth(month, auc_at(risk, surv, known), _c_index(risk, surv, month),
-                   calibrate(survival, surv, month), brier_score(survival, surv, known),
+    return AtMonth(month, auc_at(risk, surv, month), _c_index(risk, surv, month),
+                   calibrate(survival, surv, month), brier_score(survival, surv, month),
                    decision_curve(survival, surv, month))
 
 
