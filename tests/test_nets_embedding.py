@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
 from mtdlr.nets.embedding import NAMES, LinearHead, central_uptake, drawn_in, spatial_embedding
 from mtdlr.nets.refit import embedded, solve_linear
+from mtdlr.nets.regions import dilated
 from mtdlr.nets.singletask import NoMask, SingletaskConfig
+from mtdlr.nets.surroundings import mean_around
 from mtdlr.nets.weights import weights_of
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.ridge import blockwise_ridge
@@ -208,3 +211,20 @@ def test_the_published_network_has_no_embedding() -> None:
     assert not any("plain" in name for name in weights_of(DeepMTS(DeepmtsConfig(width=0.25))))
     spatial = DeepMTS(DeepmtsConfig(width=0.25, pooling="spatial"))
     assert spatial.survival is None and spatial.l2() == 0
+
+
+@pytest.mark.parametrize("voxels", [0, 1, 2, 3, 5, 8])
+def test_windows_are_those_of_pooling(voxels: int) -> None:
+    """The greatest value and the mean of a cube equal those of pooling bit by bit, their gradients to 1e-6."""
+    random = torch.Generator().manual_seed(1)
+    x, weights = (torch.rand(1, 2, 20, 18, 17, generator=random) for _ in range(2))
+    for ours, pool in ((dilated, functional.max_pool3d), (mean_around, functional.avg_pool3d)):
+        own, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+        found, expected = ours(own, voxels), theirs
+        for axis in range(3):
+            size = [2 * voxels + 1 if k == axis else 1 for k in range(3)]
+            expected = pool(expected, size, 1, [voxels if k == axis else 0 for k in range(3)])
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        (found * weights).sum().backward()
+        (expected * weights).sum().backward()
+        torch.testing.assert_close(own.grad, theirs.grad, rtol=1e-6, atol=1e-6)

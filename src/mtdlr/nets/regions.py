@@ -63,7 +63,26 @@ def dilated(x: Tensor, voxels: int) -> Tensor:
         x: (b, c, z, y, x).
         voxels: reach of the cube from its middle, >= 0.
     """
-    for axis in range(3):
-        reach = [voxels if axis == k else 0 for k in range(3)]
-        x = F.max_pool3d(x, [2 * r + 1 for r in reach], 1, reach)
+    width = 2 * voxels + 1
+    for axis in (2, 3, 4):  # one axis at a time, by maxima over 2, 4, 8 ... neighbours: pooling reads each window anew
+        size, x = x.shape[axis], padded(x, axis, voxels, -torch.inf)
+        covered = 1
+        while 2 * covered <= width:
+            length = x.shape[axis] - covered
+            x = torch.maximum(x.narrow(axis, 0, length), x.narrow(axis, covered, length))
+            covered *= 2
+        x = torch.maximum(x.narrow(axis, 0, size), x.narrow(axis, width - covered, size))
     return x
+
+
+def padded(x: Tensor, axis: int, voxels: int, value: float) -> Tensor:
+    """x with `voxels` more of one value at both ends of an axis.
+
+    Args:
+        x: (b, c, z, y, x).
+        axis: 2, 3 or 4.
+        voxels: added at each end, >= 0.
+        value: what is added.
+    """
+    ends = [voxels if axis == k else 0 for k in (4, 4, 3, 3, 2, 2)]
+    return F.pad(x, ends, value=value)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from mtdlr.nets.regions import dilated, padded
 
 BANDS = ("above", "level", "below")
 CLASSES = {"bone": (0.15, 9.0, 0.03), "soft": (-0.03, 0.12, 0.02), "fat": (-0.15, -0.04, 0.02)}
@@ -66,7 +67,7 @@ def tissue_numbers(image: Tensor, around: Around) -> Tensor:
         around: the tumour and what lies about it, on the same grid.
     """
     uptake = image[:, :1] - image[:, :1].amin((2, 3, 4), keepdim=True)
-    quiet = (1.0 - around.active) * (1.0 - F.max_pool3d(around.tumour, 3, 1, 1)).clamp_min(0.0)
+    quiet = (1.0 - around.active) * (1.0 - dilated(around.tumour, 1)).clamp_min(0.0)
     kinds = [torch.sigmoid((image[:, 1:2] - low) / width) * torch.sigmoid((high - image[:, 1:2]) / width) * quiet
              for low, high, width in CLASSES.values()]
     soft = (total(uptake * kinds[1]) / (total(kinds[1]) + 1.0)).clamp_min(LEAST)
@@ -133,7 +134,10 @@ def mean_around(x: Tensor, voxels: int) -> Tensor:
         x: (b, c, z, y, x).
         voxels: half the cube's edge, without its middle.
     """
-    for axis in range(3):  # one axis at a time: 3 n values a voxel in place of n^3
-        reach = [voxels if axis == k else 0 for k in range(3)]
-        x = F.avg_pool3d(x, [2 * r + 1 for r in reach], 1, reach)
+    for axis in (2, 3, 4):  # one axis at a time: 3 n values a voxel in place of n^3
+        size, around = x.shape[axis], padded(x, axis, voxels, 0.0)
+        x = around.narrow(axis, 0, size).clone()
+        for k in range(1, 2 * voxels + 1):
+            x += around.narrow(axis, k, size)
+        x = x / (2 * voxels + 1)
     return x
