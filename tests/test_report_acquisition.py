@@ -20,6 +20,7 @@ from mtdlr.report.acquisition import (
     confounding_table,
     rank_correlation,
 )
+from mtdlr.report.facts_data import acquisition
 from mtdlr.report.results import Results
 from mtdlr.report.write import flow
 
@@ -37,8 +38,12 @@ def results(tmp_path: Path) -> Results:
         (tmp_path / i).mkdir()
         suv = {"dose_bq": (300 + k) * 1e6, "weight_kg": 60.0, "uptake_min": 55.0 + k} if k < 25 else {}
         pet = {"source": "DICOM" if k < 25 else "NIfTI", "spacing_zyx_mm": [3.0 + (k == 0), 4.0, 4.0], "suv": suv}
-        (tmp_path / i / "facts.json").write_text(json.dumps({"audit": {"pet": pet, "ct": {
-            "spacing_zyx_mm": [2.0, 1.0, 1.0]}}}))
+        ct = {"spacing_zyx_mm": [2.0, 1.0, 1.0]}
+        if k < 25:
+            told = {"vendor": "Siemens", "model": "Biograph 64" if k % 5 else "Biograph mCT"}
+            pet["scanner"] = told | {"reconstruction": "PSF TOF 2i21s", "year": str(2012 + k % 4)}
+            ct["scanner"] = told | ({"kernel": "B30f"} if k else {})
+        (tmp_path / i / "facts.json").write_text(json.dumps({"audit": {"pet": pet, "ct": ct}}))
     volume = pd.Series(rng.gamma(2, 10, N), index=ids)
     scores = pd.DataFrame({"auto_radio": np.log(volume) + rng.normal(0, 0.1, N), "manual_radio": 1.0,
                            "single_task": rng.normal(size=N),
@@ -52,10 +57,18 @@ def results(tmp_path: Path) -> Results:
 
 
 def test_each_centre_is_described_by_its_headers(results: Results) -> None:
-    """Ranges of voxel, uptake time and dose by centre; what no header states is a dash."""
-    a, b = acquisition_table(results).rows
-    assert a == ("A", "25", "DICOM", "3 (3-4) x 4", "2 x 1", "67 (55-79)", "312 (300-324)", "5.2 (5.0-5.4)")
-    assert b == ("B", "15", "NIfTI", "3 x 4", "2 x 1", "-", "-", "-")
+    """Scanner, reconstruction, kernel, years, and ranges of voxel, uptake time and dose by centre; what no header
+    states is a dash."""
+    table = acquisition_table(results)
+    assert table.header == ("", "A", "B")
+    scanner = "Siemens Biograph 64 (20), Siemens Biograph mCT (5)"
+    assert table.rows == (
+        ("Patients", "25", "15"), ("Source", "DICOM", "NIfTI"), ("PET scanner", scanner, "-"),
+        ("PET reconstruction", "PSF TOF 2i21s", "-"), ("PET voxel (mm)", "3 (3-4) x 4", "3 x 4"),
+        ("CT scanner", scanner, "-"), ("CT kernel", "B30f (24)", "-"), ("CT voxel (mm)", "2 x 1", "2 x 1"),
+        ("Uptake time (min)", "67 (55-79)", "-"), ("Injected activity (MBq)", "312 (300-324)", "-"),
+        ("Activity by weight (MBq/kg)", "5.2 (5.0-5.4)", "-"), ("Years", "2012-2015", "-"))
+    assert acquisition(results).startswith("A: patients 25, source DICOM, pet scanner Siemens Biograph 64 (20)")
 
 
 def test_confounding_is_scipys(results: Results) -> None:
@@ -67,6 +80,9 @@ def test_confounding_is_scipys(results: Results) -> None:
     groups = [results.scores["deepmts"][table["center"] == c] for c in "AB"]
     assert found["DeepMTS-Score"].centre_p == pytest.approx(kruskal(*groups).pvalue)
     assert found["DeepMTS-Score"].centre_p < 0.01 < found["SingleTask-Score"].centre_p
+    known = np.arange(N) < 25  # patients whose headers name a scanner
+    groups = [results.scores["deepmts"][known & ((np.arange(N) % 5 == 0) == other)] for other in (False, True)]
+    assert found["DeepMTS-Score"].scanner_p == pytest.approx(kruskal(*groups).pvalue)
     constant = json.loads(json.dumps(confounding_numbers(found["ManualRadio-Score"]), allow_nan=False))
     assert constant["volume_correlation"]["value"] is None
     assert [row[0] for row in confounding_table(found.values()).rows].count("AutoRadio-Score") == 1

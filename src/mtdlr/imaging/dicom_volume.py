@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
 from importlib import import_module
 from importlib.util import find_spec
@@ -23,6 +23,7 @@ from mtdlr.imaging import archive
 from mtdlr.imaging.dicom_frames import frames_of
 from mtdlr.imaging.dicom_header import Plane, read_pet_header, read_plane
 from mtdlr.imaging.dicom_tags import number, parse, quiet, secret, text, uid_name
+from mtdlr.imaging.scanner import scanner_facts
 from mtdlr.imaging.suv_facts import PetHeader
 from mtdlr.imaging.suv_time import Clock
 from mtdlr.volume import Volume
@@ -43,6 +44,7 @@ class Stack:
     Args:
         header: what a PET says about its numbers, None for CT.
         affine: (4, 4), array index (k, j, i) -> LPS mm; frame: key of the frame of reference it lies in.
+        scanner: of `scanner_facts`.
     """
 
     modality: str
@@ -52,6 +54,7 @@ class Stack:
     affine: NDArray[np.float64]
     frame: str
     problems: tuple[Problem, ...]
+    scanner: dict[str, str] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -68,6 +71,7 @@ class _Frame:
     stored: NDArray | None
     header: PetHeader | None
     frame: str
+    scanner: dict[str, str]
     announced: int | None
 
 
@@ -109,7 +113,7 @@ def _ordered(frames: list[_Frame], modality: str) -> Stack:
         raise ScanError(Problem("E-MIXED", "slices lie in different frames of reference", remedy="Separate the series"))
     return Stack(
         modality, planes, stored if len(stored) == len(planes) else None, header, affine, frames[0].frame,
-        (*header_problems, *_announced(frames)),
+        (*header_problems, *_announced(frames)), frames[0].scanner,
     )  # fmt: skip
 
 
@@ -169,8 +173,8 @@ def _read_file(stream: BinaryIO, modality: str, *, pixels: bool) -> list[_Frame]
     if not pixels:
         _require_pixels(ds, planes, stream.seek(0, 2))
     slices = number(ds, "NumberOfSlices") if len(parts) == 1 else None
-    frame = secret(text(ds, "FrameOfReferenceUID"))
-    return [_Frame(modality, plane, values, read_pet_header(part) if modality == "PT" else None, frame,
+    frame, scanner = secret(text(ds, "FrameOfReferenceUID")), scanner_facts(ds)
+    return [_Frame(modality, plane, values, read_pet_header(part) if modality == "PT" else None, frame, scanner,
                    announced=None if slices is None else int(slices))
             for part, plane, values in zip(parts, planes, stored, strict=True)]
 

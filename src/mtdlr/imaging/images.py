@@ -70,7 +70,7 @@ def stacked_pet(stack: Stack, *, pet_units: str, uptake_min: float | None) -> Im
     scale = suv_scale(_header(stack), [p.acquisition for p in stack.planes], units=pet_units, uptake_min=uptake_min)
     volume, _ = assemble(stack, scale.factors)
     high = float(volume.array.max())
-    audit = {"source": "DICOM", **grid_facts(volume), "suv": scale.audit, "suv_max": high}
+    audit = {"source": "DICOM", **grid_facts(volume), "scanner": stack.scanner, "suv": scale.audit, "suv_max": high}
     problems = (*stack.problems, *_no_frame(stack), *scale.problems, *range_warning(high))
     return Image(volume, audit, stack.frame, tuple(p.at("PET") for p in problems))
 
@@ -90,13 +90,15 @@ def read_ct(files: Files | None, *, assume_geometry: bool = False) -> Image:
             raise ScanError(Problem("E-NOCT", "there is no CT", remedy="Add it"))
         if isinstance(files, Path) and nifti.is_nifti(files):
             found, problems = nifti.read(files, assume_geometry=assume_geometry)
-            volume, frame, padded, source = _float32(found), "", 0, "NIfTI"
+            volume, frame, padded = _float32(found), "", 0
+            told: dict[str, object] = {"source": "NIfTI"}
         else:
             stack = read_stack(_several(files), "CT")
             volume, padded = assemble(stack)
-            frame, problems, source = stack.frame, (*stack.problems, *_no_frame(stack)), "DICOM"
+            frame, problems = stack.frame, (*stack.problems, *_no_frame(stack))
+            told = {"source": "DICOM", "scanner": stack.scanner}
         low, high = float(volume.array.min()), float(volume.array.max())
-        audit = {"source": source, **grid_facts(volume), "hu_min": low, "hu_max": high, "padding_voxels": padded}
+        audit = {**told, **grid_facts(volume), "hu_min": low, "hu_max": high, "padding_voxels": padded}
         return Image(volume, audit, frame, tuple(p.at("CT") for p in (*problems, *_hu_range(low, high))))
     except ScanError as error:
         raise error.at("CT") from None

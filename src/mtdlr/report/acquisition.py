@@ -1,8 +1,9 @@
-"""How the scans of each centre were made, and whether the scores follow tumour volume or the centre (Tables 12, 13)."""
+"""How each centre made its scans, and whether scores follow tumour volume, centre or scanner (Tables 12, 13)."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import atanh, isfinite, sqrt, tanh
@@ -34,7 +35,8 @@ class Confounding:
     Args:
         score, split, n: which, where, patients with score and volume.
         volume: Spearman's correlation with the metabolic volume of the manual mask, with interval and P.
-        centre_p: Kruskal-Wallis P of the score over the cohort's centres; nan with one centre.
+        centre_p, scanner_p: Kruskal-Wallis P of the score over the cohort's centres, and over its PET scanners; nan
+            with one.
     """
 
     score: str
@@ -42,29 +44,51 @@ class Confounding:
     n: int
     volume: Estimate
     centre_p: float
+    scanner_p: float = float("nan")
 
 
 def acquisition_table(results: Results) -> Table:
-    """Table 12: source, voxels, uptake time and dose by centre, as ranges; no row without prepared scans.
+    """Table 12: scanners, reconstruction, voxels, uptake time, dose and years by centre; no row without prepared scans.
 
     Args:
         results: of a finished run.
     """
-    audits = {i: json.loads((folder / "facts.json").read_text(encoding="utf-8")).get("audit", {})
-              for i, folder in results.prepared.items() if (folder / "facts.json").exists()}
+    audits = audits_of(results)
     centres = results.cohort.table["center"]
-    own = {str(centre): [audits[i] for i in centres.index[centres == centre] if audits.get(i)]
+    own = {str(centre): [audits[str(i)] for i in centres.index[centres == centre] if audits.get(str(i))]
            for centre in sorted(centres.unique(), key=str)}
-    rows = tuple((centre, *_acquired(known)) for centre, known in own.items() if known)
-    return Table(12, "Acquisition by centre", (
-        "Centre", "Patients", "Source", "PET voxel (mm)", "CT voxel (mm)", "Uptake time (min)",
-        "Injected activity (MBq)", "Activity by weight (MBq/kg)"), rows, (
-        "Median (range) of what the headers state; a dash: not stated, as in NIfTI. Voxels: slice distance x in-plane. "
-        "The scanner's vendor and model are not kept.",))
+    facts = {centre: acquired(known) for centre, known in own.items() if known}
+    names = list(next(iter(facts.values()), {}))
+    return Table(12, "Acquisition by centre", ("", *facts),
+                 tuple((name, *(found[name] for found in facts.values())) for name in names), (
+        "Numbers: median (range) of what the headers state; words: the commonest, with patients. A dash: not stated, "
+        "as in NIfTI. Voxels: slice distance x in-plane. Scanners, reconstructions and kernels as closed lists know them; "
+        "years as the headers state them, none where they say that dates were changed.",))
+
+
+def audits_of(results: Results) -> dict[str, Mapping[str, Any]]:
+    """What was recorded of each prepared patient's files, by patient.
+
+    Args:
+        results: of a finished run.
+    """
+    return {i: json.loads((folder / "facts.json").read_text(encoding="utf-8")).get("audit", {})
+            for i, folder in results.prepared.items() if (folder / "facts.json").exists()}
+
+
+def scanner_name(audit: Mapping[str, Any], kind: str = "pet") -> str:
+    """Vendor and model of a patient's scanner; empty where no header states one.
+
+    Args:
+        audit: of one patient.
+        kind: "pet" or "ct".
+    """
+    told = (audit.get(kind) or {}).get("scanner") or {}
+    return " ".join(filter(None, (told.get("vendor"), told.get("model"))))
 
 
 def confounding(results: Results) -> tuple[Confounding, ...]:
-    """Every score and the main risk against volume and centre, in each cohort.
+    """Every score and the main risk against volume, centre and scanner, in each cohort.
 
     Args:
         results: of a finished run.
@@ -73,7 +97,9 @@ def confounding(results: Results) -> tuple[Confounding, ...]:
     volume = pet[VOLUME].reindex(table.index) if VOLUME in pet else pd.Series(np.nan, index=table.index)
     scores = {score.title: results.scores[score.name] for score in SCORES if score.name in results.scores}
     scores["MTDLR risk"] = results.findings.risks[MAIN]
-    return tuple(_confounded(name, split, score[rows], volume[rows], table.loc[rows, "center"])
+    scanners = pd.Series({i: scanner_name(audit) for i, audit in audits_of(results).items()}, dtype=object)
+    groups = pd.DataFrame({"centre": table["center"].astype(str), "scanner": scanners.reindex(table.index).fillna("")})
+    return tuple(_confounded(name, split, score[rows], volume[rows], groups[rows])
                  for name, score in scores.items() for split in results.cohort.splits
                  for rows in [table["split"] == split])
 
@@ -85,13 +111,14 @@ def confounding_table(found: Iterable[Confounding]) -> Table:
         found: of `confounding`.
     """
     rows = tuple((one.score, SPLIT_LABELS[one.split].split()[0], str(one.n), estimate_text(one.volume),
-                  p_text(one.volume.p), p_text(one.centre_p))
+                  p_text(one.volume.p), p_text(one.centre_p), p_text(one.scanner_p))
                  for one in found if isfinite(one.volume.value) or isfinite(one.centre_p))
-    return Table(13, "Scores against tumour volume and centre", (
-        "Score", "Cohort", "Patients", "Rank correlation with MTV (95% CI)", "P", "P between centres"), rows, (
+    return Table(13, "Scores against tumour volume, centre and scanner", (
+        "Score", "Cohort", "Patients", "Rank correlation with MTV (95% CI)", "P", "P between centres",
+        "P between scanners"), rows, (
         "Spearman's correlation with the metabolic volume (SUV >= 2.5) in the manual mask, interval by Fisher's "
-        "transformation; Kruskal-Wallis test over the centres of the cohort. A score that follows the volume closely "
-        "may hold little beyond it; Table 10 has the C-index of volume and stage alone.",))
+        "transformation; Kruskal-Wallis tests over the cohort's centres and over its PET scanners (vendor and model) "
+        "where there are several. A score that follows the volume closely may hold little beyond it; Table 10 has the C-index of volume and stage alone.",))
 
 
 def confounding_numbers(one: Confounding) -> dict[str, Any]:
@@ -101,7 +128,8 @@ def confounding_numbers(one: Confounding) -> dict[str, Any]:
         one: of `confounding`.
     """
     return {"score": one.score, "cohort": one.split, "n": one.n, "volume_correlation": estimate_numbers(one.volume),
-            "centre_p": one.centre_p if isfinite(one.centre_p) else None}
+            "centre_p": one.centre_p if isfinite(one.centre_p) else None,
+            "scanner_p": one.scanner_p if isfinite(one.scanner_p) else None}
 
 
 def rank_correlation(x: pd.Series, y: pd.Series) -> Estimate:
@@ -120,26 +148,55 @@ def rank_correlation(x: pd.Series, y: pd.Series) -> Estimate:
     return Estimate(float(found.statistic), tanh(middle - reach), tanh(middle + reach), float(found.pvalue))
 
 
-def _confounded(name: str, split: str, score: pd.Series, volume: pd.Series, centre: pd.Series) -> Confounding:
+def _confounded(name: str, split: str, score: pd.Series, volume: pd.Series, groups: pd.DataFrame) -> Confounding:
     known = score.notna()
-    groups = [score[known & (centre == one)].to_numpy(float) for one in sorted(centre.unique(), key=str)]
+    between = [_between(score[known], groups.loc[known, column]) for column in ("centre", "scanner")]
+    return Confounding(name, split, int((known & volume.notna()).sum()), rank_correlation(score, volume), *between)
+
+
+def _between(score: pd.Series, group: pd.Series) -> float:
+    """Kruskal-Wallis P of a score over named groups; nan with one group, or a score that does not vary."""
+    parts = [score[group == one].to_numpy(float) for one in sorted(set(group)) if one]
     try:
-        p = kruskal_wallis([group for group in groups if len(group)]).p
-    except FitError:  # one centre, or a score that does not vary
-        p = float("nan")
-    return Confounding(name, split, int((known & volume.notna()).sum()), rank_correlation(score, volume), float(p))
+        return float(kruskal_wallis(parts).p)
+    except FitError:
+        return float("nan")
 
 
-def _acquired(audits: list[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The cells of one centre."""
+def acquired(audits: list[Mapping[str, Any]]) -> dict[str, str]:
+    """What the headers of one centre state, by name.
+
+    Args:
+        audits: of its patients.
+    """
     pets, cts = ([audit.get(kind) or {} for audit in audits] for kind in ("pet", "ct"))
     suv = [pet.get("suv") or {} for pet in pets]
-    sources = sorted({str(pet["source"]) for pet in pets if "source" in pet})
     dose = [one["dose_bq"] / 1e6 for one in suv if one.get("dose_bq")]
     by_weight = [one["dose_bq"] / 1e6 / one["weight_kg"] for one in suv if one.get("dose_bq") and one.get("weight_kg")]
-    return (str(len(audits)), ", ".join(sources) or "-", _voxel(pets), _voxel(cts),
-            _range([one["uptake_min"] for one in suv if one.get("uptake_min") is not None], ".0f"),
-            _range(dose, ".0f"), _range(by_weight, ".1f"))
+    years = [float(year) for pet in pets if (year := _told(pet, "year"))]
+    return {
+        "Patients": str(len(audits)), "Source": _often([str(pet.get("source", "")) for pet in pets]),
+        "PET scanner": _often([scanner_name(audit) for audit in audits]),
+        "PET reconstruction": _often([_told(pet, "reconstruction") for pet in pets]),
+        "PET voxel (mm)": _voxel(pets), "CT scanner": _often([scanner_name(audit, "ct") for audit in audits]),
+        "CT kernel": _often([_told(ct, "kernel") for ct in cts]), "CT voxel (mm)": _voxel(cts),
+        "Uptake time (min)": _range([one["uptake_min"] for one in suv if one.get("uptake_min") is not None], ".0f"),
+        "Injected activity (MBq)": _range(dose, ".0f"), "Activity by weight (MBq/kg)": _range(by_weight, ".1f"),
+        "Years": "-" if not years else f"{min(years):.0f}" + (f"-{max(years):.0f}" if min(years) < max(years) else "")}
+
+
+def _told(scan: Mapping[str, Any], name: str) -> str:
+    return str((scan.get("scanner") or {}).get(name, ""))
+
+
+def _often(words: list[str], most: int = 4) -> str:
+    """The commonest of some words with how often each is there; a dash where there is none."""
+    counts = Counter(filter(None, words)).most_common()
+    if not counts:
+        return "-"
+    if len(counts) == 1 and counts[0][1] == len(words):
+        return counts[0][0]
+    return ", ".join([f"{word} ({n})" for word, n in counts[:most]] + ["others"] * (len(counts) > most))
 
 
 def _voxel(scans: list[Mapping[str, Any]]) -> str:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Mapping
 from math import isfinite
-from typing import Any
 
 from mtdlr.errors import FitError, TableError
+from mtdlr.report.acquisition import acquired, audits_of
 from mtdlr.report.masks import mask_table, overlap_rows
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS
@@ -100,29 +98,14 @@ def differences(results: Results) -> str:
 
 
 def acquisition(results: Results) -> str:
-    """Source, PET voxel and uptake time by centre; empty where no scan has an audit."""
-    audits = {i: json.loads((folder / "facts.json").read_text())["audit"] for i, folder in results.prepared.items()
-              if (folder / "facts.json").exists()}
-    if not audits or all(a.get("pet", {}).get("source") != "DICOM" for a in audits.values()):
+    """Scanner, reconstruction, voxels, uptake time and dose by centre; empty where no scan is from DICOM."""
+    audits = audits_of(results)
+    if all((audit.get("pet") or {}).get("source") != "DICOM" for audit in audits.values()):
         return ""
     centre = results.cohort.table["center"]
-    parts = []
-    for name in sorted(centre.unique()):
-        own = [audits[i]["pet"] for i in centre.index[centre == name] if i in audits]
-        parts.append(f"{name}: {_ranges(own)}")
-    return "; ".join(parts)
-
-
-def _ranges(pets: list[Mapping[str, Any]]) -> str:
-    """What the PET headers of one centre state, as ranges."""
-    uptake = [p["suv"]["uptake_min"] for p in pets if "uptake_min" in p.get("suv", {})]
-    dose = [p["suv"]["dose_bq"] / 1e6 for p in pets if "dose_bq" in p.get("suv", {})]
-    voxels = Counter(" x ".join(f"{v:.3g}" for v in p["spacing_zyx_mm"]) for p in pets if "spacing_zyx_mm" in p)
-    told = [", ".join(f"{n} {kind}" for kind, n in Counter(p.get("source", "unknown") for p in pets).items())]
-    told += [f"voxel {', '.join(v for v, _ in voxels.most_common(3))} mm"] if voxels else []
-    told += [f"uptake {min(uptake):.0f} to {max(uptake):.0f} min"] if uptake else []
-    told += [f"dose {min(dose):.0f} to {max(dose):.0f} MBq"] if dose else []
-    return ", ".join(told)
+    own = {name: [audits[i] for i in centre.index[centre == name] if audits.get(i)] for name in sorted(centre.unique())}
+    return "; ".join(f"{name}: " + ", ".join(f"{what.lower()} {found}" for what, found in acquired(known).items()
+                                             if found != "-") for name, known in own.items() if known)
 
 
 def preparation(results: Results) -> str:
