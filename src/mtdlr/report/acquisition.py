@@ -62,8 +62,8 @@ def acquisition_table(results: Results) -> Table:
     return Table(12, "Acquisition by centre", ("", *facts),
                  tuple((name, *(found[name] for found in facts.values())) for name in names), (
         "Numbers: median (range) of what the headers state; words: the commonest, with patients. A dash: not stated, "
-        "as in NIfTI. Voxels: slice distance x in-plane. Scanners, reconstructions and kernels as closed lists know them; "
-        "years as the headers state them, none where they say that dates were changed.",))
+        "as in NIfTI. Voxels: slice distance x in-plane. Scanners, reconstructions and kernels as closed lists know "
+        "them; years as the headers state them, none where they say that dates were changed.",))
 
 
 def audits_of(results: Results) -> dict[str, Mapping[str, Any]]:
@@ -118,7 +118,8 @@ def confounding_table(found: Iterable[Confounding]) -> Table:
         "P between scanners"), rows, (
         "Spearman's correlation with the metabolic volume (SUV >= 2.5) in the manual mask, interval by Fisher's "
         "transformation; Kruskal-Wallis tests over the cohort's centres and over its PET scanners (vendor and model) "
-        "where there are several. A score that follows the volume closely may hold little beyond it; Table 10 has the C-index of volume and stage alone.",))
+        "where there are several. A score that follows the volume closely may hold little beyond it; Table 10 "
+        "has the C-index of volume and stage alone.",))
 
 
 def confounding_numbers(one: Confounding) -> dict[str, Any]:
