@@ -8,6 +8,7 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -157,6 +158,33 @@ def test_a_worker_that_an_executor_lost(losses: int, value: int | None) -> None:
         outcomes = run_jobs(_square, [0, 1, 2], Workers(executor=executor), label="squares")
     assert [o.value for o in outcomes] == [0, 1, value] and executor.handed_in == 4
     assert value or outcomes[2].problems[0].code == "E-WORKERDIED"
+
+
+class _Interrupted(ThreadPoolExecutor):
+    """Is stopped by SIGTERM while it takes its first job."""
+
+    def __init__(self, events: list[str]) -> None:
+        super().__init__(1)
+        self.events = events
+
+    def submit(self, *arguments: Any, **named: Any) -> Future[Any]:
+        """Take a job."""
+        if not self.events:
+            self.events.append("starts")
+            signal.raise_signal(signal.SIGTERM)
+            self.events.append("started")
+        return super().submit(*arguments, **named)
+
+
+def test_a_stop_waits_until_a_starting_process_is_known(request: pytest.FixtureRequest) -> None:
+    """SIGTERM while a worker starts is answered when it has started, so that the stop ends it too and no traceback of
+    an orphan follows."""
+    events: list[str] = []
+    before = signal.signal(signal.SIGTERM, lambda *_: events.append("stopped"))
+    request.addfinalizer(lambda: signal.signal(signal.SIGTERM, before))
+    with _Interrupted(events) as executor:
+        run_jobs(_square, [1], Workers(executor=executor), label="squares")
+    assert events == ["starts", "started", "stopped"]
 
 
 def test_an_executor_that_is_shut_down_is_one_line() -> None:

@@ -10,6 +10,7 @@ import errno
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -189,7 +190,7 @@ def _run_on(executor: Executor, board: _Board, places: Sequence[int], at_once: i
     waiting, running = list(reversed(places)), dict[Future[Outcome[Any]], int]()
     while waiting or running:
         try:
-            with _without_main_script():
+            with _stops_deferred(), _without_main_script():
                 while waiting and len(running) < at_once:
                     future = executor.submit(_attempt, board.function, board.jobs[waiting[-1]])
                     running[future] = waiting.pop()
@@ -205,6 +206,26 @@ def _run_on(executor: Executor, board: _Board, places: Sequence[int], at_once: i
         for future in done:
             board.settle(running.pop(future), _outcome_of(future))
     return []
+
+
+@contextmanager
+def _stops_deferred() -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait until a process that starts is among those that a stop ends.
+
+    A stop in between would leave it alone, and it would print a traceback when its parent is gone.
+    """
+    caught: list[int] = []
+    before: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():  # others cannot set handlers, nor do signals stop them
+        before = {number: signal.signal(number, lambda got, _: caught.append(got))
+                  for number in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(number))}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if caught:
+            signal.raise_signal(caught[0])
 
 
 def _collect(running: dict[Future[Outcome[Any]], int], board: _Board) -> list[int]:
