@@ -30,7 +30,8 @@ default_role = "literal"
 autodoc_member_order, autodoc_typehints = "bysource", "none"  # types stand in the signatures' docstrings
 nitpick_ignore_regex = [("py:.*", ".*")]  # links between pages are checked, types of other packages not
 suppress_warnings = ["myst.header", "ref.python"]  # included files begin at their own level; names occur twice
-_API = ("mtdlr.stats", "mtdlr.texture", "mtdlr.radiomics", "mtdlr.nomogram", "mtdlr.report.figures", "mtdlr.synthetic",
+_API = ("mtdlr.stats", "mtdlr.texture", "mtdlr.radiomics", "mtdlr.nomogram", "mtdlr.report.figures",
+        "mtdlr.report.export", "mtdlr.synthetic",
         "mtdlr.imaging.nifti", "mtdlr.imaging.suv", "mtdlr.imaging.itk", "mtdlr.imaging.reading",
         "mtdlr.imaging.layout",
         "mtdlr.survival", "mtdlr.volume", "mtdlr.estimate", "mtdlr.errors", "mtdlr.prepare", "mtdlr.prepared",

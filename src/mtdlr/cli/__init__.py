@@ -20,6 +20,7 @@ from typing import Annotated, Any
 import typer
 
 from mtdlr.cli.check import check
+from mtdlr.cli.export import export
 from mtdlr.cli.pacs import fetch, send
 from mtdlr.cli.predict import predict
 from mtdlr.cli.samplesize import sizes
@@ -253,6 +254,7 @@ def features(
 
 app.add_typer(sizes, name="samplesize")
 app.command()(validate)
+app.command()(export)
 
 
 @app.command()
