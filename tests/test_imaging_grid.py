@@ -227,6 +227,20 @@ def test_an_isotropic_grid_covers_its_volume(spacing):
     assert (extent < old + spacing + 1e-4).all()
 
 
+@settings(deadline=None, derandomize=True, max_examples=30)
+@given(st.floats(0.5, 5.0), st.integers(0, 3), st.sampled_from([(0.0, 0.0, 0.0), (5.0, 10.0, -20.0)]))
+def test_a_lattice_does_not_move_with_the_field_of_view(spacing, less, angles):
+    """The lattice of a volume covers it, and that of a part of it has its voxels at the same places."""
+    volume = turned(noise(), angles)
+    part = Volume(volume.array[less:, : volume.shape[1] - less, less:],
+                  np.block([[volume.affine[:3, :3], volume.points_mm([less, 0, less])[:, None]], [0, 0, 0, 1]]))
+    whole, made = grid.lattice(volume, spacing), grid.lattice(part, spacing)
+    assert grid.coverage(grid.grid(volume.shape, volume.affine), whole) == grid.coverage(part, made) == 1.0
+    offset = whole.indices(made.points_mm([0.0, 0.0, 0.0]))
+    np.testing.assert_allclose(offset, np.rint(offset), atol=1e-6)
+    assert (np.array(made.shape) * spacing < np.array(part.shape) * part.spacing_mm + 2.0 * spacing + 1e-4).all()
+
+
 def test_a_mask_keeps_its_volume_and_place_on_other_grids():
     """A ball keeps its volume to 3 % and its middle to 0.2 mm on finer, coarser and turned grids."""
     z, y, x = np.indices((40, 40, 40)) - 19.5

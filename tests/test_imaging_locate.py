@@ -161,3 +161,27 @@ def test_limbs_are_not_taken_for_heads():
         region = locate_head(pet, ct)
         assert region.center_mm == pet.center_mm, folder.name
         assert region.problems[0].code == "W-ROI"
+
+
+def with_margin(volume: Volume, mm: float, *, below_mm: float) -> Volume:
+    """The volume with so much more air at either side, before and behind, and so much less below."""
+    steps = [round(mm / step) for step in volume.spacing_mm]
+    less = round(below_mm / volume.spacing_mm[0])
+    array = np.pad(volume.array[less:], ((0, 0), (steps[1],) * 2, (steps[2],) * 2),
+                   constant_values=volume.array.dtype.type(volume.array.min()))
+    affine = volume.affine.copy()
+    affine[:3, 3] = volume.points_mm([less, -steps[1], -steps[2]])
+    return Volume(array, affine)
+
+
+def test_the_field_of_view_does_not_move_the_region():
+    """15 mm more of air around a head and 15 mm less of its shoulders give the region of the scan as it was, by either
+    way of finding it: network and prediction see the same voxels."""
+    patient = drawn(3, center="A", voxel_scale=2.0)
+    pet, ct = (with_margin(volume, 15.0, below_mm=15.0) for volume in (patient.pet, patient.ct))
+    before, after = locate_head(patient.pet, patient.ct), locate_head(pet, ct)
+    assert before.how == after.how == "below the brain"
+    np.testing.assert_allclose(after.center_mm, before.center_mm, atol=0.5)
+    part = grid.crop(patient.ct, grid.corners_mm(grid.cube(before.center_mm, size=60, spacing_mm=2.0)))
+    ways = [locate_by_template(image, part, before.center_mm, patient.pet).center_mm for image in (patient.ct, ct)]
+    np.testing.assert_allclose(*ways, atol=0.5)

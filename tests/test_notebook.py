@@ -20,6 +20,7 @@ from mtdlr.stats.log_rank import group_hazard_ratio, log_rank
 from mtdlr.stats.time_roc import auc_at
 from mtdlr.study import Study
 from mtdlr.survival import Survival
+from mtdlr.workers.planning import Stored
 
 LONGEST = 250  # letters of a repr
 
@@ -90,6 +91,7 @@ def test_all_evaluations_together(evaluation: Evaluation) -> None:
     found = Findings(pd.DataFrame(index=range(200)), {}, {("mtdlr", "training"): evaluation}, {}, {}, ())
     assert found.to_frame().loc[("mtdlr", "training", "C"), "value"] == evaluation.c.value
     assert len(repr(found)) < LONGEST and "<table" in found._repr_html_()
+    assert found.summary() == evaluation.summary()
 
 
 def test_a_nomogram(nomogram: Nomogram, table: pd.DataFrame) -> None:
@@ -131,3 +133,16 @@ def test_a_run_says_what_is_done(tmp_path: Path) -> None:
     assert "nothing done here yet" in repr(run) and not (tmp_path / "run").exists()
     run.__dict__ |= {"cohort": None, "prepared": None}
     assert "done here: cohort, prepare;" in repr(run)
+
+
+def test_a_run_in_a_cell(tmp_path: Path, evaluation: Evaluation) -> None:
+    """A cell shows every stage with its patients and, where it is computed, C by model and cohort; it starts nothing.
+    `to_frame` is that of all findings."""
+    run = Run(Study(), tmp_path / "<run>")
+    assert run._repr_html_().count("<tr") == 10 and "done here</td>" not in run._repr_html_()
+    assert "<run>" not in run._repr_html_() and not run.folder.exists()
+    run.__dict__ |= {"cohort": None, "prepared": Stored({"a": tmp_path, "b": tmp_path}, {}), "findings": Findings(
+        pd.DataFrame(index=range(200)), {}, {("mtdlr", "training"): evaluation}, {}, {}, ())}
+    html = run._repr_html_()
+    assert html.count("done here</td>") == 2 and html.count("<table") == 2 and f"{evaluation.c.value:.4g}" in html
+    assert run.to_frame().equals(run.findings.to_frame())

@@ -207,6 +207,18 @@ def test_a_prediction_is_short_in_a_notebook() -> None:
     assert not re.search("<script", prediction(problems=(Problem("W-X", "<script>"),))._repr_html_())
 
 
+def test_a_prediction_is_a_frame_and_a_summary() -> None:
+    """to_frame holds the numbers of prediction.json with their limits, summary the words of the terminal."""
+    made = outside()
+    frame, values = made.to_frame(), made.as_dict()
+    assert list(frame.columns) == ["value", "low", "high"] and made.summary() == str(made)
+    for month, numbers in values["survival"].items():
+        row = frame.loc[f"{values['endpoint']} at {month} months"]
+        assert row.tolist() == [numbers["value"], numbers["low"], numbers["high"]]
+    assert frame.loc["log hazard", "value"] == values["risk"] and frame.loc["points", "value"] == made.points["total"]
+    assert frame.loc["deepmts", "value"] == values["scores"]["deepmts"]
+
+
 def test_the_pictures_of_the_documentation_are_small() -> None:
     """docs/bedside.md shows the pictures that the script makes, each with words, together under 300 kB."""
     text = (bedside_pictures.DOCS / "bedside.md").read_text(encoding="utf-8")

@@ -55,6 +55,35 @@ def test_what_is_remembered_names_no_file(tmp_path: Path) -> None:
     assert kept and not any("a_pet" in text or str(tmp_path) in text for text in kept)
 
 
+@pytest.mark.parametrize("damage", ["flip", "cut", "remove"])
+def test_a_damaged_result_is_said_in_the_run(tmp_path: Path, damage: str) -> None:
+    """Whatever damaged a stored result, the run's problems, and with them the report, say W-CORRUPT with the stage."""
+    jobs = [_Kept(Recipe("prepare", {"n": n}, {})) for n in range(3)]
+    with open_store(tmp_path) as store:
+        places = [store.make(job.recipe, lambda folder: (folder / "a").write_text("hello") and None) for job in jobs]
+        Desk(store, Workers(1)).outcomes(_stored, jobs, "prepare")
+        assert Desk(store, Workers(1)).store_problems() == []
+    for place in places[:2]:
+        (place / "a").unlink()
+        if damage != "remove":
+            (place / "a").write_text("jello" if damage == "flip" else "he")
+    with open_store(tmp_path) as store:
+        desk = Desk(store, Workers(1))
+        desk.outcomes(_stored, jobs, "prepare")
+        (problem,) = desk.store_problems()
+    assert (problem.code, problem.where, problem.found) == ("W-CORRUPT", "stage prepare", "2 results")
+
+
+@dataclass(frozen=True)
+class _Kept:
+    recipe: Recipe
+
+
+def _stored(job: _Kept) -> Path:
+    """A job that only says where its result would be."""
+    return Path(job.recipe.name)
+
+
 def _unreadable(scan: ScanSet) -> tuple[str, str, str]:
     raise ScanError(Problem("E-CRC" if scan.patient_id == "a" else "E-IO", "cannot be read"))
 

@@ -62,6 +62,13 @@ class Run:
         """What the run came to, as `mtdlr run` prints it: who was left out and why, C, slope and O/E by cohort."""
         return "\n".join(summary(self)[1])
 
+    def to_frame(self) -> pd.DataFrame:
+        """Every number of every model and cohort, one a row, as `findings.to_frame`; does what it needs first."""
+        return self.findings.to_frame()
+
+    def _repr_html_(self) -> str:
+        return planning.done_html(repr(self), self.__dict__)
+
     def __enter__(self) -> Run:
         return self
 
@@ -212,15 +219,11 @@ class Run:
     def scored(self) -> planning.Stored:
         """Each patient's risks from every network, and the predicted mask."""
         networks = tuple((name, tuple(folders)) for name, folders in self.networks.items())
-        work = {i: jobs.ScorePatient(self.store, self._score_recipe(i), self.prepared.folders[i], self._fold_of(i),
-                                     networks, self.study.score, self._run) for i in self.included.ids}
+        recipes = {i: planning.score_recipe(self.study, self.networks, self._fold_of(i), self.prepared.keys[i])
+                   for i in self.included.ids}
+        work = {i: jobs.ScorePatient(self.store, recipe, self.prepared.folders[i], self._fold_of(i), networks,
+                                     self.study.score, self._run) for i, recipe in recipes.items()}
         return self._desk.patients(jobs.score, work, "score", "score.json")
-
-    def _score_recipe(self, patient: str) -> Recipe:
-        networks = {f"{name}/{k}": folder.name for name, folders in self.networks.items()
-                    for k, folder in enumerate(folders)}
-        return Recipe("score", self.study.recipe("score") | {"fold": self._fold_of(patient)},
-                      networks | {"prepared": self.prepared.keys[patient]})
 
     def _fold_of(self, patient: str) -> int | None:
         """The fold whose networks never saw the patient; None for those that no network (or every one) saw."""
@@ -315,7 +318,7 @@ class Run:
             *(stored.problems for stage, stored in planning.per_patient(done) if stage not in ("pictures", "explain")),
             unharmonised(self.judged.table, self.feature_tables, self.model.signatures) if "model" in done else (),
             self.model.problems if "model" in done else (), self.findings.problems if "findings" in done else (),
-            self._desk.code_problems() if "_desk" in done else (), planning.noticed(done, self.output)]
+            self._desk.store_problems() if "_desk" in done else (), planning.noticed(done, self.output)]
         return sorted(dict.fromkeys(p for problems in sources for p in problems), key=lambda p: not p.is_error)
 
     @property
@@ -332,14 +335,10 @@ class Run:
 
     @cached_property
     def _drawn(self) -> planning.Stored:
-        ids = self.judged.ids if self.study.report.pages else self._shown
+        shown = self.study.report
+        ids = self.judged.ids if shown.pages else self.judged.some_of_each(shown.thumbnails)
         return self._desk.patients(jobs.draw, {i: jobs.drawing(self.store, self.prepared, self.scored, i) for i in ids},
                                    "pictures", None)
-
-    @property
-    def _shown(self) -> list[str]:
-        """The patients that the report shows."""
-        return self.judged.some_of_each(self.study.report.thumbnails)
 
     @property
     def _mean_recipe(self) -> Recipe:
@@ -360,7 +359,8 @@ class Run:
         scales, networks = self.scores.scales["deepmts"], (("deepmts", tuple(self.networks["deepmts"])),)
         stored, mean = (self.prepared, self.scored), (self._mean_recipe.key, self.mean_image)
         work = {i: jobs.explaining(self.store, stored, i, fold=self._fold_of(i), deep=(networks, scales), mean=mean,
-                                   run=self._run) for i in self._shown}
+                                   run=self._run)
+                for i in self.judged.some_of_each(self.study.report.thumbnails)}
         return self._desk.patients(jobs.explain, work, "explain", None)
 
     @cached_property

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from mtdlr.bundle import read_bundle
@@ -22,7 +23,7 @@ from mtdlr.model import IN_SAMPLE, FrozenModel, combine_scores, lower_bounds
 from mtdlr.nets.device import Name
 from mtdlr.nomogram import Nomogram
 from mtdlr.prepare import Prepared, prepare, read_patient
-from mtdlr.prepared import load_mean_image
+from mtdlr.prepared import PatientScore, load_mean_image, narrower
 from mtdlr.radiomics.extract import patient_features, patient_pet_parameters
 from mtdlr.report.figures import attribution_figure, nomogram_figure, save, scan_figure
 from mtdlr.report.model_card import model_card
@@ -34,6 +35,9 @@ from mtdlr.shift.aggregates import Aggregates
 from mtdlr.store import disk_problem
 from mtdlr.study import MAIN
 from mtdlr.volume import Volume
+
+_LESS_MM = 15.0
+_MOVED = float(np.log(1.5))  # of the log hazard
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +112,7 @@ class Bundle:
         """
         shift, study = self._shift(prepared, accept_shift), self.frozen.study
         scored = score_patient(prepared, self.networks, None, study.score)
-        deep = combine_scores({"patient": {"risks": scored.risks}}, pd.Series(dtype=int), study.singletask.network,
-                              self.frozen.scales).table
+        deep = deep_scores(self.frozen, scored)
         features, found = patient_features(prepared, scored.mask, study.radiomics)
         signature, measured = self.frozen.signatures["auto"], pd.DataFrame([features], index=["patient"])
         where = pd.Series([center], index=["patient"])
@@ -119,7 +122,8 @@ class Bundle:
         prediction = replace(
             self._read_off(row, prepared, scored.mask, clinical, (
                 *(() if shift is None else shift.problems), *trained_on(self.frozen.aggregates, prepared),
-                *prepared.problems, *scored.problems, *found, *signature.noticed(measured, where))),
+                *prepared.problems, *field_doubt(self.frozen, self.networks, prepared, row), *scored.problems, *found,
+                *signature.noticed(measured, where))),
             shift=shift, lower_bound_months=float(lower_bounds(self.frozen, row).iloc[0]), model=self.frozen.digest,
             card=model_card(self.frozen), uptake=patient_pet_parameters(prepared, scored.mask))
         return prediction if not explain else replace(prediction, attribution=explain_patient(
@@ -163,6 +167,47 @@ class Bundle:
         return Prediction(risk, survival, "" if cutoff is None else ("high" if risk >= cutoff else "low"),
                           {str(k): float(v) for k, v in nomogram.points(row).iloc[0].items()}, scores, clinical, mask,
                           prepared, nomogram, (*self.frozen.problems, *problems, *nomogram.outside(row)))
+
+
+def deep_scores(model: FrozenModel, scored: PatientScore) -> pd.DataFrame:
+    """The networks' scores of one new patient on the model's scales, in a row "patient".
+
+    Args:
+        model: whose networks scored the patient.
+        scored: what they gave.
+    """
+    return combine_scores({"patient": {"risks": scored.risks}}, pd.Series(dtype=int), model.study.singletask.network,
+                          model.scales).table
+
+
+def field_doubt(
+    model: FrozenModel, networks: Networks, prepared: Prepared, row: pd.DataFrame
+) -> tuple[Problem, ...]:
+    """W-FIELDRISK where the risk depends on where the scan ends.
+
+    Where PET or CT end inside the region, the networks score the patient once more without the scan's last 15 mm. The
+    warning stands where that changes the risk group, or the hazard by half.
+
+    Args:
+        model: the frozen model.
+        networks: its networks, loaded.
+        prepared: the patient.
+        row: the patient's scores and clinical values; the radiomic score keeps its value.
+    """
+    less, nomogram = narrower(prepared, _LESS_MM), model.nomograms[MAIN]
+    if less is None or row[_scores_of(nomogram, row)].isna().to_numpy().any():
+        return ()
+    scored = deep_scores(model, score_patient(less, networks, None, model.study.score))
+    before, after = (float(nomogram.log_hazard(one)[0]) for one in (row, row.assign(**scored)))
+    cutoff = model.cutoffs.get(MAIN)
+    crossed = cutoff is not None and (before >= cutoff) != (after >= cutoff)
+    if not crossed and abs(after - before) < _MOVED:
+        return ()
+    return (Problem("W-FIELDRISK", "the risk depends on where the scan ends", where="region",
+                    found=f"log hazard {before:.2f}, and {after:.2f} without the scan's last {_LESS_MM:g} mm"
+                    + ", in the other risk group" * crossed,
+                    expected=f"the same risk group, and a hazard that moves by less than {np.expm1(_MOVED):.0%}",
+                    remedy="Use a scan that covers the region, before anybody cropped it"),)
 
 
 def trained_on(aggregates: Aggregates | None, prepared: Prepared) -> tuple[Problem, ...]:

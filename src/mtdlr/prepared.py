@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from mtdlr.errors import Problem
 from mtdlr.imaging import grid, nifti
@@ -99,6 +100,26 @@ class Prepared:
         return cls(header["id"], image, np.array(affines["image"]), mapped("mask"), pet_suv, ct_hu,
                    volume("manual_mask"), header["facts"], tuple(Problem(**p) for p in header["problems"]),
                    header.get("audit", {}), None if coronal is None or sagittal is None else (coronal, sagittal))
+
+
+def narrower(patient: Prepared, mm: float) -> Prepared | None:
+    """The patient as the networks would see it if PET and CT ended earlier wherever they end inside the region.
+
+    Args:
+        patient: prepared.
+        mm: by how much earlier, > 0.
+
+    Returns:
+        The patient with another `image`; None where both scans cover the whole region, or one none of it.
+    """
+    image, region = np.array(patient.image), patient.region
+    seen = [grid.inside(region, volume) for volume in (patient.pet_suv, patient.ct_hu)]
+    if all(one.all() for one in seen) or not all(one.any() for one in seen):
+        return None
+    for channel, one in zip(image, seen, strict=True):
+        if not one.all():
+            channel[ndimage.distance_transform_edt(one, sampling=region.spacing_mm) <= mm] = channel[~one][0]
+    return replace(patient, image=image)
 
 
 def save_mean_image(patients: Sequence[Path], folder: Path) -> None:

@@ -128,6 +128,10 @@ class Findings:
     def __repr__(self) -> str:
         return f"Findings({len(self.evaluations)} evaluations of {len(self.risks)} patients; .to_frame() for all)"
 
+    def summary(self) -> str:
+        """The lines of every evaluation."""
+        return "\n".join(one.summary() for one in self.evaluations.values())
+
     def to_frame(self) -> pd.DataFrame:
         """One row a (model, cohort, number): value, low, high, p."""
         return pd.concat({key: one.to_frame() for key, one in self.evaluations.items()},

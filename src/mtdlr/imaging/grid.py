@@ -73,6 +73,30 @@ def isotropic_grid(around: Volume, spacing_mm: float) -> Volume:
     return grid(shape.tolist(), affine)
 
 
+def lattice(around: Volume, spacing_mm: float) -> Volume:
+    """The isotropic grid along the axes of `around` that covers it, its voxels at places fixed in the patient.
+
+    A part of a volume, and the volume with more margin, have their common voxels at the same places, so that what is
+    found on such a grid does not depend on the field of view.
+
+    Args:
+        around: volume whose place is covered.
+        spacing_mm: voxel size, > 0.
+
+    >>> lattice(Volume.on_grid(np.zeros((4, 5, 6)), spacing_mm=(3.0, 2.0, 1.0)), 2.0).shape
+    (7, 5, 4)
+    """
+    direction = around.affine[:3, :3] / around.spacing_mm
+    step = np.array(around.spacing_mm) / spacing_mm
+    first = np.linalg.solve(direction, around.affine[:3, 3]) / spacing_mm
+    low = np.floor(first - step / 2.0 + 0.5 + _EDGE)
+    high = np.ceil(first + step * (np.array(around.shape) - 0.5) - 0.5 - _EDGE)
+    affine = np.eye(4)
+    affine[:3, :3] = direction * spacing_mm
+    affine[:3, 3] = affine[:3, :3] @ low
+    return grid(((high - low).astype(int) + 1).tolist(), affine)
+
+
 def canonical(volume: Volume) -> Volume:
     """The same voxels with array axes ordered and directed as nearly as possible along z, y, x of LPS.
 

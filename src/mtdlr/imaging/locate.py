@@ -104,8 +104,7 @@ def locate_by_template(ct: Volume, template_ct: Volume, center_mm: tuple[float, 
         center_mm: the middle of that patient's region.
         pet: the new patient's PET, whose middle is used if nothing fits.
     """
-    place = grid.isotropic_grid(grid.grid(ct.shape, ct.affine), _TEMPLATE_MM)
-    pattern = grid.isotropic_grid(grid.grid(template_ct.shape, template_ct.affine), _TEMPLATE_MM)
+    place, pattern = (grid.lattice(image, _TEMPLATE_MM) for image in (ct, template_ct))
     correlation, first = _correlate(_tissue(ct, place), _tissue(template_ct, pattern))
     best = np.unravel_index(correlation.argmax(), correlation.shape)
     center = place.points_mm(np.array(best) + first + pattern.indices(center_mm))
@@ -135,7 +134,7 @@ def _middle(pet: Volume, why: str) -> Region:
 
 def _find_brain(pet: Volume, ct: Volume) -> _Brain | None:
     """The enclosed soft tissue with the greatest uptake, if any is large enough."""
-    place = grid.isotropic_grid(grid.grid(ct.shape, ct.affine), _GRID_MM)
+    place = grid.lattice(ct, _GRID_MM)  # not about the scan's middle: a crop must not move the region
     hu, suv = grid.resample(ct, place, outside=-1000.0).array, grid.resample(pet, place).array
     labels, count = ndimage.label(ndimage.binary_opening(_inside_bone(hu), iterations=2))
     if count == 0:

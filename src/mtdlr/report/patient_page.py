@@ -35,7 +35,7 @@ from mtdlr.volume import Volume
 
 OUT_OF_DISTRIBUTION = ("W-SHIFT", "W-PHYSICAL")
 """Codes of a scan unlike those of training; a refusal that was accepted on request has the remedy `Accepted ...`."""
-_FIRST = (*OUT_OF_DISTRIBUTION, "W-TRAINED", "W-UNSEEN", "W-RANGE", "W-FIELD")  # what makes every number doubtful
+_FIRST = (*OUT_OF_DISTRIBUTION, "W-TRAINED", "W-UNSEEN", "W-RANGE", "W-FIELDRISK", "W-FIELD")  # doubt every number
 ENDPOINTS = {
     "pfs": ("progression-free survival", "alive without progression"), "os": ("overall survival", "alive"),
     "dfs": ("disease-free survival", "alive without disease"), "efs": ("event-free survival", "alive without an event"),

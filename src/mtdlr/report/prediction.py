@@ -8,6 +8,8 @@ from html import escape
 from math import isfinite, isnan, nan
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
 from mtdlr.nomogram import Nomogram
@@ -94,6 +96,18 @@ class Prediction:
         survival = ", ".join(f"{month:g} months {percent(e.value)}" for month, e in self.survival.items())
         return f"Prediction({self.nomogram.endpoint}: {survival}; group {self.group or 'none'}; " \
                f"{len(self.problems)} warnings)"
+
+    def summary(self) -> str:
+        """Every warning, survival at each horizon, risk group and points, a line each."""
+        return str(self)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a number with value, low and high: the endpoint at each horizon, log hazard, points, each score."""
+        rows = {f"{self.nomogram.endpoint} at {month:g} months": (e.value, e.low, e.high)
+                for month, e in self.survival.items()}
+        alone = {"log hazard": self.risk, "points": self.points["total"], **self.scores}
+        rows |= {name: (value, nan, nan) for name, value in alone.items()}
+        return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"], dtype=float)
 
     def _repr_html_(self) -> str:
         """A small table for a notebook; `report.patient_page` is the whole page."""

@@ -63,10 +63,15 @@ class Lines:
 
 
 class Index:
-    """Which stored results are whole, and which code made them."""
+    """Which stored results are whole, and which code made them.
+
+    Attributes:
+        damaged: names of the results that were found damaged since the run folder was opened.
+    """
 
     def __init__(self, folder: Path, *, join: bool) -> None:
         self._lines = Lines(folder, join=join)
+        self.damaged: set[str] = set()
 
     def knows(self, name: str, folder: Path) -> bool:
         """Whether the result was whole when its files had the size and time of change that they have now.

@@ -66,6 +66,8 @@ class Store:
             self.note(recipe)
             return folder
         log.warning(str(Problem("W-CORRUPT", "a stored result was damaged and is made again", where=recipe.name)))
+        if self.index:
+            self.index.damaged.add(recipe.name)
         return None
 
     def note(self, recipe: Recipe) -> None:

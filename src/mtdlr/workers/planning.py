@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mtdlr.errors import MtdlrError, Problem
+from mtdlr.spreadsheet import frame_of, notebook_table
 from mtdlr.store import (
     STAGES,
     TRAINING,
@@ -199,9 +201,13 @@ class Desk:
                 if folder is not None and self.store.index.source(recipe.name) not in ("", source_of(recipe.stage)):
                     self.other_code[recipe.stage] = self.other_code.get(recipe.stage, 0) + 1
 
-    def code_problems(self) -> list[Problem]:
-        """W-OTHERCODE for each stage with results that other source files made."""
-        return [Problem("W-OTHERCODE", "stored results were made by other code than today's", where=f"stage {stage}",
+    def store_problems(self) -> list[Problem]:
+        """W-CORRUPT for each stage with results that were found damaged, W-OTHERCODE with results of other code."""
+        hurt = Counter(name.partition("/")[0] for name in (self.store.index.damaged if self.store.index else ()))
+        return [Problem("W-CORRUPT", "stored results were damaged and were made again", where=f"stage {stage}",
+                        found=f"{hurt[stage]} results", remedy="Check the disk of the run folder")
+                for stage in sorted(hurt)] + [
+                Problem("W-OTHERCODE", "stored results were made by other code than today's", where=f"stage {stage}",
                         found=f"{self.other_code[stage]} results",
                         remedy=f"To make them anew, delete objects/{stage} in the run folder")
                 for stage in STAGES if self.other_code.get(stage)]
@@ -210,6 +216,19 @@ class Desk:
 def outcome_digest(table: pd.DataFrame) -> str:
     """Stands for what the patients' follow-up says."""
     return digest([table["time_months"].tolist(), table["event"].astype(int).tolist()])
+
+
+def score_recipe(study: Study, networks: Mapping[str, Sequence[Path]], fold: int | None, prepared: str) -> Recipe:
+    """The recipe of one patient's scores.
+
+    Args:
+        study: its settings.
+        networks: checkpoint folders by name, one a fold.
+        fold: the patient's fold in training; None for everybody else.
+        prepared: key of the prepared patient.
+    """
+    inputs = {f"{name}/{k}": folder.name for name, folders in networks.items() for k, folder in enumerate(folders)}
+    return Recipe("score", study.recipe("score") | {"fold": fold}, inputs | {"prepared": prepared})
 
 
 def signature_recipe(study: Study, features: Stored, rows: pd.DataFrame, folds: pd.Series) -> Recipe:
@@ -291,6 +310,21 @@ def done_words(done: Mapping[str, Any]) -> str:
     """The stages among the properties of a run that were computed, in words."""
     found = [stage for stage, name in STEPS.items() if name in done]
     return f"done here: {', '.join(found)}" if found else "nothing done here yet"
+
+
+def done_html(title: str, done: Mapping[str, Any]) -> str:
+    """A run in a notebook: each stage, whether it was computed, and its results; then C by model and cohort.
+
+    Args:
+        title: the line above.
+        done: the properties of a run that were computed; nothing else is.
+    """
+    counted: dict[str, int] = {}
+    for stage, stored in per_patient(done):
+        counted[stage] = max(counted.get(stage, 0), len(stored.folders))
+    rows = [("done here" if name in done else "", counted.get(stage, "")) for stage, name in STEPS.items()]
+    found = done["findings"]._repr_html_() if "findings" in done else ""
+    return notebook_table(title, frame_of(rows, columns=["", "patients"], index=list(STEPS))) + found
 
 
 def failures(done: Mapping[str, Any]) -> dict[str, str]:
