@@ -1,9 +1,10 @@
 """What `mtdlr serve` costs: start, memory, time from upload to result, 100 idle connections, a bomb of 2 GB.
 
-    python bench/bench_serve.py BUNDLE B001.zip tnm_stage=III [--times 3]
+    python bench/bench_serve.py BUNDLE tnm_stage=III B001.zip B002.zip ... [--times 3]
 
-Compares with `mtdlr predict` as a command. Memory is that of all processes of the server, MB: resident (libraries
-too), and private.
+Each upload is paired with the same prediction, page and PDF made in this process, whose model is loaded and warm: wall
+and processor seconds of both, in turn. The first upload comes right after the start. Memory is that of all processes of
+the server, MB: private (anonymous pages), proportional (PSS) and resident.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import http.client
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,8 @@ import time
 import zipfile
 from contextlib import ExitStack
 from pathlib import Path
+
+from mtdlr.predict import Bundle, write_prediction
 
 EDGE = "edge"
 
@@ -32,13 +36,22 @@ def processes(pid: int) -> list[int]:
 
 def memory_mb(pid: int) -> dict[str, int]:
     """Memory of a process and all below it."""
-    found = {"resident": 0, "private": 0}
+    found = {"private": 0, "proportional": 0, "resident": 0}
     for one in processes(pid):
         lines = [line.split() for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()[1:]]
         sizes = {words[0].rstrip(":"): int(words[1]) for words in lines}
-        found["resident"] += sizes["Rss"] // 1024
-        found["private"] += sizes["Anonymous"] // 1024
+        for name, row in zip(found, ("Anonymous", "Pss", "Rss"), strict=True):
+            found[name] += sizes[row] // 1024
     return found
+
+
+def cpu_s(pid: int) -> float:
+    """Processor seconds of a process and all below it, those that have ended too."""
+    ticks = 0
+    for one in processes(pid):
+        after_name = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        ticks += sum(int(word) for word in after_name[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def ask(address: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
@@ -69,45 +82,65 @@ def bomb(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def alone(model: Bundle, scan: Path, clinical: dict[str, str], folder: Path) -> tuple[float, float]:
+    """(wall, processor) seconds of a prediction with its page and PDF in this process."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    write_prediction(model.predict(scan, clinical=clinical), folder)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def served(address: str, pid: int, upload: bytes) -> tuple[float, float, float, bytes]:
+    """(wall s to the acknowledgement, wall s to the result, processor s, prediction.json) of an upload."""
+    wall, cpu = time.perf_counter(), cpu_s(pid)
+    job = json.loads(ask(address, "POST", "/jobs", upload)[1])["id"]
+    acknowledged = time.perf_counter() - wall
+    while json.loads(ask(address, "GET", f"/jobs/{job}/state")[1])["state"] in ("waiting", "running"):
+        time.sleep(0.05)
+    numbers = ask(address, "GET", f"/jobs/{job}/result/prediction.json")[1]
+    return acknowledged, time.perf_counter() - wall, cpu_s(pid) - cpu, numbers
+
+
+def pairs(address: str, pid: int, args: argparse.Namespace, model: Bundle, place: Path) -> None:
+    """Print what each upload took beside the prediction alone."""
+    clinical, more = dict(pair.split("=") for pair in args.clinical.split(",")), []
+    for k in range(args.times):
+        for scan in args.scans:
+            upload = form(scan.read_bytes(), args.clinical.split(","))
+            acknowledged, wall, cpu, numbers = served(address, pid, upload)
+            folder = place / f"{scan.stem}-{k}"
+            beside = alone(model, scan, clinical, folder)
+            more.append((wall - beside[0], cpu - beside[1]))
+            print(f"{scan.stem}: acknowledged {acknowledged:.2f} s; upload to result {wall:.2f} s ({cpu:.2f} CPU); "
+                  f"alone {beside[0]:.2f} ({beside[1]:.2f} CPU); more {more[-1][0]:+.2f} ({more[-1][1]:+.2f} CPU); "
+                  f"same {numbers == (folder / 'prediction.json').read_bytes()}", flush=True)
+    for name, values in zip(("wall", "CPU"), zip(*more, strict=True), strict=True):
+        print(f"more, {name} s: median {statistics.median(values):.2f}, most {max(values):.2f} of {len(values)}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("scan", type=Path)
-    parser.add_argument("clinical", nargs="*")
+    parser.add_argument("clinical", help="NAME=VALUE, with commas between")
+    parser.add_argument("scans", type=Path, nargs="+")
     parser.add_argument("--times", type=int, default=3)
     args = parser.parse_args()
-    given = [word for pair in args.clinical for word in ("--clinical", pair)]
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        place = Path(name)
+        place, model = Path(name), Bundle.load(args.bundle)
+        alone(model, args.scans[0], dict(pair.split("=") for pair in args.clinical.split(",")), place / "warm")
         begun = time.perf_counter()
         words = [sys.executable, "-m", "mtdlr", "serve", str(args.bundle), "--port", "0", "--folder", f"{place}/served"]
         server = stack.enter_context(subprocess.Popen(words, stdout=subprocess.PIPE, text=True))
         stack.callback(server.terminate)
         address = server.stdout.readline().split()[1]
-        print(f"start {time.perf_counter() - begun:.1f} s; idle {memory_mb(server.pid)}")
-        upload = form(args.scan.read_bytes(), args.clinical)
-        for k in range(args.times):
-            begun = time.perf_counter()
-            status, answer = ask(address, "POST", "/jobs", upload)
-            job = json.loads(answer)["id"]
-            acknowledged = time.perf_counter() - begun
-            while json.loads(ask(address, "GET", f"/jobs/{job}/state")[1])["state"] in ("waiting", "running"):
-                time.sleep(0.05)
-            served = time.perf_counter() - begun
-            numbers = ask(address, "GET", f"/jobs/{job}/result/prediction.json")[1]
-            begun = time.perf_counter()
-            subprocess.run([sys.executable, "-m", "mtdlr", "predict", str(args.bundle), str(args.scan), *given, "-o",
-                            str(place / f"p{k}")], check=True, stdout=subprocess.DEVNULL)
-            command = time.perf_counter() - begun
-            same = numbers == (place / f"p{k}" / "prediction.json").read_bytes()
-            print(f"acknowledged {acknowledged:.2f} s, result {served:.2f} s; command {command:.2f} s; same {same}")
-        print(f"idle after {args.times} predictions {memory_mb(server.pid)}")
+        print(f"start {time.perf_counter() - begun:.1f} s ({cpu_s(server.pid):.1f} CPU); idle {memory_mb(server.pid)}")
+        pairs(address, server.pid, args, model, place)
+        print(f"idle after {args.times * len(args.scans)} predictions {memory_mb(server.pid)}")
         host, port = address.removeprefix("http://").split("/")[0].split(":")
         idle = [stack.enter_context(socket.create_connection((host, int(port)))) for _ in range(100)]
         begun = time.perf_counter()
         status, _ = ask(address, "GET", "/")
         print(f"beside {len(idle)} idle connections: {status} in {time.perf_counter() - begun:.3f} s")
-        packed = form(bomb(place / "bomb.zip"), args.clinical)
+        packed = form(bomb(place / "bomb.zip"), args.clinical.split(","))
         before, begun = memory_mb(server.pid), time.perf_counter()
         status, answer = ask(address, "POST", "/jobs", packed)
         took, peak = time.perf_counter() - begun, Path(f"/proc/{server.pid}/status").read_text()
@@ -117,5 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     main()

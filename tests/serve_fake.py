@@ -22,10 +22,17 @@ FACTS = {"endpoint": "PFS", "months": [36.0], "digest": "0123456789abcdef", "n":
                     {"name": "age", "label": "Age", "levels": [], "hint": "Model built on 20 to 80."}],
          "centers": ["A", "B"]}
 
+KEPT: list[bytearray] = []
+
 
 def load() -> Predictor:
     """The predictor."""
     return Predictor(FACTS, predict)
+
+
+def load_whole() -> Predictor:
+    """A predictor that a copy of its process could not use."""
+    return Predictor(FACTS, predict, copies=False)
 
 
 def refuse() -> Predictor:
@@ -34,8 +41,10 @@ def refuse() -> Predictor:
 
 
 def predict(scan: Path, job: Job, folder: Path) -> None:
-    """Do what the stage says: hold, die, refuse, fail; else write a result."""
+    """Do what the stage says: hold, die, refuse, fail, fill the memory; else write a result."""
     stage = job.clinical.get("stage", "")
+    if stage == "fill":
+        KEPT.append(bytearray(os.urandom(1 << 20) * 64))
     if stage == "hold":
         while not (folder.parents[1] / "go").exists():
             threading.Event().wait(0.02)
@@ -49,7 +58,8 @@ def predict(scan: Path, job: Job, folder: Path) -> None:
     (folder / "view").mkdir()
     values = {"problems": [], "clinical": dict(job.clinical), "endpoint": "PFS", "group": "low", "mask_ml": 3.0,
               "survival": {"36": {"value": 0.9, "low": 0.8, "high": 0.95}}, "scan": scan.name,
-              "center": job.center, "files": sorted(path.relative_to(scan).as_posix() for path in scan.rglob("*"))}
+              "center": job.center, "process": os.getpid(),
+              "files": sorted(path.relative_to(scan).as_posix() for path in scan.rglob("*"))}
     (folder / "result" / "prediction.json").write_text(json.dumps(values))
     (folder / "result" / "report.html").write_text("<p>report</p>")
     view = {"planes": {"axial": {"n": 1, "start": 0}}, "suv_top": 5.0, "empty": False}

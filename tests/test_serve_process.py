@@ -82,8 +82,17 @@ def start() -> Any:
         yield begin
 
 
-def _children(pid: int) -> list[int]:
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+def _below(pid: int) -> list[int]:
+    """The processes that a process began, and those that they began."""
+    children = [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(one for child in children for one in _below(child))]
+
+
+def _private_mb(pid: int) -> int:
+    """Anonymous memory of a process and of those below it, MB."""
+    rows = [line.split() for one in (pid, *_below(pid))
+            for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines()]
+    return sum(int(row[1]) for row in rows if row[0] == "Anonymous:") // 1024
 
 
 def test_a_kill_in_mid_job_loses_nothing_that_was_acknowledged(
@@ -98,7 +107,7 @@ def test_a_kill_in_mid_job_loses_nothing_that_was_acknowledged(
     held = first.send(SCAN, {"clinical.stage": "hold"})
     waits = first.send(SCAN, {"clinical.stage": "IVa"})
     first.until(held, "running")
-    children = [os.pidfd_open(pid) for pid in _children(first.process.pid)]
+    children = [os.pidfd_open(pid) for pid in _below(first.process.pid)]
     first.process.kill()
     first.process.wait(60)
     for child in children:
@@ -130,7 +139,7 @@ def test_what_a_stop_leaves(
 
 @pytest.mark.slow
 def test_the_numbers_are_those_of_predict(start: Start, tmp_path: Path) -> None:
-    """The prediction.json of `mtdlr serve` is that of `mtdlr predict`, byte for byte."""
+    """The prediction.json of `mtdlr serve` is that of `mtdlr predict`, byte for byte, and its memory goes back."""
     for name in ("bundle", "parts", "scan"):
         (tmp_path / name).mkdir()
     save_untrained_bundle(tmp_path / "bundle", tmp_path / "parts")
@@ -139,10 +148,12 @@ def test_the_numbers_are_those_of_predict(start: Start, tmp_path: Path) -> None:
     nifti.write(tmp_path / "scan" / "CT_image.nii.gz", patient.ct)
     bundle = str(tmp_path / "bundle")
     server = start(["-m", "mtdlr", "serve", bundle, "--port", "0", "--folder", str(tmp_path / "served")])
+    idle = _private_mb(server.process.pid)
     job = server.send({f"P1/{path.name}": path.read_bytes() for path in (tmp_path / "scan").iterdir()},
                       {"clinical.tnm_stage": "IVa"})
     found = server.until(job, "done", "failed")
     assert found["state"] == "done", found
+    assert _private_mb(server.process.pid) < idle + 32
     out = tmp_path / "predicted"
     words = ["predict", bundle, str(tmp_path / "scan"), "-o", str(out), "--clinical", "tnm_stage=IVa"]
     subprocess.run([sys.executable, "-m", "mtdlr", *words], check=True, env=ENVIRONMENT, stdout=subprocess.DEVNULL)

@@ -16,10 +16,13 @@ from scipy import ndimage
 
 from mtdlr.imaging import nifti
 from mtdlr.imaging.grid import canonical, isotropic_grid, mask_onto, resample
+from mtdlr.nets.session import torch_session
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.axes import main_terms
 from mtdlr.nomogram.calculator import calculator_parts
 from mtdlr.predict import Bundle, write_prediction
+from mtdlr.radiomics.extract import extract
+from mtdlr.report.pdf import can_write_pdf
 from mtdlr.report.prediction import Prediction
 from mtdlr.serve.jobs import Job
 from mtdlr.serve.worker import Predictor
@@ -46,14 +49,29 @@ def load_predictor(bundle: Path) -> Predictor:
 
 
 def predictor_of(model: Bundle) -> Predictor:
-    """What a worker does for a model, whose networks are loaded now and not with the first patient."""
-    assert model.networks
+    """What a worker does for a model; all that a first prediction would wait for is loaded now."""
     nomogram = model.frozen.nomograms[MAIN]
     facts = {"endpoint": nomogram.endpoint, "months": list(nomogram.months), "digest": model.frozen.digest,
              "n": nomogram.cox.n, "events": nomogram.cox.n_events,
              "fields": fields(nomogram, model.frozen.study.nomogram_covariates),
              "centers": list(model.frozen.harmonised_centers)}
-    return Predictor(facts, partial(_predict, model))
+    return Predictor(facts, partial(_predict, model), copies=_warmed(model))
+
+
+def _warmed(model: Bundle) -> bool:
+    """Load networks, compiled loops and the PDF's library; whether everything lies on the processor.
+
+    torch gets one thread meanwhile: it must start none, which a copy of this process would miss.
+    """
+    with torch_session(threads=1):
+        networks = [network for folds in model.networks.values() for network in folds]
+        for network in networks:
+            assert network.scorer
+    can_write_pdf()
+    ramp = Volume(np.arange(12.0**3).reshape(12, 12, 12), np.eye(4))
+    ball = ramp.with_array(np.linalg.norm(np.indices((12, 12, 12)) - 5.5, axis=0) < 4.0)
+    extract(ramp, ramp, ball, model.frozen.study.radiomics)
+    return all(network.place.type == "cpu" for network in networks)
 
 
 def fields(nomogram: Nomogram, covariates: Collection[str]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import multiprocessing
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -15,7 +16,7 @@ from typing import Any
 from mtdlr.errors import BundleError, Problem
 from mtdlr.serve.jobs import MAX_ATTEMPTS, Job, new_job, recovered_jobs, remove_upload, save_job, worker_died
 from mtdlr.serve.refusal import Refusal
-from mtdlr.serve.worker import Predictor, work
+from mtdlr.serve.worker import Predictor, Ready, work
 
 MAX_OPEN = 10
 _KILL_S = 10.0
@@ -27,7 +28,7 @@ class _Worker:
 
     process: BaseProcess
     pipe: Connection
-    facts: Mapping[str, Any]
+    ready: Ready
 
 
 class Queue:
@@ -58,7 +59,7 @@ class Queue:
         self._worker = self._started()
         self._jobs = recovered_jobs(self.folder)
         self._thread.start()
-        return self._worker.facts
+        return self._worker.ready.facts
 
     def jobs(self) -> list[Job]:
         """Every job, newest first."""
@@ -130,8 +131,7 @@ class Queue:
                 raise Refusal(409, Problem("E-JOBSTATE", "the job cannot be cancelled", found=job.state,
                                            expected="waiting or running"))
             job = self._put(replace(job, state="cancelled"))
-            if self._running == job_id:
-                self._kill()
+            self._stop(job_id)
             remove_upload(self.folder, job_id)
             return job
 
@@ -143,17 +143,18 @@ class Queue:
         """
         with self._changed:
             self.job(job_id)
-            if self._running == job_id:
-                self._kill()
             del self._jobs[job_id]
+            self._stop(job_id)
             shutil.rmtree(self.folder / job_id, ignore_errors=True)
 
     def close(self, *, keep: bool) -> None:
         """Stop the worker; delete every file unless they are kept."""
         with self._changed:
             self._closing = True
-            self._kill()
             self._changed.notify_all()
+            if self._running is not None:
+                self._stop(self._running)
+            self._kill()
         if self._thread.is_alive():
             self._thread.join(_KILL_S)
         if not keep:
@@ -182,6 +183,7 @@ class Queue:
             problems = self._asked(job.id)
             with self._changed:
                 self._running = None
+                self._changed.notify_all()
                 now = self._jobs.get(job.id)
                 if now is None:  # deleted meanwhile, perhaps while the worker still wrote
                     shutil.rmtree(self.folder / job.id, ignore_errors=True)
@@ -207,13 +209,18 @@ class Queue:
             return None
 
     def _asked(self, job_id: str) -> tuple[Problem, ...] | None:
-        """What the worker says of a job; None where it died over it."""
+        """What the worker says of a job; None where it was stopped, or the worker died over it."""
         try:
             worker = self._worker
             if worker is None or not worker.process.is_alive():
                 worker = self._worker = self._started()
-            worker.pipe.send(job_id)
-            return tuple(worker.pipe.recv())
+            with self._changed:
+                job = self._jobs.get(job_id)
+                if job is None or job.state != "running" or self._closing:
+                    return None
+                worker.pipe.send(job_id)
+            said: tuple[Problem, ...] | None = worker.pipe.recv()
+            return said
         except (EOFError, OSError):
             return None
         except BundleError as error:
@@ -235,9 +242,21 @@ class Queue:
         except (EOFError, OSError):
             raise BundleError(Problem("E-WORKERDIED", "the process that predicts ended before it was ready",
                                       remedy="Look at its memory")) from None
-        if isinstance(said, tuple):
+        if not isinstance(said, Ready):
             raise BundleError(said)
         return _Worker(process, here, said)
+
+    def _stop(self, job_id: str) -> None:
+        """End the prediction of a job that is no longer wanted, and wait until nothing writes to its folder."""
+        if self._running != job_id or self._worker is None:
+            return
+        if self._worker.ready.stops:
+            with suppress(OSError):  # it died just now
+                self._worker.pipe.send(None)
+        else:
+            self._kill()
+        if not self._changed.wait_for(lambda: self._running != job_id, _KILL_S):
+            self._kill()
 
     def _kill(self) -> None:
         """End the worker at once; the next job starts another."""

@@ -10,7 +10,7 @@
       const text = "The scan " + words[found.state] + (found.ahead ? "; jobs before it: " + found.ahead : "") + ".";
       if (state.textContent !== text) state.textContent = text;
     } catch { state.textContent = "The server does not answer; this page asks again."; }
-    setTimeout(look, 500);
+    setTimeout(look, 250);
   }
-  setTimeout(look, 300);
+  setTimeout(look, 250);
 })();
