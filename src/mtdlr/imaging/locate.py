@@ -23,11 +23,11 @@ SURE = 0.5  # below this confidence the region is reported as unsure
 _GRID_MM = 4.0
 _BONE_HU = 180.0  # thin skull in thick slices stays above this
 _BRAIN_ML = (150.0, 2200.0)  # from a brain cut off by the field of view to a big one with its fluid
-_BASE_CM2 = 25.0  # the brain's lowest slice of at least this area marks the skull base
-# Nasopharynx relative to the middle of the brain, and its height relative to the lowest slice, in mm (x, y, z):
+_BASE_CM2 = 25.0  # where the brain's slices reach this area the skull base begins
+# Nasopharynx relative to the middle of the brain, and its height relative to where the brain begins, mm (x, y, z):
 # anatomy of an average adult; the two estimates of the height are independent and are compared.
 _FROM_MIDDLE_MM = (0.0, -18.0, -72.0)
-_FROM_BASE_MM = -17.0
+_FROM_BASE_MM = -15.0
 _TEMPLATE_MM = 6.0
 _AIR_HU = -300.0
 _AIR_VOXELS = 50  # 3 ml
@@ -170,11 +170,13 @@ def _filled(bone: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _landmarks(brain: Volume) -> tuple[NDArray[np.float64], float, bool]:
-    """(middle (x, y, z), height of its lowest broad slice, whether the scan ends inside it at the top)."""
+    """(middle (x, y, z), height at which it becomes broad, whether the scan ends inside it at the top)."""
     index = np.argwhere(brain.array)
     area = brain.array.sum(axis=(1, 2)) * brain.spacing_mm[1] * brain.spacing_mm[2] / 100.0
-    broad = np.flatnonzero(area >= min(_BASE_CM2, area.max()))
-    base = brain.points_mm([float(broad[0]), 0.0, 0.0])[2]
+    enough = min(_BASE_CM2, area.max())
+    k = int(np.argmax(area >= enough))
+    under = area[k - 1] if k else 0.0
+    base = brain.points_mm([k - (area[k] - enough) / (area[k] - under), 0.0, 0.0])[2]  # between slices: no step of 4 mm
     return brain.points_mm(index.mean(axis=0)), float(base), bool(area[-3:].max() >= _BASE_CM2)
 
 

@@ -111,12 +111,14 @@ def misalignment(pet: Volume, ct: Volume, *, stack_offset_mm: float | None = Non
         stack_offset_mm: `slice_offset_mm` of the whole scans, where these are parts of them; by default their own.
     """
     scene = _scene(pet, ct, _POINTS["measure"])
-    fit = _fit(scene, "shift", np.zeros(3))
+    offset = slice_offset_mm(pet, ct) if stack_offset_mm is None else stack_offset_mm
+    # A large shift has a second, lesser optimum near 0, where a search from 0 can end: it begins at the offset too.
+    fit = max((_fit(scene, "shift", np.array([0.0, 0.0, z])) for z in dict.fromkeys((0.0, offset))),
+              key=lambda one: one.explained)
     halves = np.array([_fit(half, "shift", fit.parameters).parameters for half in _halves(scene)])
     spread = halves.std(axis=0) if len(halves) else np.full(3, _PRIOR_MM)
     unexplained = 1.0 / max(fit.explained, 0.01)
     sd = np.minimum(np.sqrt((fit.sd**2 + spread**2 + _FLOOR_MM**2) * unexplained), 2 * _PRIOR_MM)
-    offset = slice_offset_mm(pet, ct) if stack_offset_mm is None else stack_offset_mm
     if offset and fit.parameters[2] * offset > offset**2 / 2:
         return Alignment((0.0, 0.0, offset), (0.5, 0.5, 0.5), fit.explained, "slices")
     return Alignment(_triple(fit.parameters), _triple(sd), fit.explained, "image")
