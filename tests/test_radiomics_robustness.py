@@ -8,7 +8,8 @@ import pytest
 
 import mtdlr.radiomics.robustness as robustness_module
 from mtdlr.radiomics.extract import extract
-from mtdlr.radiomics.robustness import perturbed_features, perturbed_tables, robust_features, robustness
+from mtdlr.radiomics.robustness import perturbed_features, robust_features, robustness
+from mtdlr.radiomics.stored import perturbed_tables
 from mtdlr.study import RadiomicsSettings
 from mtdlr.texture.robustness import intraclass_correlation, noise_level, noisy, perturbed_mask
 from mtdlr.volume import Volume

@@ -18,6 +18,7 @@ from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import judge
 from mtdlr.evaluate.appraise import Development
+from mtdlr.evaluate.arms import Arm
 from mtdlr.evaluate.rivals import Rivals
 from mtdlr.model import DEEP_PLAIN
 from mtdlr.report.figures.judged import concordance_figure
@@ -138,6 +139,13 @@ def test_the_page_gets_figures_tables_and_lists(results: Results, done: Review, 
     assert (tmp_path / "figures" / "figure4.pdf").exists() and (tmp_path / "tables" / "table5.csv").exists()
     assert len((tmp_path / "checklists.csv").read_text().splitlines()) == 141
     assert shown["metrics"].certain > 20 and shown["checklist_counts"]["CLEAR"]["done"] > 10
+
+
+def test_arms_have_a_table_where_there_are_any(results: Results, done: Review) -> None:  # noqa: F811
+    """Table 14 stands among the tables of a run that fitted arms, and in no other."""
+    arm = Arm("auto", "PET", "external", 700, 3, Estimate(0.6, 0.5, 0.7, 0.1), Estimate(0.05, -0.05, 0.15, 0.3))
+    numbers = [[table.number for table in review_tables(replace(results, arms=arms), done)] for arms in ((), (arm,))]
+    assert 14 not in numbers[0] and numbers[1] == [*numbers[0], 14]
 
 
 def test_a_figure_for_a_journal_has_600_dpi(tmp_path: Path) -> None:

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from mtdlr.imaging.layout import ScanSet, content_hashes
-from mtdlr.radiomics.harmonise import large_centers
-from mtdlr.signature import Signature, cross_fit_signature, fit_or_empty
+from mtdlr.signature import Signature, fit_with_scores
 from mtdlr.store import TRAINING, Recipe, Store, verify
 from mtdlr.study import (
     DeepmtsSettings,
@@ -30,7 +29,6 @@ from mtdlr.study import (
     SignatureSettings,
     SingletaskSettings,
 )
-from mtdlr.survival import Survival
 
 Networks = tuple[tuple[str, tuple[Path, ...]], ...]
 """(name, checkpoint folder of each fold) of each network."""
@@ -205,20 +203,6 @@ def extract(job: Extract) -> Path:
     return job.store.make(job.recipe, build)
 
 
-def perturbed(stored: Stored, table: pd.DataFrame) -> list[pd.DataFrame]:
-    """The features of a table's patients under each perturbation, one table each.
-
-    Args:
-        stored: the stored features of the cohort.
-        table: features of some patients; its rows and columns are taken.
-    """
-    from mtdlr.radiomics.robustness import perturbed_tables
-
-    rows = {str(i): json.loads((stored.folders[str(i)] / "features.json").read_text())["perturbed"]
-            for i in table.index if str(i) in stored.folders}
-    return [again.reindex(table.index) for again in perturbed_tables(rows, list(table.columns))]
-
-
 @dataclass(frozen=True)
 class FitSignature:
     """The training cohort's features, follow-up and folds."""
@@ -234,17 +218,8 @@ class FitSignature:
 
 def fit_signature(job: FitSignature) -> Path:
     """The folder of signature.json and training_scores.csv."""
-    surv = Survival(job.training["time_months"].to_numpy(float), job.training["event"].to_numpy(bool))
-    centers = job.training["center"].astype(str)
-
     def build(folder: Path) -> None:
-        if job.folds.nunique() > 1:
-            signature, scores = cross_fit_signature(job.features, surv, job.folds.to_numpy(), job.settings,
-                                                    job.perturbed, centers)
-        else:
-            signature = fit_or_empty(job.features, surv, job.settings, job.perturbed, centers=centers,
-                                     among=large_centers(centers, job.settings))
-            scores = signature.score(job.features, centers)
+        signature, scores = fit_with_scores(job.features, job.training, job.folds, job.settings, job.perturbed)
         signature.save(folder / "signature.json")
         scores.rename("score").to_csv(folder / "training_scores.csv", index_label="patient_id")
 

@@ -17,12 +17,10 @@ from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps, require_named_centers
 from mtdlr.cohort.folds import training_folds
 from mtdlr.errors import CohortError, MtdlrError, Problem
-from mtdlr.evaluate import Evaluation, Findings, judge
-from mtdlr.evaluate.rivals import Rivals
-from mtdlr.evaluate.simple import study_rivals
+from mtdlr.evaluate import Evaluation, Findings, Rivals, judge, study_arms, study_rivals
 from mtdlr.model import FrozenModel, Scores, combine_scores, fit_model, study_scores, with_aggregates
 from mtdlr.radiomics import PET_LABELS
-from mtdlr.radiomics.stored import table_of
+from mtdlr.radiomics.stored import perturbed_of, table_of
 from mtdlr.report.results import Results
 from mtdlr.shift import images_of
 from mtdlr.signature import Signature, unharmonised
@@ -268,7 +266,7 @@ class Run:
         rows, work = self.judged.of("training").table, []
         for source, table in self.feature_tables.items():
             again = ([] if not self.study.radiomics.perturbations
-                     else jobs.perturbed(self.features[source], table.loc[rows.index]))
+                     else perturbed_of(self.features[source].folders, table.loc[rows.index]))
             recipe = planning.signature_recipe(self.study, self.features[source], rows, self.folds[rows.index])
             work.append(jobs.FitSignature(self.store, recipe, table.loc[rows.index], rows, self.folds[rows.index],
                                           self.study.signature, again))
@@ -366,15 +364,17 @@ class Run:
     @cached_property
     def results(self) -> Results:
         """Everything that tables, figures and report are made from, as numbers."""
-        pictures, explained = self.pictures, self.explained
+        _ = self.pictures, self.explained  # what they notice is among the problems
         write_atomic(self.output / "problems.json", json.dumps([p.as_dict() for p in self.problems], indent=1))
         pet = {source: table_of(self.features[source].folders, "pet_parameters", self.judged.ids) for source in SOURCES}
         rows = impute(self.judged.table, self.model.imputed)[0].join(self.score_table).join(pet["manual"])
+        arms = study_arms(self.store, self.study, self.judged.table, self.folds, stored=self.features,
+                          features=self.feature_tables, scores=self.score_table)
         return Results(
             self.study, self.judged, self.model, self.score_table, self.findings,
             characteristics(self.judged.table, self.study.cohort, pet["manual"], PET_LABELS),
             study_associations(rows, self.study, pet["manual"].columns), self.feature_tables, pet,
-            self.prepared.folders, self.scored.folders, tuple(self.problems), pictures, explained)
+            self.prepared.folders, self.scored.folders, tuple(self.problems), self.pictures, self.explained, arms)
 
     @cached_property
     def report(self) -> Path:

@@ -241,6 +241,28 @@ def cross_fit_signature(
     return replace(whole, problems=(*whole.problems, *empty)), scores
 
 
+def fit_with_scores(
+    features: pd.DataFrame, training: pd.DataFrame, folds: pd.Series, settings: SignatureSettings,
+    perturbed: Sequence[pd.DataFrame] = (),
+) -> tuple[Signature, pd.Series]:
+    """(signature of all training patients, their scores): out of fold, or in sample where there is one fold.
+
+    Args:
+        features: (n, p) of the training cohort.
+        training: time_months, event and center of the n patients.
+        folds: (n,) fold of each patient, the same as the networks'.
+        settings: of the study (`signature`).
+        perturbed: as in `fit_signature`.
+    """
+    surv = Survival(training["time_months"].to_numpy(float), training["event"].to_numpy(bool))
+    centers = training["center"].astype(str)
+    if folds.nunique() > 1:
+        return cross_fit_signature(features, surv, folds.to_numpy(), settings, perturbed, centers)
+    signature = fit_or_empty(features, surv, settings, perturbed, centers=centers,
+                             among=large_centers(centers, settings))
+    return signature, signature.score(features, centers)
+
+
 def fit_or_empty(
     features: pd.DataFrame, surv: Survival, settings: SignatureSettings, perturbed: Sequence[pd.DataFrame], *,
     centers: pd.Series | None = None, among: Collection[str] = (),

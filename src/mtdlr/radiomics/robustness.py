@@ -5,7 +5,7 @@ The filter looks at features alone, never at outcomes, and only at the patients 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -63,19 +63,6 @@ def robust_features(tables: Sequence[pd.DataFrame], min_icc: float) -> list[str]
     """
     low = robustness(tables)["low"]
     return [str(name) for name in low.index[low >= min_icc]]
-
-
-def perturbed_tables(rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str]) -> list[pd.DataFrame]:
-    """One table (patients, columns) a perturbation, from each patient's perturbed features; nan where there are none.
-
-    Args:
-        rows: patient -> features of each of its perturbations.
-        columns: which features.
-    """
-    count = max((len(found) for found in rows.values()), default=0)
-    return [pd.DataFrame.from_dict({patient: found[k] if k < len(found) else {} for patient, found in rows.items()},
-                                   orient="index", dtype=float).reindex(list(rows), columns=list(columns))
-            for k in range(count)]
 
 
 def _correlation(values: np.ndarray) -> tuple[float, float, float]:

@@ -45,3 +45,28 @@ def table_of(folders: Mapping[str, Path], what: str, ids: list[str]) -> pd.DataF
             return pd.DataFrame(values, index=list(names), columns=columns).reindex(ids)
     rows = {i: json.loads((folder / "features.json").read_text())[what] for i, folder in folders.items()}
     return pd.DataFrame.from_dict(rows, orient="index").reindex(ids)
+
+
+def perturbed_of(folders: Mapping[str, Path], table: pd.DataFrame) -> list[pd.DataFrame]:
+    """The features of a table's patients under each perturbation, one table each; none where there was none.
+
+    Args:
+        folders: folder of `save_features`, by patient.
+        table: features of some patients; its rows and columns are taken.
+    """
+    rows = {str(i): json.loads((folders[str(i)] / "features.json").read_text())["perturbed"]
+            for i in table.index if str(i) in folders}
+    return [again.reindex(table.index) for again in perturbed_tables(rows, list(table.columns))]
+
+
+def perturbed_tables(rows: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str]) -> list[pd.DataFrame]:
+    """One table (patients, columns) a perturbation, from each patient's perturbed features; nan where there are none.
+
+    Args:
+        rows: patient -> features of each of its perturbations.
+        columns: which features.
+    """
+    count = max((len(found) for found in rows.values()), default=0)
+    return [pd.DataFrame.from_dict({patient: found[k] if k < len(found) else {} for patient, found in rows.items()},
+                                   orient="index", dtype=float).reindex(list(rows), columns=list(columns))
+            for k in range(count)]

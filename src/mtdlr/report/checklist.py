@@ -154,6 +154,7 @@ def _item(row: Mapping[str, str], facts: Mapping[str, Fact], statements: Mapping
     absent = [name for name in needed if name not in facts or not facts[name].value]
     stated = statements.get(row["statement"], "").strip() if row["statement"] else ""
     must_state = row["who"] == "person" and not stated
+    absent = [] if stated and row["who"] == "either" else absent
     given = [*(fact.value for fact in known), *([stated] if stated else [])]
     status: Status
     if row["when"] and not _holds(row["when"], facts):

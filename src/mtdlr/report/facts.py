@@ -169,6 +169,12 @@ def _simple_models(results: Results) -> str:
                      if (e := results.findings.evaluations.get((REFERENCE, s))))
 
 
+def _arms(results: Results) -> str:
+    """C of the signatures of one modality, and what the full one has more; empty where none was fitted."""
+    return "; ".join(f"{arm.source} {arm.modality} alone, {SPLIT_LABELS[arm.split].lower()} C {estimate_text(arm.c)}, "
+                     f"full less it {estimate_text(arm.lost)}" for arm in results.arms)
+
+
 def _measures(results: Results) -> str:
     e = results.study.evaluate
     return (f"Harrell's C ({e.comparison}), AUC ({e.roc}), calibration slope, O/E and curve ({e.calibration_test}), "
@@ -255,7 +261,7 @@ FACTS: dict[str, tuple[str, str, Finder]] = {
     "internal_performance": ("evaluate", "optimism", _internal_performance),
     "external": ("evaluate", "discrimination", _external), "calibration": ("evaluate", "optimism", _calibration),
     "comparison": ("evaluate", "discrimination", _comparison),
-    "simple_models": ("evaluate", "discrimination", _simple_models),
+    "arms": ("signature", "review", _arms), "simple_models": ("evaluate", "discrimination", _simple_models),
     "measures": ("settings", "discrimination", _measures),
     "volume_correlation": ("evaluate", "masks", _volume_correlation), "limits": ("cohort", "summary", _limits),
     "settings": ("settings", "settings", _settings), "separated": ("cohort", "tables", _separated),

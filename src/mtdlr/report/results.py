@@ -13,6 +13,7 @@ from mtdlr.cohort import Cohort
 from mtdlr.cohort.characteristics import Characteristic
 from mtdlr.errors import Problem
 from mtdlr.evaluate import Findings
+from mtdlr.evaluate.arms import Arm
 from mtdlr.model import FrozenModel
 from mtdlr.store import digest
 from mtdlr.study import Study
@@ -34,6 +35,7 @@ class Results:
         problems: errors first.
         pictures: the folder of the picture of each patient that has a page or that the report shows.
         explained: the folder of where the risk came from, of each patient that the report shows.
+        arms: signatures of one modality's features, in each cohort.
     """
 
     study: Study
@@ -50,6 +52,7 @@ class Results:
     problems: tuple[Problem, ...]
     pictures: Mapping[str, Path] = field(default_factory=dict)
     explained: Mapping[str, Path] = field(default_factory=dict)
+    arms: tuple[Arm, ...] = ()
 
     @property
     def digest(self) -> str:

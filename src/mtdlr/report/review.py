@@ -18,8 +18,6 @@ from mtdlr.evaluate import Evaluation
 from mtdlr.evaluate.appraise import Appraisal, Development, Subgroup, appraise, develop, differences, subgroups
 from mtdlr.evaluate.competing import CompetingRisks, competing_risks
 from mtdlr.evaluate.integrated import integrated_error
-from mtdlr.evaluate.rivals import RIVALS
-from mtdlr.model import DEEP_PLAIN
 from mtdlr.report.acquisition import (
     Confounding,
     acquisition_table,
@@ -36,7 +34,8 @@ from mtdlr.report.figures.judged import auc_figure, benefit_figure, concordance_
 from mtdlr.report.methods import bibtex, methods_text
 from mtdlr.report.pictures import survival_panels, write_figures
 from mtdlr.report.results import Results
-from mtdlr.report.summary import OUTSIDE, Judged, interval_of, strongest_rival, summary_lines
+from mtdlr.report.rivals import arms_table, rival_table
+from mtdlr.report.summary import OUTSIDE, Judged, difference_text, strongest_rival, summary_lines
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text
 from mtdlr.stats.decision import IntegratedBrier
 from mtdlr.stats.net_benefit import net_benefit
@@ -46,7 +45,6 @@ from mtdlr.survival import Survival
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PLAIN_LABEL = "DeepMTS without measures"
 Cells = tuple[str, ...]
 
 
@@ -149,15 +147,15 @@ def review_figures(results: Results, done: Review) -> dict[str, tuple[str, Figur
 
 
 def review_tables(results: Results, done: Review) -> list[Table]:
-    """Tables 5 to 13, those that this run can fill.
+    """Tables 5 to 14, those that this run can fill.
 
     Args:
         results: of a finished run.
         done: of `review`.
     """
     tables = [_appraisal_table(done), _calibration_table(done), _hazard_table(done), _subgroup_table(results, done),
-              _difference_table(results, done), _rival_table(done), competing_table(done.competing),
-              acquisition_table(results), confounding_table(done.confounding)]
+              _difference_table(results, done), rival_table(done.judged), competing_table(done.competing),
+              acquisition_table(results), confounding_table(done.confounding), arms_table(results.arms, done.judged)]
     return [table for table in tables if table.rows]
 
 
@@ -272,7 +270,7 @@ def _appraisal_table(done: Review) -> Table:
         place_rival = strongest_rival(judged, split)
         pair = [a.versus.get(judged.reference), a.versus.get(place_rival or "")]
         rows.append((judged.labels[model], SPLIT_LABELS[split].split()[0], estimate_text(a.uno),
-                     *(_difference(e) for e in pair), _difference(a.restricted_mean, 1)))
+                     *(difference_text(e) for e in pair), difference_text(a.restricted_mean, 1)))
     return Table(5, "Discrimination, further figures", (
         "Model", "Cohort", "Uno's C (95% CI)", "C less the stage's", "C less the strongest other model's",
         "Event-free months, high less low risk"), tuple(rows), (
@@ -335,7 +333,7 @@ def _subgroup_table(results: Results, done: Review) -> Table:
 
 
 def _difference_table(results: Results, done: Review) -> Table:
-    rows = [(label_of(name), SPLIT_LABELS[split].split()[0], _difference(e, 2))
+    rows = [(label_of(name), SPLIT_LABELS[split].split()[0], difference_text(e, 2))
             for split, found in done.differences.items() for name, e in found.items() if isfinite(e.value)]
     settings = results.study.cohort
     lost = missing_rows(results.cohort.table, [*settings.continuous, *settings.factors, *settings.described])
@@ -343,36 +341,6 @@ def _difference_table(results: Results, done: Review) -> Table:
     return Table(9, "Cohorts against the training cohort, and missing values by centre", (
         "Variable", "Cohort or centre", "Standardised difference (95% CI), or missing"), tuple(rows), (
         "Above 0.1 in size a standardised difference is often called noteworthy.",))
-
-
-def _rival_table(done: Review) -> Table:
-    """Table 10: what simpler models found in the same patients."""
-    judged = done.judged
-    names = {MAIN: judged.labels[MAIN], "deepmts": judged.labels["deepmts"], DEEP_PLAIN: PLAIN_LABEL} | RIVALS
-    rows = tuple(
-        (label, SPLIT_LABELS[split].split()[0], estimate_text(found.c), p_text(found.c.p),
-         *(_difference(judged.appraisals[own, split].versus.get(name)) if (own, split) in judged.appraisals else "-"
-           for own in (MAIN, "deepmts")))
-        for name, label in names.items() for (model, split), found in judged.evaluations.items() if model == name)
-    if not any(model in RIVALS for model, _ in judged.evaluations):
-        return Table(10, "", ("",), ())
-    return Table(10, "Rivals: what simpler models found in the same patients", (
-        "Model", "Cohort", "C-index (95% CI)", "P", f"C of {names[MAIN]} less it", f"C of {names['deepmts']} less it"),
-        rows, (
-        "Rivals are fitted to the training cohort alone; where scores are out of fold, so are the rivals' risks of "
-        "training patients. Volume + stage: Cox model of the predicted mask's log volume and the stage. Clinical "
-        "ridge: every clinical factor and continuous column. Image-PCA ridge: leading components of the PET on an "
-        "8 x 8 x 8 grid. Equal-weight radiomics: features that repeat no other one, each with its sign. Embedding: "
-        "vectors made elsewhere (evaluate.embedding). Without measures: DeepMTS fitted without its ten hand-made "
-        "measures of volume, uptake and active tissue. Differences are paired (compareC), with P.",))
-
-
-def _difference(estimate: Estimate | None, digits: int = 3) -> str:
-    """A difference with its interval and P; a dash where there is none."""
-    if estimate is None or not isfinite(estimate.value):
-        return "-"
-    p = f", P {p_text(estimate.p)}" if isfinite(estimate.p) else ""
-    return f"{estimate.value:+.{digits}f} ({interval_of(estimate, digits)}){p}"
 
 
 def _appraisal_numbers(a: Appraisal) -> dict[str, Any]:

@@ -227,3 +227,16 @@ def interval_of(estimate: Estimate, digits: int = 3) -> str:
     if not isfinite(estimate.low):
         return "no interval"
     return f"{estimate.low:+.{digits}f} to {estimate.high:+.{digits}f}"
+
+
+def difference_text(estimate: Estimate | None, digits: int = 3) -> str:
+    """A difference with its interval and P; a dash where there is none.
+
+    Args:
+        estimate: the difference, or None.
+        digits: decimals.
+    """
+    if estimate is None or not isfinite(estimate.value):
+        return "-"
+    p = f", P {p_text(estimate.p)}" if isfinite(estimate.p) else ""
+    return f"{estimate.value:+.{digits}f} ({interval_of(estimate, digits)}){p}"

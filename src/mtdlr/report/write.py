@@ -40,6 +40,7 @@ from mtdlr.report.pictures import (
 )
 from mtdlr.report.results import Results
 from mtdlr.report.review import review, review_numbers, review_tables, write_review
+from mtdlr.report.rivals import arms_numbers
 from mtdlr.report.tables import SPLIT_LABELS, estimate_text, make_tables, p_text
 from mtdlr.spreadsheet import frame_csv
 from mtdlr.stats.calibration import Calibration
@@ -92,7 +93,7 @@ def write_report(results: Results, folder: Path) -> None:
                      cutoff=results.model.cutoffs.get(MAIN))
     scores = results.scores.join(results.findings.risks, rsuffix="_risk")
     (folder / "scores.csv").write_text(frame_csv(scores), encoding="utf-8")
-    numbers = evaluation_numbers(results) | {"review": review_numbers(reviewed)}
+    numbers = evaluation_numbers(results) | {"review": review_numbers(reviewed), "arms": arms_numbers(results.arms)}
     (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1))
     shown = write_review(results, reviewed, folder)
     everything = [*tables.values(), *review_tables(results, reviewed)]

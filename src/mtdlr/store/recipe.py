@@ -34,6 +34,7 @@ STAGES: Mapping[str, Stage] = {
     "radiomics": Stage(4, _TEXTURE),
     "features": Stage(3, (*_TEXTURE, "imaging/*.py")),
     "signature": Stage(4, ("signature.py", "stats/lasso*.py", "stats/cox*.py")),
+    "arm": Stage(1, ("evaluate/arms.py", "signature.py", "stats/lasso*.py", "stats/cox*.py")),
     "rivals": Stage(1, ("evaluate/rivals.py", "evaluate/simple.py", "stats/ridge.py")),
     "picture": Stage(2, ("report/pictures.py", "report/figures/*.py")),
     "explain": Stage(4, ("explain.py", *_SCORING)),

@@ -264,6 +264,8 @@ class EvaluateSettings(Section):
                                       "beside the models")
     embedding: Path | None = setting(None, "CSV (patient_id, then numbers) of vectors made elsewhere, such as a "
                                      "foundation model's: their ridge Cox score stands among the rivals")
+    arms: bool = setting(False, "signatures of the PET features alone and of the CT features alone, beside the full "
+                         "ones in Table 14")
     bootstrap: int = setting(1000, "resamples when comparison = 'bootstrap'", ge=50)
     seed: int = setting(0, "seed of the resamples", ge=0)
 
