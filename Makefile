@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 # Work stays on the cores it is given: two threads of four libraries each would only wait for one another.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test quick check clean docs dist test-portable portable-avx2 portable-sse41 portable-seed1 portable-seed2
+.PHONY: demo test quick check clean docs dist licences sbom audit release matrix test-portable portable-avx2 portable-sse41 portable-seed1 portable-seed2
 
 demo: $(READY)
 	$(BIN)/mtdlr demo demo
@@ -53,6 +53,32 @@ dist: $(READY)
 	diff -r build/dist/first-out build/dist/again-out
 	mkdir dist && cp build/dist/first-out/* dist && rm -rf build/dist
 	$(BIN)/python -m twine check --strict dist/*
+
+# The licence of every package that is imported, with all extras; one that is not permissive fails it.
+licences: $(READY)
+	$(BIN)/python .ci/licences.py
+
+# What a user installs with every extra, as a bill of materials (CycloneDX), and a look at it in PyPI's list of known
+# weaknesses (which must be reachable: a package that cannot be looked up fails it). Both look at an environment of its
+# own, so that tools and tests are not in it.
+build/shipped/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv build/shipped && build/shipped/bin/python -m pip install --quiet -c constraints.txt \
+	  ".[networks,dicom,docs-out,web,cluster,jpeg,itk]"
+	$(PYTHON) -m venv build/tools && build/tools/bin/python -m pip install --quiet "cyclonedx-bom>=7" "pip-audit>=2.9"
+	touch $@
+
+sbom: build/shipped/.ready
+	build/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
+	  -o build/sbom.cdx.json build/shipped/bin/python
+	@echo "wrote $(CURDIR)/build/sbom.cdx.json"
+
+audit: build/shipped/.ready
+	build/tools/bin/pip-audit --strict --path \
+	  "$$(build/shipped/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+# make release VERSION=0.2.0 DATE=2027-01-31 names a release in every file that shows it; look at the change, then commit.
+release:
+	$(PYTHON) .ci/release.py $(VERSION) $(DATE)
 
 check: $(READY)
 	$(BIN)/ruff check .
