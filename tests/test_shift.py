@@ -14,6 +14,7 @@ import pytest
 from mtdlr.errors import BundleError
 from mtdlr.shift import Reference, ReferenceGroup, patient_numbers, physical_values
 from mtdlr.shift.aggregates import late_numbers
+from mtdlr.shift.network import judge_networks, network_groups
 
 
 def _rows(n: int, seed: int, d: int = 3) -> np.ndarray:
@@ -161,3 +162,55 @@ def test_late_numbers_are_the_scores_and_the_signatures_features() -> None:
     rows = late_numbers(scores, pd.DataFrame({"f": [7.0, 8.0]}))
     assert rows[0]["scores"].tolist() == [1.0, 2.0, 3.0] and rows[1]["features"].tolist() == [8.0]
     assert [set(row) for row in late_numbers(scores, pd.DataFrame(index=[0, 1]))] == [{"scores"}, {"scores"}]
+
+
+def _bottlenecks(n: int, seed: int, folds: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Of n patients by three networks with axes of their own; a network spreads its own training patients less."""
+    rng, axes = np.random.default_rng(seed), np.random.default_rng(0)
+    found = np.stack([rng.standard_normal((n, 12)) @ axes.standard_normal((12, 12)) for _ in range(3)], axis=1)
+    if folds is not None:
+        found[folds[:, None] != np.arange(3)] *= 0.6
+    return {f"P{i}": row.astype(np.float32) for i, row in enumerate(found + 4.0)}
+
+
+def test_the_networks_are_judged_by_patients_that_they_never_saw() -> None:
+    """What is usual is the distance of held-out patients: of new ones hardly any is warned of. With all patients taken
+    for held-out ones, which a network fits too well, many would be. A patient far outside is refused, by name."""
+    folds = np.arange(90) % 3
+    training = _bottlenecks(90, 1, folds)
+    groups = network_groups(training, {f"P{i}": int(k) for i, k in enumerate(folds)})
+    assert sorted(groups) == ["network 0", "network 1", "network 2"] and {one.n for one in groups.values()} == {30}
+    new = list(_bottlenecks(300, 2).values())
+    judged = [judge_networks(Reference(groups, {}, 90), row) for row in new]
+    assert np.mean([one.percentile > 0.95 for one in judged]) < 0.05 and not any(one.refused for one in judged)
+    fooled = Reference(network_groups(training, dict.fromkeys(training, 0)), {}, 90)
+    assert np.mean([judge_networks(fooled, row).percentile > 0.95 for row in new]) > 0.2
+    far = judge_networks(Reference(groups, {}, 90), new[0] + 40.0)
+    assert far.refused and far.problems[0].code == "E-SHIFT" and "what the networks see" in far.problems[0].what
+    assert far.problems[0].found.endswith("times the usual distance")
+
+
+def test_few_patients_and_other_networks_are_not_judged() -> None:
+    """Below 20 patients seen or 10 held out a network keeps no reference; one of another width, or none, is not judged;
+    the reference comes back from the disk."""
+    folds = np.arange(22) % 2
+    assert network_groups(_bottlenecks(22, 3), {f"P{i}": int(k) for i, k in enumerate(folds)}) == {}
+    assert network_groups({}, {}) == {}
+    groups = network_groups(_bottlenecks(60, 4), {f"P{i}": i % 3 for i in range(60)})
+    reference = Reference(groups, {}, 60)
+    for row in (None, np.zeros((3, 5), np.float32), np.full((3, 12), np.nan, np.float32)):
+        assert judge_networks(reference, row).percentiles == {}
+
+
+def test_a_stored_group_that_no_fit_gives_is_refused(tmp_path: Path) -> None:
+    """Arrays of other lengths, spreads below zero, numbers that are not finite: E-REFERENCE."""
+    reference = Reference(network_groups(_bottlenecks(60, 5), {f"P{i}": i % 3 for i in range(60)}), {}, 60)
+    reference.save(tmp_path)
+    row = np.full((3, 12), 4.5, np.float32)
+    assert judge_networks(Reference.load(tmp_path), row).percentile == pytest.approx(
+        judge_networks(reference, row).percentile, abs=1e-5)
+    good = dict(np.load(tmp_path / "reference.npz"))
+    for name, bad in (("mean", np.zeros(5)), ("scale", -good["network 1/scale"]), ("noise", np.full(12, np.nan))):
+        np.savez(tmp_path / "reference.npz", **(good | {f"network 1/{name}": bad}))
+        with pytest.raises(BundleError, match="E-REFERENCE"):
+            Reference.load(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,15 @@ import torch
 
 from mtdlr.bundle import read_bundle
 from mtdlr.cli.validate import check_for
-from mtdlr.errors import CohortError
+from mtdlr.errors import CohortError, ScanError
 from mtdlr.model import FrozenModel
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build, save_network, weights_of
 from mtdlr.pipeline import Run
 from mtdlr.predict import Bundle
+from mtdlr.prepared import load_bottlenecks
+from mtdlr.shift.network import network_groups
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
 from mtdlr.validate.run import validate_cohort
@@ -134,6 +137,27 @@ def test_a_harmonised_model_gives_the_runs_numbers_and_says_what_was_done(
     alone = Bundle(model).predict(study_file.parent / "centerB" / one["patient_id"], accept_shift=True, center="B",
                                   clinical={"tnm_stage": one["tnm_stage"]})
     assert "W-NOTHARMONISED" in {p.code for p in alone.problems}
+
+
+def test_what_the_networks_see_can_refuse(finished: Run, model: FrozenModel, study_file: Path, tmp_path: Path) -> None:
+    """A patient whose bottlenecks lie far outside is refused by `validate` and `predict`, after scoring, by name; where
+    it is accepted the percentile and a warning stay."""
+    rows = _external(study_file).head(3)
+    kept = {i: load_bottlenecks(finished.scored.folders[i]) for i in rows["patient_id"]}
+    assert {one.shape for one in kept.values() if one is not None} == {(2, 32)} and model.aggregates is not None
+    rng = np.random.default_rng(0)
+    elsewhere = {f"P{i}": (rng.normal(size=(2, 32)) * 1e-3 + 9.0).astype(np.float32) for i in range(60)}
+    strict = replace(model.aggregates.reference, groups=network_groups(elsewhere, {f"P{i}": i % 2 for i in range(60)}))
+    other = replace(model, aggregates=replace(model.aggregates, reference=strict))
+    with pytest.raises(CohortError, match="E-SHIFT") as caught:
+        validate_cohort(other, _write(study_file, "seen", rows), tmp_path / "a", workers=Workers(1))
+    assert caught.value.problems[-1].code == "E-NOPATIENTS"
+    found = validate_cohort(other, _write(study_file, "seen", rows), tmp_path / "b", accept=True, workers=Workers(1))
+    assert all(one.percentiles["network"] > 0.999 and not one.refused for one in found.shifts.values())
+    assert "what the networks see" in " ".join(str(p) for p in found.problems if p.code == "W-SHIFT")
+    scan = study_file.parent / "centerB" / rows["patient_id"].iloc[0]
+    with pytest.raises(ScanError, match="what the networks see"):
+        Bundle(other).predict(scan, clinical={"tnm_stage": rows["tnm_stage"].iloc[0]})
 
 
 def test_patients_of_training_are_refused(model: FrozenModel, study_file: Path, tmp_path: Path) -> None:

@@ -39,11 +39,13 @@ class NetworkScore:
         risk: log-hazard up to a constant; higher is worse.
         probability: (z, y, x) float32 tumour probability, None for a single-task network.
         plain: the risk of the fit without the ten measures, None for a network that has no such fit.
+        bottleneck: (c,) float32, what the encoder's last level holds in the mean over the grid; None without one.
     """
 
     risk: float
     probability: NDArray[np.float32] | None
     plain: float | None = None
+    bottleneck: NDArray[np.float32] | None = None
 
 
 def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> NetworkScore:
@@ -60,9 +62,10 @@ def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> NetworkScore:
     scorer, x = checkpoint.scorer, torch.from_numpy(checked_image(image)).unsqueeze(0).to(checkpoint.place)
     with torch.inference_mode():  # in single precision: on a card fp16 overflows and bf16 moves risks by 8 %
         output = cut_until_it_fits(lambda _: scorer(x), where="scoring")
-    probability = output.probability
-    return NetworkScore(float(output.risk[0]), None if probability is None else probability[0].float().cpu().numpy(),
-                 None if output.plain is None else float(output.plain[0]))
+    probability, bottleneck = (None if one is None else one[0].float().cpu().numpy()
+                               for one in (output.probability, output.bottleneck))
+    return NetworkScore(float(output.risk[0]), probability, None if output.plain is None else float(output.plain[0]),
+                        bottleneck)
 
 
 def tumour_mask(probability: NDArray[np.float32], *, voxel_ml: float, threshold: float = 0.5,
@@ -212,6 +215,7 @@ def score_patient(patient: Prepared, networks: Networks, fold: int | None, setti
     """
     risks: dict[str, tuple[float, ...]] = {}
     maps: list[NDArray[np.float32]] = []
+    bottlenecks: list[NDArray[np.float32]] = []
     for name, folds in networks.items():
         scores = [score(network, patient.image) for network in folds]
         risks[name] = tuple(one.risk for one in scores)
@@ -219,6 +223,7 @@ def score_patient(patient: Prepared, networks: Networks, fold: int | None, setti
             risks[f"{name}{PLAIN}"] = tuple(one.plain for one in scores if one.plain is not None)
         maps += [one.probability for k, one in enumerate(scores)
                  if one.probability is not None and (fold is None or k == fold)]
+        bottlenecks += [one.bottleneck for one in scores if one.bottleneck is not None]
     region = patient.region
     suv = grid.resample(patient.pet_suv, region).array.astype(np.float32)
     seen = seen_by_both(region, patient.pet_suv, patient.ct_hu)
@@ -227,7 +232,8 @@ def score_patient(patient: Prepared, networks: Networks, fold: int | None, setti
                                  threshold=settings.mask_threshold, min_component_ml=settings.min_component_ml)
     predicted = Volume(mask, patient.affine)
     doubts = mask_doubts(predicted, patient.ct_hu)
-    return PatientScore(risks, predicted, _agreement(mask, patient), (*problems, *doubts))
+    return PatientScore(risks, predicted, _agreement(mask, patient), (*problems, *doubts),
+                        np.array(bottlenecks) if bottlenecks else None)
 
 
 def _agreement(mask: NDArray[np.bool_], patient: Prepared) -> dict[str, float]:

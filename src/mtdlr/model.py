@@ -23,9 +23,9 @@ from mtdlr.errors import Problem, TableError
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.covariates import clinical_values
 from mtdlr.nomogram.fit import competing_notice, fit_nomogram
-from mtdlr.prepared import PLAIN
-from mtdlr.shift import Reference, TrainingRisks, load_description
-from mtdlr.shift.aggregates import REFERENCE_SCORES, Aggregates, late_numbers, margins, salted, training_bound
+from mtdlr.prepared import PLAIN, load_bottlenecks
+from mtdlr.shift import TrainingRisks, load_description
+from mtdlr.shift.aggregates import Aggregates, margins, salted, training_bound, training_reference
 from mtdlr.signature import Signature
 from mtdlr.stats.roc import roc, youden
 from mtdlr.stats.terms import Continuous, Factor, Spline
@@ -249,7 +249,8 @@ def fit_model(
 
 
 def with_aggregates(
-    model: FrozenModel, rows: pd.DataFrame, prepared: Mapping[str, Path], features: pd.DataFrame
+    model: FrozenModel, rows: pd.DataFrame, prepared: Mapping[str, Path], features: pd.DataFrame, *,
+    scored: Mapping[str, Path], folds: pd.Series
 ) -> FrozenModel:
     """The model with the aggregates of its training patients.
 
@@ -258,17 +259,18 @@ def with_aggregates(
         rows: training patients with follow-up, covariates and out-of-fold scores.
         prepared: the folder of each prepared patient, which holds its description.
         features: (patients, features) of the predicted masks.
+        scored: the folder of each scored patient, which holds its bottlenecks.
+        folds: of each training patient.
     """
-    found = [load_description(prepared[str(i)]) for i in rows.index]
-    measured = model.signatures["auto"].measured(features.reindex(rows.index), rows["center"])
-    numbers = [{**one.numbers, **late} for one, late in zip(found, late_numbers(rows, measured), strict=True)]
-    names = {"scores": REFERENCE_SCORES, "features": tuple(measured.columns)}
+    found = {str(i): load_description(prepared[str(i)]) for i in rows.index}
+    seen = {i: one for i in found if i in scored and (one := load_bottlenecks(scored[i])) is not None}
     filled = rows.assign(**{name: rows[name].fillna(value) for name, value in model.imputed.items() if name in rows})
-    salt = model.digest
-    images = sorted({salted(salt, image) for one in found for image in one.images})
+    images = sorted({salted(model.digest, image) for one in found.values() for image in one.images})
+    measured = model.signatures["auto"].measured(features.reindex(rows.index), rows["center"])
     return replace(model, aggregates=Aggregates(
-        Reference.fit(numbers, names=names), training_bound(model.nomograms[MAIN], filled),
-        margins(rows, model.study.cohort), salt, tuple(images), TrainingRisks.fit(model.risks(filled)[MAIN])))
+        training_reference(found, rows, measured, bottlenecks=seen, folds={str(i): int(k) for i, k in folds.items()}),
+        training_bound(model.nomograms[MAIN], filled), margins(rows, model.study.cohort),
+        model.digest, tuple(images), TrainingRisks.fit(model.risks(filled)[MAIN])))
 
 
 def lower_bounds(model: FrozenModel, rows: pd.DataFrame) -> pd.Series:

@@ -32,6 +32,7 @@ from mtdlr.report.pdf import can_write_pdf, write_pdf
 from mtdlr.report.prediction import Prediction
 from mtdlr.shift import Shift, image_hashes, patient_numbers, physical_values
 from mtdlr.shift.aggregates import Aggregates
+from mtdlr.shift.network import judge_networks
 from mtdlr.store import disk_problem
 from mtdlr.study import MAIN
 from mtdlr.volume import Volume
@@ -112,6 +113,9 @@ class Bundle:
         """
         shift, study = self._shift(prepared, accept_shift), self.frozen.study
         scored = score_patient(prepared, self.networks, None, study.score)
+        if shift is not None and self.frozen.aggregates is not None:
+            shift = shift.joined(_fit(judge_networks(self.frozen.aggregates.reference, scored.bottlenecks),
+                                      accept_shift))
         deep = deep_scores(self.frozen, scored)
         features, found = patient_features(prepared, scored.mask, study.radiomics)
         signature, measured = self.frozen.signatures["auto"], pd.DataFrame([features], index=["patient"])
@@ -138,12 +142,8 @@ class Bundle:
         """
         if self.frozen.aggregates is None:
             return None
-        shift = self.frozen.aggregates.reference.judge(patient_numbers(prepared), physical_values(prepared))
-        if accept:
-            return shift.accepted()
-        if shift.refused:
-            raise ScanError(shift.problems)
-        return shift
+        reference = self.frozen.aggregates.reference
+        return _fit(reference.judge(patient_numbers(prepared), physical_values(prepared)), accept)
 
     def _read_off(
         self, row: pd.DataFrame, prepared: Prepared, mask: Volume, clinical: Mapping[str, Any],
@@ -208,6 +208,19 @@ def field_doubt(
                     + ", in the other risk group" * crossed,
                     expected=f"the same risk group, and a hazard that moves by less than {np.expm1(_MOVED):.0%}",
                     remedy="Use a scan that covers the region, before anybody cropped it"),)
+
+
+def _fit(shift: Shift, accept: bool) -> Shift:
+    """The shift of a patient who may have a prognosis.
+
+    Raises:
+        ScanError: E-SHIFT, E-PHYSICAL where the patient lies too far outside and is not accepted.
+    """
+    if accept:
+        return shift.accepted()
+    if shift.refused:
+        raise ScanError(shift.problems)
+    return shift
 
 
 def trained_on(aggregates: Aggregates | None, prepared: Prepared) -> tuple[Problem, ...]:

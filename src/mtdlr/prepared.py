@@ -16,7 +16,7 @@ from mtdlr.imaging import grid, nifti
 from mtdlr.volume import Volume
 
 MEAN_IMAGE = "mean_image.npy"
-MASK = "mask.nii.gz"
+MASK, BOTTLENECKS = "mask.nii.gz", "bottlenecks.npy"
 PLAIN = "_plain"
 """Behind a network's name: its risk by the fit without the ten measures."""
 _PROJECTIONS = ("projection_coronal", "projection_sagittal")
@@ -150,16 +150,22 @@ class PatientScore:
         mask: predicted tumour on the network grid.
         agreement: dice, hausdorff95_mm and volumes against the manual mask; empty where there is none.
         problems: warnings, such as an empty prediction replaced by uptake.
+        bottlenecks: (folds, c) float32, what DeepMTS of each fold sees; None where no network has a bottleneck.
     """
 
     risks: Mapping[str, tuple[float, ...]]
     mask: Volume
     agreement: Mapping[str, float]
     problems: tuple[Problem, ...]
+    bottlenecks: NDArray[np.float32] | None = None
 
     def save(self, folder: Path) -> None:
-        """Write score.json and mask.nii.gz, and its affine also there: NIfTI keeps no more than single precision."""
+        """Write score.json, mask.nii.gz, its affine also in score.json (NIfTI keeps no more than single precision), and
+        bottlenecks.npy.
+        """
         nifti.write(folder / MASK, self.mask)
+        if self.bottlenecks is not None:
+            np.save(folder / BOTTLENECKS, self.bottlenecks)
         header = {"risks": dict(self.risks), "agreement": dict(self.agreement), "affine": self.mask.affine.tolist(),
                   "problems": [p.as_dict() for p in self.problems]}
         (folder / "score.json").write_text(json.dumps(header, indent=1))
@@ -169,3 +175,11 @@ def load_mask(folder: Path) -> Volume:
     """The predicted mask that `PatientScore.save` wrote, as it was to the last bit."""
     volume, _ = nifti.read(folder / MASK)
     return Volume(volume.array > 0, json.loads((folder / "score.json").read_text())["affine"])
+
+
+def load_bottlenecks(folder: Path) -> NDArray[np.float32] | None:
+    """(folds, c) that `PatientScore.save` wrote; None where there are none."""
+    if not (folder / BOTTLENECKS).is_file():
+        return None
+    found: NDArray[np.float32] = np.load(folder / BOTTLENECKS, allow_pickle=False)
+    return found

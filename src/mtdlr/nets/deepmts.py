@@ -76,25 +76,28 @@ class Output(NamedTuple):
         hazard_logits: (b, k) of the k intervals of the discrete-time likelihood; None for a log-hazard.
         probability: (b, z, y, x) tumour probability; None for a network without masks.
         plain: (b,) risk of the fit without the block `measures`; None where there is no such fit.
+        bottleneck: (b, c) means over the grid of the encoder's last level; None for a network without that encoder.
     """
 
     risk: Tensor
     hazard_logits: Tensor | None
     probability: Tensor | None
     plain: Tensor | None = None
+    bottleneck: Tensor | None = None
 
 
-def output_of(head: Tensor, intervals: int, probability: Tensor | None) -> Output:
+def output_of(head: Tensor, intervals: int, probability: Tensor | None, bottleneck: Tensor | None = None) -> Output:
     """The head's numbers as a risk: the log-hazard itself, or the log cumulative hazard of all intervals.
 
     Args:
         head: (b, 1) log-hazards, or (b, k) logits of the k intervals.
         intervals: k; 0 for a log-hazard.
         probability: (b, z, y, x) tumour probability to hand on; None for a network without masks.
+        bottleneck: (b, c) to hand on.
     """
     if not intervals:
-        return Output(head[:, 0], None, probability)
-    return Output(F.softplus(head).sum(1).log(), head, probability)
+        return Output(head[:, 0], None, probability, None, bottleneck)
+    return Output(F.softplus(head).sum(1).log(), head, probability, None, bottleneck)
 
 
 class Backbone(nn.Module):
@@ -241,15 +244,18 @@ class DeepMTS(nn.Module):
         image = channels_last(image)
         if self.survival is None:
             assert isinstance(self.head, LinearHead)
-            vectors, probability = self.embed(image)
-            return Output(self.head(vectors), None, probability, self.head.without_measures(vectors))
+            probability, maps = self.backbone(image)
+            vectors = spatial_embedding(image, probability, self.config.near_voxels)
+            return Output(self.head(vectors), None, probability, self.head.without_measures(vectors),
+                          global_average(maps[-1]))
         assert isinstance(self.head, RiskHead)
         probability, maps = self.backbone(image)
         seen = probability.detach() if self.config.detach_probability else probability
         joined = channels_last(torch.cat([image, seen[:, None]], 1))
         features = [self.backbone.features(maps), self.survival.features(joined)]
         direct = region_statistics(image, seen, self.config.near_voxels) if self.config.pooling == "regional" else None
-        return output_of(self.head(features, clinical, direct), self.config.intervals, probability)
+        return output_of(self.head(features, clinical, direct), self.config.intervals, probability,
+                         global_average(maps[-1]))
 
     def l2(self) -> Tensor:
         """Sum of squares of the risk head's kernels."""

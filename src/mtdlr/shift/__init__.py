@@ -1,15 +1,10 @@
-"""What a frozen model keeps of its training patients (`aggregates`); how far a new one lies from them (`distance`), and
-where its risk stands among theirs (`standing`).
+"""What a frozen model keeps of its training patients (`aggregates`); how a new one looks (`description`), how far it
+lies from them (`distance`, `network`), and where its risk stands among theirs (`standing`).
 """
 
-from mtdlr.shift.distance import (
-    BEHIND_A_NUMBER,
+from mtdlr.shift.description import (
     DESCRIPTION,
-    LEAST_PATIENTS,
     Description,
-    Reference,
-    ReferenceGroup,
-    Shift,
     describe,
     image_hashes,
     images_of,
@@ -17,6 +12,7 @@ from mtdlr.shift.distance import (
     patient_numbers,
     physical_values,
 )
+from mtdlr.shift.distance import BEHIND_A_NUMBER, LEAST_PATIENTS, Reference, ReferenceGroup, Shift
 from mtdlr.shift.standing import TrainingRisks
 
 __all__ = [

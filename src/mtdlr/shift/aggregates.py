@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import BundleError, FitError, Problem
 from mtdlr.nomogram import Nomogram
-from mtdlr.shift import BEHIND_A_NUMBER, LEAST_PATIENTS, Reference, Shift, TrainingRisks
+from mtdlr.shift import BEHIND_A_NUMBER, LEAST_PATIENTS, Description, Reference, Shift, TrainingRisks
+from mtdlr.shift.network import Bottlenecks, network_groups
 from mtdlr.stats.conformal import LowerBound, fit_lower_bound
 from mtdlr.study import CohortSettings
 from mtdlr.survival import Survival
@@ -103,6 +104,25 @@ def late_numbers(scores: pd.DataFrame, measured: pd.DataFrame) -> list[dict[str,
     """
     rows = zip(scores[list(REFERENCE_SCORES)].to_numpy(float), measured.to_numpy(float), strict=True)
     return [{"scores": found} | ({"features": features} if features.size else {}) for found, features in rows]
+
+
+def training_reference(
+    found: Mapping[str, Description], scores: pd.DataFrame, measured: pd.DataFrame, *,
+    bottlenecks: Mapping[str, Bottlenecks], folds: Mapping[str, int],
+) -> Reference:
+    """The reference distributions of the training patients.
+
+    Args:
+        found: how each of them looks.
+        scores: (patients, columns) as in `late_numbers`, out of fold.
+        measured: (patients, p) as in `late_numbers`.
+        bottlenecks: of each patient with scores.
+        folds: of each patient; network k never saw fold k.
+    """
+    late = dict(zip(map(str, scores.index), late_numbers(scores, measured), strict=True))
+    reference = Reference.fit([{**one.numbers, **late[i]} for i, one in found.items()],
+                              names={"scores": REFERENCE_SCORES, "features": tuple(measured.columns)})
+    return replace(reference, groups={**reference.groups, **network_groups(bottlenecks, folds)})
 
 
 def salted(salt: str, image: str) -> str:

@@ -8,12 +8,12 @@ network), so that a refusal names what is out of range.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -23,8 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import fdtrc
 
 from mtdlr.errors import BundleError, Problem
-from mtdlr.imaging.appearance import APPEARANCE, PROTOCOL, appearance, appearance_uptake
-from mtdlr.prepared import Prepared
+from mtdlr.imaging.appearance import APPEARANCE
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -35,8 +34,6 @@ LEAST_PATIENTS = 20
 BEHIND_A_NUMBER = 5
 """Patients behind every count that is kept."""
 ARRAYS, HEADER = "reference.npz", "reference.json"
-DESCRIPTION = "appearance.json"
-"""The file of a prepared patient's description."""
 _FOLDS = 5
 _ARRAYS = ("mean", "scale", "components", "variances", "noise")
 _RANK_SHARE = 0.2  # components kept, as a share of the patients
@@ -53,7 +50,7 @@ PHYSICAL: dict[str, tuple[float, float, str, str]] = {
 LABELS = {"uptake": "the level of FDG uptake", "ct_numbers": "the mix of CT numbers", "pet_noise": "the PET's noise",
           "ct_noise": "the CT's noise", "anatomy": "the anatomy in the region", "together": "the fit of PET and CT",
           "protocol": "the voxel sizes", "features": "the features of the signature", "scores": "the scores",
-          "network": "what the network sees"}
+          "network": "what the networks see"}
 """What each group is called in a message."""
 
 
@@ -81,6 +78,19 @@ class ReferenceGroup:
     typical: float
     freedom: float
     n: int
+
+    @classmethod
+    def fit_apart(cls, seen: Matrix, left_out: Matrix) -> ReferenceGroup:
+        """The reference of some patients' numbers, with how far others lie from it.
+
+        Args:
+            seen: (n, d) of the patients who make mean and covariance, finite.
+            left_out: (m, d) of the patients whose distances are the usual ones.
+        """
+        whole = _fitted(seen, (), np.zeros(seen.shape[1]))
+        apart = whole.distances(left_out)
+        typical, freedom = float(apart.mean()), 2.0 * float(apart.mean() ** 2 / max(apart.var(), 1e-12))
+        return replace(whole, typical=typical, freedom=freedom, n=len(left_out))
 
     @classmethod
     def fit(cls, rows: ArrayLike, *, names: Sequence[str] = (), tolerance: ArrayLike = 0.0) -> ReferenceGroup | None:
@@ -244,7 +254,7 @@ class Reference:
             beyond = group.beyond(row)
             percentiles[name] = 1.0 - beyond
             if beyond < 1.0 - WARN:
-                problems.append(_outside(name, group, row, refused=refuses and beyond < 1.0 - REFUSE))
+                problems.append(outside(name, *group.worst(row), refused=refuses and beyond < 1.0 - REFUSE))
         problems += [_unseen(kind, label, self.counts[kind]) for kind, label in (labels or {}).items()
                      if self.counts.get(kind) and label not in self.counts[kind]]
         return Shift(percentiles, tuple(sorted(problems, key=lambda p: not p.is_error)))
@@ -272,78 +282,14 @@ class Reference:
                                                freedom=float(values["freedom"]), n=int(values["n"]),
                                                **{key: stored[f"{name}/{key}"].astype(np.float64) for key in _ARRAYS})
                           for name, values in header["groups"].items()}
+            if not all(_is_sound(name, group) for name, group in groups.items()):
+                raise ValueError("no reference that a fit gives")
             return cls(groups, header["counts"], int(header["n"]))
         except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RuntimeError, EOFError,
                 BadZipFile, zlib.error, struct.error) as error:
             raise BundleError(Problem("E-REFERENCE", "the reference distributions of the model cannot be read",
                                       found=type(error).__name__,
                                       remedy="Ask the sender for the model again")) from None
-
-
-@dataclass(frozen=True, eq=False)
-class Description:
-    """How one prepared patient looks: numbers by group, physical values, and hashes of the voxels of PET and CT."""
-
-    numbers: Mapping[str, Vector]
-    physical: Mapping[str, float]
-    images: tuple[str, ...]
-
-
-def describe(patient: Prepared) -> dict[str, Any]:
-    """The description of a prepared patient as plain values for JSON."""
-    return {"numbers": {name: values.tolist() for name, values in patient_numbers(patient).items()},
-            "physical": physical_values(patient), "images": list(image_hashes(patient))}
-
-
-def image_hashes(patient: Prepared) -> tuple[str, str]:
-    """SHA-256 of the voxels of PET and CT around the region, in thousandths of SUV and in HU.
-
-    A scan is known again whatever its files are called and however they are compressed.
-    """
-    pet, ct = (sha256(np.rint(np.asarray(volume.array, np.float64) * scale).astype("<i8").tobytes()).hexdigest()
-               for volume, scale in ((patient.pet_suv, 1000.0), (patient.ct_hu, 1.0)))
-    return pet, ct
-
-
-def load_description(folder: Path) -> Description:
-    """What a run wrote of `describe` into a prepared patient's folder."""
-    values = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
-    return Description({name: np.array(row, dtype=np.float64) for name, row in values["numbers"].items()},
-                       values["physical"], tuple(values["images"]))
-
-
-def images_of(folders: Mapping[str, Path]) -> dict[str, tuple[str, str]]:
-    """The `image_hashes` of prepared patients, by id; those without a description are left out.
-
-    Args:
-        folders: the folder of each prepared patient.
-    """
-    found = {}
-    for patient, folder in folders.items():
-        if (folder / DESCRIPTION).is_file():
-            pet, ct = load_description(folder).images
-            found[patient] = pet, ct
-    return found
-
-
-def patient_numbers(patient: Prepared) -> dict[str, Vector]:
-    """The numbers of a prepared patient by group: its appearance, and its voxel sizes."""
-    edges = [float(patient.facts[f"{kind}_voxel_{axis}_mm"]) for kind in ("pet", "ct") for axis in "zyx"
-             if f"{kind}_voxel_{axis}_mm" in patient.facts]
-    protocol = {"protocol": np.log(edges)} if len(edges) == len(PROTOCOL) else {}
-    return appearance(patient.pet_suv, patient.ct_hu, patient.region) | protocol
-
-
-def physical_values(patient: Prepared) -> dict[str, float]:
-    """The values of `PHYSICAL` that a prepared patient has."""
-    uptake = np.exp(appearance_uptake(patient.pet_suv, patient.ct_hu, patient.region))
-    low, high = np.quantile(patient.ct_hu.array, (0.001, 0.999))
-    values = {"suv_middle": float(uptake[0]), "suv_top": float(uptake[-1]), "hu_low": float(low),
-              "hu_high": float(high)}
-    for kind in ("pet", "ct"):
-        edges = [float(patient.facts[key]) for axis in "zyx" if (key := f"{kind}_voxel_{axis}_mm") in patient.facts]
-        values |= {f"{kind}_voxel_mm": max(edges)} if edges else {}
-    return values
 
 
 def _fitted(x: Matrix, names: tuple[str, ...], allowed: Vector) -> ReferenceGroup:
@@ -357,6 +303,18 @@ def _fitted(x: Matrix, names: tuple[str, ...], allowed: Vector) -> ReferenceGrou
     rest = float(values[k:].sum()) / (d - k) if d > k else 0.0
     noise = rest + (allowed / scale) ** 2 + _RIDGE
     return ReferenceGroup(names, mean, scale, basis[:k], np.maximum(values[:k] - rest, 1e-12), noise, 1.0, float(d), n)
+
+
+def _is_sound(name: str, group: ReferenceGroup) -> bool:
+    """Whether a stored group is one that a fit gives: a plain name, arrays that belong together, positive spreads."""
+    arrays = [getattr(group, key) for key in _ARRAYS]
+    d, k = group.mean.size, len(group.variances)
+    shapes = [(d,), (d,), (k, d), (k,), (d,)]
+    return (re.fullmatch(r"[a-z_]{1,20}( \d{1,2})?", name) is not None
+            and [array.shape for array in arrays] == shapes and len(group.names) in (0, d)
+            and all(np.isfinite(array).all() for array in arrays) and group.n >= BEHIND_A_NUMBER
+            and all((array > 0).all() for array in (group.scale, group.variances, group.noise))
+            and 0 < group.typical < np.inf and 0 < group.freedom < np.inf)
 
 
 def _counted(labels: Sequence[str]) -> dict[str, int]:
@@ -379,9 +337,15 @@ def _impossible(values: Mapping[str, float]) -> list[Problem]:
     return problems
 
 
-def _outside(name: str, group: ReferenceGroup, row: Vector, *, refused: bool) -> Problem:
-    """E-SHIFT or W-SHIFT of one group."""
-    found, expected = group.worst(row)
+def outside(name: str, found: str, expected: str, *, refused: bool) -> Problem:
+    """E-SHIFT or W-SHIFT of one group.
+
+    Args:
+        name: of the group.
+        found: of the patient.
+        expected: of the training patients.
+        refused: E-SHIFT; else W-SHIFT.
+    """
     what = f"{LABELS.get(name, name)} lies outside that of the training patients"
     if refused:
         return Problem("E-SHIFT", what, where="scan", found=found, expected=expected,

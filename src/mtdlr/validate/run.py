@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,9 +20,11 @@ from mtdlr.errors import CohortError, Problem
 from mtdlr.evaluate import Findings, judge
 from mtdlr.model import FrozenModel, combine_scores, lower_bounds
 from mtdlr.pipeline import SOURCES, Run
+from mtdlr.prepared import load_bottlenecks
 from mtdlr.radiomics.harmonise import CenterPolicy
 from mtdlr.shift import Description, Reference, Shift, load_description
 from mtdlr.shift.aggregates import Aggregates
+from mtdlr.shift.network import judge_networks
 from mtdlr.signature import harmonised, unharmonised
 from mtdlr.study import MAIN, CohortSettings, Study
 from mtdlr.survival import Survival
@@ -111,10 +113,14 @@ def validate_cohort(
         refused = {i for i, shift in shifts.items() if shift.refused} | {i for p in leaked for i in p.patients}
         problems = [*model.problems, *cohort.problems, *run.prepared.problems, *leaked,
                     *(p.of_patient(i) for i, shift in shifts.items() for p in shift.problems)]
-        run.__dict__["included"] = included = cohort.only([i for i in run.prepared.folders if i not in refused])
-        if not len(included):
-            raise CohortError([*(p for p in problems if p.is_error), Problem(
-                "E-NOPATIENTS", "no patient is left to be judged", found=f"{len(cohort)} patients came in")])
+        run.__dict__["included"] = _some(cohort.only([i for i in run.prepared.folders if i not in refused]),
+                                         len(cohort), problems)
+        seen = _by_networks(run.scored.folders, model.aggregates, accept)
+        shifts = {i: shift.joined(seen[i]) if i in seen else shift for i, shift in shifts.items()}
+        problems += [p.of_patient(i) for i, shift in seen.items() for p in shift.problems]
+        kept = {i: folder for i, folder in run.scored.folders.items() if not (i in seen and seen[i].refused)}
+        run.__dict__["scored"] = replace(run.scored, folders=kept)
+        run.__dict__["included"] = included = _some(cohort.only(list(kept)), len(cohort), problems)
         raw = {i: json.loads((f / "score.json").read_text()) for i, f in run.scored.folders.items()}
         run.__dict__["scores"] = combine_scores(raw, run.folds, merged.singletask.network, model.scales)
         scores = run.score_table
@@ -202,6 +208,26 @@ def _shifts(looks: Mapping[str, Description], aggregates: Aggregates | None, acc
     reference = Reference({}, {}, 0) if aggregates is None else aggregates.reference
     judged = {i: reference.judge(one.numbers, one.physical) for i, one in looks.items()}
     return {i: shift.accepted() if accept else shift for i, shift in judged.items()}
+
+
+def _by_networks(scored: Mapping[str, Path], aggregates: Aggregates | None, accept: bool) -> dict[str, Shift]:
+    """How far what the networks see of each scored patient lies outside."""
+    if aggregates is None:
+        return {}
+    judged = {i: judge_networks(aggregates.reference, load_bottlenecks(folder)) for i, folder in scored.items()}
+    return {i: shift.accepted() if accept else shift for i, shift in judged.items()}
+
+
+def _some(cohort: Cohort, came: int, problems: Sequence[Problem]) -> Cohort:
+    """The cohort, where somebody is left in it.
+
+    Raises:
+        CohortError: E-NOPATIENTS, behind what refused everybody.
+    """
+    if not len(cohort):
+        raise CohortError([*(p for p in problems if p.is_error), Problem(
+            "E-NOPATIENTS", "no patient is left to be judged", found=f"{came} patients came in")])
+    return cohort
 
 
 def _rows(model: FrozenModel, cohort: Cohort, scores: pd.DataFrame) -> pd.DataFrame:
