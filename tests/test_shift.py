@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
 import pytest
+from one_prediction import prepared
 
 from mtdlr.errors import BundleError
-from mtdlr.shift import Reference, ReferenceGroup, patient_numbers, physical_values
+from mtdlr.shift import (
+    DESCRIPTION,
+    Reference,
+    ReferenceGroup,
+    describe,
+    load_description,
+    patient_numbers,
+    physical_values,
+)
 from mtdlr.shift.aggregates import late_numbers
 from mtdlr.shift.network import judge_networks, network_groups
 
@@ -115,6 +126,25 @@ def test_missing_groups_are_not_judged() -> None:
     reference = _reference()
     assert reference.judge({"features": np.array([np.nan, 1.0, 1.0])}).percentiles == {}
     assert reference.judge({"features": np.ones(2)}).percentiles == {}
+
+
+def test_vendor_kernel_and_uptake_time_are_compared(tmp_path: Path) -> None:
+    """DICOM headers give vendors, kernel and minutes from injection to scan; a model counts and compares them."""
+    patient, _ = prepared()
+    known = replace(patient, audit={"pet": {"suv": {"uptake_min": 61.0}, "scanner": {"vendor": "GE", "year": "2019"}},
+                                    "ct": {"scanner": {"kernel": "B31f"}}})
+    (tmp_path / DESCRIPTION).write_text(json.dumps(describe(known)))
+    told = load_description(tmp_path)
+    assert dict(told.labels) == {"PET vendor": "GE", "CT kernel": "B31f"}
+    assert told.numbers["uptake_time"].tolist() == [61.0]
+    others = [{"uptake_time": np.array([60.0 + k % 7])} for k in range(30)]
+    reference = Reference.fit(others, [told.labels] * 30)
+    assert reference.judge(told.numbers, labels=told.labels).problems == ()
+    late = reference.judge({"uptake_time": np.array([150.0])}, labels={"CT kernel": "H70"})
+    assert late.problems[0].code == "E-SHIFT" and late.problems[0].found == "minutes from injection to scan 150"
+    assert [p.found for p in late.problems if p.code == "W-UNSEEN"] == ["H70"]
+    bare = describe(replace(patient, audit={}))
+    assert "uptake_time" not in bare["numbers"] and bare["labels"] == {}
 
 
 def _bench() -> ModuleType:

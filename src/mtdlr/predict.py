@@ -30,7 +30,7 @@ from mtdlr.report.model_card import model_card
 from mtdlr.report.patient_page import patient_page
 from mtdlr.report.pdf import can_write_pdf, write_pdf
 from mtdlr.report.prediction import Prediction
-from mtdlr.shift import Shift, image_hashes, patient_numbers, physical_values
+from mtdlr.shift import Shift, image_hashes, patient_numbers, physical_values, scanner_labels
 from mtdlr.shift.aggregates import Aggregates
 from mtdlr.shift.network import judge_networks
 from mtdlr.store import disk_problem
@@ -143,7 +143,8 @@ class Bundle:
         if self.frozen.aggregates is None:
             return None
         reference = self.frozen.aggregates.reference
-        return _fit(reference.judge(patient_numbers(prepared), physical_values(prepared)), accept)
+        return _fit(reference.judge(patient_numbers(prepared), physical_values(prepared), scanner_labels(prepared)),
+                    accept)
 
     def _read_off(
         self, row: pd.DataFrame, prepared: Prepared, mask: Volume, clinical: Mapping[str, Any],

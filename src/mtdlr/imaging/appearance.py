@@ -54,6 +54,7 @@ APPEARANCE = {
     "pet_noise": Measures(("log relative noise",), 0.4),
     "ct_noise": Measures(("log noise in HU",), 0.4),
     "anatomy": Measures((), 0.05),
+    "uptake_time": Measures(("minutes from injection to scan",), 10.0),  # FDG guidelines: 60 within 55 to 75
     "protocol": Measures(PROTOCOL, 0.6),  # voxels of half and of twice the size are seen in one network's training
     "together": Measures(("uptake that tissue explains", "edges in common", "outlines in common", "log uptake in air"),
                          (0.05, 0.05, 0.004, 0.25)),

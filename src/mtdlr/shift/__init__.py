@@ -11,6 +11,7 @@ from mtdlr.shift.description import (
     load_description,
     patient_numbers,
     physical_values,
+    scanner_labels,
 )
 from mtdlr.shift.distance import BEHIND_A_NUMBER, LEAST_PATIENTS, Reference, ReferenceGroup, Shift
 from mtdlr.shift.standing import TrainingRisks
@@ -30,4 +31,5 @@ __all__ = [
     "load_description",
     "patient_numbers",
     "physical_values",
+    "scanner_labels",
 ]

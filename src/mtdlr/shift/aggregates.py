@@ -121,6 +121,7 @@ def training_reference(
     """
     late = dict(zip(map(str, scores.index), late_numbers(scores, measured), strict=True))
     reference = Reference.fit([{**one.numbers, **late[i]} for i, one in found.items()],
+                              [one.labels for one in found.values()],
                               names={"scores": REFERENCE_SCORES, "features": tuple(measured.columns)})
     return replace(reference, groups={**reference.groups, **network_groups(bottlenecks, folds)})
 

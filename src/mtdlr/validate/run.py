@@ -206,7 +206,7 @@ def _trained_on(looks: Mapping[str, Description], aggregates: Aggregates | None)
 def _shifts(looks: Mapping[str, Description], aggregates: Aggregates | None, accept: bool) -> dict[str, Shift]:
     """How far each prepared patient lies outside; without a reference in the model, the physical ranges alone."""
     reference = Reference({}, {}, 0) if aggregates is None else aggregates.reference
-    judged = {i: reference.judge(one.numbers, one.physical) for i, one in looks.items()}
+    judged = {i: reference.judge(one.numbers, one.physical, one.labels) for i, one in looks.items()}
     return {i: shift.accepted() if accept else shift for i, shift in judged.items()}
 
 
