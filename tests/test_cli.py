@@ -6,8 +6,11 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,105 +26,138 @@ from mtdlr.workers.progress import Teller
 ROOT = Path(__file__).parents[1]
 
 
-def _mtdlr(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120"}
-    return subprocess.run([sys.executable, "-m", "mtdlr", *arguments], capture_output=True, text=True, cwd=cwd,
-                          env=environment, check=False)
+@dataclass(frozen=True)
+class Done:
+    """What a command came to."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
-def test_help_names_every_verb() -> None:
+@pytest.fixture
+def mtdlr(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """The command in this process, from its arguments to its exit status: an import of everything costs seconds."""
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore:resource_tracker")
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.setattr(sys, "argv", ["mtdlr", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said = capsys.readouterr()
+        return Done(int(ended.value.code or 0), said.out, said.err)
+
+    return run
+
+
+@pytest.mark.slow  # a process
+def test_the_command_is_there() -> None:
+    """`python -m mtdlr` in a process of its own: a mistake exits 2 with one line on standard error."""
+    done = subprocess.run([sys.executable, "-m", "mtdlr", "run", "nowhere.toml"], capture_output=True, text=True,
+                          env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("E-NOSTUDY") and done.stderr.count("\n") == 1
+
+
+def test_help_names_every_verb(mtdlr: Callable[..., Done]) -> None:
     """`--help` lists the verbs and says that this is for research only."""
-    done = _mtdlr("--help")
+    done = mtdlr("--help")
     assert done.returncode == 0 and "not a medical device" in " ".join(done.stdout.split())
     for verb in ("demo", "init", "check", "run", "status", "predict", "features", "doctor"):
         assert verb in done.stdout
 
 
-def test_init_writes_a_study_that_check_understands(tmp_path: Path) -> None:
+def test_init_writes_a_study_that_check_understands(tmp_path: Path, mtdlr: Callable[..., Done]) -> None:
     """The study file of `init` is valid; `check` then says what is missing, in one line, and writes nothing."""
-    assert _mtdlr("init", str(tmp_path)).returncode == 0
+    assert mtdlr("init", str(tmp_path)).returncode == 0
     before = sorted(tmp_path.rglob("*"))
-    done = _mtdlr("check", str(tmp_path / "study.toml"))
+    done = mtdlr("check", str(tmp_path / "study.toml"))
     assert done.returncode == 2 and "E-NOTABLE" in done.stdout and "Traceback" not in done.stdout + done.stderr
     assert sorted(tmp_path.rglob("*")) == before
-    assert _mtdlr("init", str(tmp_path)).returncode == 2
+    assert mtdlr("init", str(tmp_path)).returncode == 2
 
 
-@pytest.mark.slow  # five processes
 @pytest.mark.parametrize(("arguments", "code"), [
     (("run", "nowhere.toml"), "E-NOSTUDY"), (("check", "nowhere.toml"), "E-NOSTUDY"),
     (("predict", "nowhere", "nobody"), "E-NOBUNDLE"), (("run", "nowhere.toml", "--until", "lunch"), "E-STAGENAME"),
     (("predict", "nowhere", "nobody", "--clinical", "stage"), "E-"),
 ])
-def test_each_mistake_is_one_line(arguments: tuple[str, ...], code: str, tmp_path: Path) -> None:
+def test_each_mistake_is_one_line(arguments: tuple[str, ...], code: str, tmp_path: Path, mtdlr: Callable[..., Done],
+                                  monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's mistake exits 2 with one line that holds the code, and leaves nothing behind."""
-    done = _mtdlr(*arguments, cwd=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    done = mtdlr(*arguments)
     assert done.returncode == 2
     lines = (done.stderr + (done.stdout if arguments[0] == "check" else "")).strip().splitlines()
     assert code in lines[2 if arguments[0] == "check" else 0] and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
 
 
-def test_json_is_json(tmp_path: Path) -> None:
+def test_json_is_json(tmp_path: Path, mtdlr: Callable[..., Done]) -> None:
     """`--json` prints JSON and nothing else on standard output."""
-    assert json.loads(_mtdlr("doctor", "--json").stdout)["mtdlr"]
-    found = json.loads(_mtdlr("check", str(tmp_path / "no.toml"), "--json").stdout)
+    assert json.loads(mtdlr("doctor", "--json").stdout)["mtdlr"]
+    found = json.loads(mtdlr("check", str(tmp_path / "no.toml"), "--json").stdout)
     assert found["problems"][0]["code"] == "E-NOSTUDY"
 
 
-def test_status_before_anything_ran(tmp_path: Path) -> None:
+def test_status_before_anything_ran(tmp_path: Path, mtdlr: Callable[..., Done]) -> None:
     """`status` of a study that never ran says so."""
     (tmp_path / "study.toml").write_text("")
-    done = _mtdlr("status", str(tmp_path / "study.toml"))
+    done = mtdlr("status", str(tmp_path / "study.toml"))
     assert done.returncode == 0 and "not started" in done.stdout
 
 
-def test_the_sts_example_is_clean() -> None:
+def test_the_sts_example_is_clean(mtdlr: Callable[..., Done]) -> None:
     """The real study of 36 patients passes `check` with its two missing grades and its few events as warnings."""
     if not (ROOT.parent / "shared" / "data" / "sts").is_dir():
         pytest.skip("the real patients of ../shared/data/sts are not here")
-    done = _mtdlr("check", str(ROOT / "examples" / "sts.toml"))
+    done = mtdlr("check", str(ROOT / "examples" / "sts.toml"))
     assert done.returncode == 0, done.stdout
     assert "W-MISSING" in done.stdout and "STS_040, STS_051" in done.stdout
 
 
-def test_sample_sizes_for_development_are_printed() -> None:
+def test_sample_sizes_for_development_are_printed(mtdlr: Callable[..., Done]) -> None:
     """`samplesize development` prints pmsampsize's numbers, and a value out of range is one line with its code."""
     arguments = ("samplesize", "development", "--parameters", "25", "--rate", "0.065", "--horizon", "2",
                  "--follow-up", "2.07")
-    done = _mtdlr(*arguments, "--r2", "0.051")
+    done = mtdlr(*arguments, "--r2", "0.051")
     assert done.returncode == 0 and "4,286" in done.stdout and "866" in done.stdout and "23.07" in done.stdout
-    wrong = _mtdlr(*arguments, "--r2", "0.9")
+    wrong = mtdlr(*arguments, "--r2", "0.9")
     assert wrong.returncode == 2 and wrong.stderr.startswith("E-SAMPLESIZE") and wrong.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
-def test_sample_sizes_for_validation_are_written(tmp_path: Path) -> None:
+def test_sample_sizes_for_validation_are_written(tmp_path: Path, mtdlr: Callable[..., Done]) -> None:
     """`samplesize validation` prints JSON and writes a table with a row a size, and the figure."""
-    done = _mtdlr("samplesize", "validation", "--c", "0.75", "--risk", "0.3", "--json", "-o", str(tmp_path))
+    done = mtdlr("samplesize", "validation", "--c", "0.75", "--risk", "0.3", "--json", "-o", str(tmp_path))
     found = json.loads(done.stdout)
     assert found["widths"]["c"][0] > found["widths"]["c"][-1]
     assert 200 < found["needed"]["c"] < 500
     assert (tmp_path / "validation_size.csv").read_text().count("\n") == 1 + len(found["sizes"])
     assert "<svg" in (tmp_path / "validation_size.svg").read_text()
-def test_version_and_short_help() -> None:
+
+
+def test_version_and_short_help(mtdlr: Callable[..., Done]) -> None:
     """`--version` prints the version, `-h` is `--help`, and completion can be installed."""
-    assert _mtdlr("--version").stdout.startswith("mtdlr ")
-    done = _mtdlr("run", "-h")
+    assert mtdlr("--version").stdout.startswith("mtdlr ")
+    done = mtdlr("run", "-h")
     assert done.returncode == 0 and "--shard" in done.stdout and "--fold" in done.stdout
-    assert "--install-completion" in _mtdlr("-h").stdout
+    assert "--install-completion" in mtdlr("-h").stdout
 
 
-def test_errors_are_json_too(tmp_path: Path) -> None:
+def test_errors_are_json_too(tmp_path: Path, mtdlr: Callable[..., Done]) -> None:
     """With --json a mistake is JSON on standard output, beside its line on standard error, and exits 2."""
-    done = _mtdlr("run", str(tmp_path / "no.toml"), "--json")
+    done = mtdlr("run", str(tmp_path / "no.toml"), "--json")
     assert done.returncode == 2 and json.loads(done.stdout)["problems"][0]["code"] == "E-NOSTUDY"
     assert done.stderr.startswith("E-NOSTUDY")
 
 
-def test_doctor_knows_the_machine() -> None:
+def test_doctor_knows_the_machine(mtdlr: Callable[..., Done]) -> None:
     """`doctor` names memory, free disk, cores and device, and no folder of this machine."""
-    done = _mtdlr("doctor", "--json")
+    done = mtdlr("doctor", "--json")
     facts = json.loads(done.stdout)
     assert {"memory", "free disk here", "cores", "device"} <= facts.keys() and str(Path.home()) not in done.stdout
 
@@ -164,24 +200,30 @@ from pathlib import Path
 with open_store(Path(sys.argv.pop(1))) as store:
     store.make(Recipe("stage", {}), lambda folder: (folder / "a").write_text("x"))
 from mtdlr.cli import main
-main()
+for words in " ".join(sys.argv[1:]).split(" + "):
+    sys.argv[1:] = words.split()
+    try:
+        main()
+    except SystemExit as ended:
+        print("exit", ended.code or 0)
 """
 
 
 @pytest.mark.slow  # torch is imported
-@pytest.mark.parametrize(("arguments", "said"), [
-    (("status", "study.toml"), "not started"), (("check", "study.toml"), "E-NOTABLE"),
-    (("features", "images.csv"), "E-MANIFEST"), (("predict", "nowhere", "nobody"), "E-NOBUNDLE")])
-def test_the_package_works_without_posix_modules(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+def test_the_package_works_without_posix_modules(tmp_path: Path) -> None:
     """Where fcntl, resource, pwd and termios are not there (Windows), in a folder whose name has spaces, a store is
     made and found, and check, features, predict and status give their answers."""
     here = tmp_path / "my studies"
     here.mkdir()
     (here / "study.toml").write_text("")
     (here / "images.csv").write_text("name\nP1\n")
-    done = subprocess.run([sys.executable, "-c", HIDDEN, "store", *arguments], capture_output=True, text=True, cwd=here,
+    verbs = "status study.toml + check study.toml + features images.csv + predict nowhere nobody"
+    done = subprocess.run([sys.executable, "-c", HIDDEN, "store", verbs], capture_output=True, text=True, cwd=here,
                           env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
-    assert said in done.stdout + done.stderr and "Traceback" not in done.stderr, done.stderr
+    said = done.stdout + done.stderr
+    assert "Traceback" not in said and done.returncode == 0, said
+    assert [text for text in ("not started", "E-NOTABLE", "E-MANIFEST", "E-NOBUNDLE") if text not in said] == []
+    assert re.findall(r"exit (\d)", done.stdout) == ["0", "2", "2", "2"]
 
 
 @pytest.mark.slow  # processes are started
@@ -202,11 +244,11 @@ def test_real_scans_are_read_without_posix_modules(tmp_path: Path) -> None:
                                          'factors = { stage = ["III", "IVa"] }\n')
     (tmp_path / "one.csv").write_text("patient_id,pet,ct,mask\nP00,images/P00__PT.nii.gz,images/P00__CT.nii.gz,"
                                       "images/P00.nii.gz\n")
-    for arguments, said in ((("check", "study.toml"), "12 patients can be used"),
-                            (("features", "one.csv", "-o", "features.csv"), "wrote features.csv")):
-        done = subprocess.run([sys.executable, "-c", HIDDEN, "store", *arguments], capture_output=True, text=True,
-                              cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
-        assert done.returncode == 0 and said in done.stdout, done.stderr
+    verbs = "check study.toml + features one.csv -o features.csv"
+    done = subprocess.run([sys.executable, "-c", HIDDEN, "store", verbs], capture_output=True, text=True, cwd=tmp_path,
+                          env=os.environ | {"PYTHONPATH": str(ROOT / "src")}, check=False)
+    assert re.findall(r"exit (\d)", done.stdout) == ["0", "0"], done.stdout + done.stderr
+    assert "12 patients can be used" in done.stdout and "wrote features.csv" in done.stdout
     (header, row) = (tmp_path / "features.csv").read_text().splitlines()
     assert row.startswith("P00,") and len(row.split(",")) == len(header.split(",")) > 1456
 

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 import zipfile
 from collections.abc import Callable
@@ -19,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mtdlr import cli
 from mtdlr.imaging import nifti
 from mtdlr.volume import Volume
 
@@ -160,10 +160,9 @@ def output_of(name: str, folder: Path) -> str:
 
 def command(folder: Path, options: list[str], shown: slice) -> str:
     """The lines that `mtdlr check study.toml` prints."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "COLUMNS": "120"}
-    done = subprocess.run([sys.executable, "-m", "mtdlr", "check", "study.toml", *options], cwd=folder, text=True,
-                          capture_output=True, env=environment, check=False)
-    assert "Traceback" not in done.stderr, done.stderr
+    with contextlib.chdir(folder):
+        done = CliRunner(env={"COLUMNS": "120"}).invoke(cli.app, ["check", "study.toml", *options])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     table = done.stdout.partition("\nwhat a run costs")[0]  # the cost differs by machine
     return "\n".join(table.rstrip().splitlines()[shown]) + "\n"
 

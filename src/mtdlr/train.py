@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,24 +20,33 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mtdlr.errors import BundleError, FitError, Problem, StoreError
+from mtdlr.errors import BundleError, FitError, Problem
 from mtdlr.nets.augment import augment, augment_paper
 from mtdlr.nets.blocks import channels_last
 from mtdlr.nets.board import board, log_text
 from mtdlr.nets.cases import Case, Rows, check_cases, digest_of, epoch_batches, folds, follow_up, inner_split
-from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.device import Device, Machine, device_of, kernels, peak_memory_mb, prepared_for
 from mtdlr.nets.embedding import LinearHead
 from mtdlr.nets.feed import Feed, scored
 from mtdlr.nets.losses import cox_loss
 from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.refit import solve_direct, solve_linear
-from mtdlr.nets.resume import load_state, save_state
-from mtdlr.nets.schedule import learning_rate
+from mtdlr.nets.resume import load_state, require_recipe, save_state
+from mtdlr.nets.schedule import is_joint, learning_rate
 from mtdlr.nets.session import torch_session
-from mtdlr.nets.singletask import NoMask, SingletaskConfig
+from mtdlr.nets.singletask import NoMask
 from mtdlr.nets.step import MicroBatch, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
-from mtdlr.nets.weights import MODEL, Checkpoint, Config, Network, build, replace_file, save_network, weights_of
+from mtdlr.nets.weights import (
+    MODEL,
+    Checkpoint,
+    Config,
+    Network,
+    build,
+    config_of,
+    replace_file,
+    save_network,
+    weights_of,
+)
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.ridge import blockwise_ridge
 from mtdlr.survival import Survival
@@ -164,11 +173,11 @@ def _learned(plan: _Plan, parts: int, record: Callable[[dict[str, float]], None]
             _tell(report, run, plan, len(batches))
             if time.monotonic() - saved_at > SAVE_EVERY_S:
                 saved_at = _save(run, plan)
-        row = {"epoch": float(run.epoch), "joint": float(_is_joint(run.epoch, settings)),
+        row = {"epoch": float(run.epoch), "joint": float(is_joint(run.epoch, settings)),
                "learning_rate": learning_rate(settings, epoch=run.epoch, step=run.step - 1, steps=len(batches)),
                **dict(zip(("dice_loss", "survival_loss"), _losses(run, len(batches)), strict=True))}
         row |= _validate(run, plan)
-        _judge(run, row, joint=_is_joint(run.epoch, settings) or settings.pooling == "spatial")
+        _judge(run, row, joint=is_joint(run.epoch, settings) or settings.pooling == "spatial")
         run.log.append(row | {"seconds": round(time.monotonic() - began, 3), "memory_mb": peak_memory_mb()})
         record(run.log[-1])  # before the state is saved: what a kill between them repeats, `board` hides
         run.epoch, run.step, run.tally = run.epoch + 1, 0, torch.zeros_like(run.tally)
@@ -179,7 +188,7 @@ def _learned(plan: _Plan, parts: int, record: Callable[[dict[str, float]], None]
 
 def _learn(run: _Run, plan: _Plan, rows: Rows, rate: float, then: Rows) -> None:
     """One step of AdamW on one batch; the patients of the next one, `then`, are fetched meanwhile."""
-    settings, joint = plan.settings, _is_joint(run.epoch, plan.settings)
+    settings, joint = plan.settings, is_joint(run.epoch, plan.settings)
     rank, world = rank_and_world()
     cut = np.array_split(np.arange(len(rows)), max(1, min(run.parts, len(rows) // 2)))
     mine = [(k, places) for k, places in enumerate(cut) if k % world == rank]
@@ -283,26 +292,12 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     cases = sorted(cases, key=lambda case: case.id)
     check_cases(cases, needs_masks=network == "deepmts")
     fit, held = inner_split(cases, settings.validation_fraction, seed)
-    discrete = settings.survival_loss == "discrete"
-    shared: dict[str, Any] = {
-        "width": settings.width, "intervals": settings.intervals if discrete else 0, "dropout": settings.dropout,
-        "head_dropout": settings.head_dropout, "norm_momentum": settings.norm_momentum, "pooling": settings.pooling,
-        "near_voxels": settings.near_voxels}
-    config: Config = (
-        DeepmtsConfig(**shared, detach_probability=cast("DeepmtsSettings", settings).detach_probability)
-        if network == "deepmts" else SingletaskConfig(network=network, **shared))
+    discrete, config = settings.survival_loss == "discrete", config_of(network, settings)
     times = [cases[i].time_months for i in fit if cases[i].event]
     cuts = np.quantile(times, np.linspace(0, 1, settings.intervals + 1)[1:]) if discrete else np.zeros(0)
     recipe = {"network": network, "seed": seed, "cases": digest_of(cases), **settings.model_dump(mode="json")}
     return _Plan(cases, fit, held, settings, config, torch.tensor(cuts, dtype=torch.float32), recipe, folder, seed,
                  device, Feed(cases, device.place))
-
-
-def _is_joint(epoch: int, settings: Settings) -> bool:
-    """Whether survival is learned by steps in this epoch; in the last one it always is, unless it is solved."""
-    if settings.pooling == "spatial" and hasattr(settings, "segmentation_epochs"):
-        return False
-    return epoch >= min(getattr(settings, "segmentation_epochs", 0), settings.epochs - 1)
 
 
 def _start_or_resume(plan: _Plan, parts: int) -> _Run:
@@ -325,12 +320,7 @@ def _start_or_resume(plan: _Plan, parts: int) -> _Run:
         log.warning(str(Problem("W-RESUME", "a training's saved state was damaged")))
         path.unlink()
         return run
-    differ = sorted(k for k in plan.recipe.keys() | facts["recipe"].keys()
-                    if plan.recipe.get(k) != facts["recipe"].get(k))
-    if differ:
-        raise StoreError(Problem("E-RESUME", "an unfinished training in this folder has other settings",
-                                 where=plan.folder.name, found=f"other {', '.join(differ)}",
-                                 remedy="Delete the folder to start over, or go back to its settings"))
+    require_recipe(plan.recipe, facts["recipe"], where=plan.folder.name)
     for key in KEPT:
         setattr(run, key, facts[key])
     run.parts = max(parts, facts.get("parts", 1))

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from mtdlr.errors import BundleError, Problem
+from mtdlr.errors import BundleError, Problem, StoreError
 from mtdlr.nets.weights import read_tensors, replace_file, weights_of
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")
@@ -66,6 +66,24 @@ def load_state(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -
             for moment, value in moments.items()}
     device = next(model.parameters()).device
     return {name: value.to(device) for name, value in _under(tensors, "best").items()}, json.loads(metadata["facts"])
+
+
+def require_recipe(recipe: Mapping[str, Any], saved: Mapping[str, Any], *, where: str) -> None:
+    """Refuse to go on with a training of another recipe.
+
+    Args:
+        recipe: settings and inputs of the training, as JSON values.
+        saved: those of the saved state.
+        where: name of its folder.
+
+    Raises:
+        StoreError: E-RESUME with the settings that differ.
+    """
+    differ = sorted(key for key in recipe.keys() | saved.keys() if recipe.get(key) != saved.get(key))
+    if differ:
+        raise StoreError(Problem("E-RESUME", "an unfinished training in this folder has other settings",
+                                 where=where, found=f"other {', '.join(differ)}",
+                                 remedy="Delete the folder to start over, or go back to its settings"))
 
 
 def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:

@@ -1,4 +1,4 @@
-"""The learning rate of each step."""
+"""What is learned when: the learning rate of each step, and the epochs in which survival is learned."""
 
 from __future__ import annotations
 
@@ -28,3 +28,15 @@ def learning_rate(settings: Settings, *, epoch: int, step: int, steps: int) -> f
     if done < 0.1:
         return settings.learning_rate * done / 0.1
     return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1.0 + math.cos(math.pi * (done - 0.1) / 0.9)))
+
+
+def is_joint(epoch: int, settings: Settings) -> bool:
+    """Whether survival is learned by steps in this epoch; in the last one it always is, unless it is solved.
+
+    Args:
+        epoch: number of the epoch, from 0.
+        settings: of the training.
+    """
+    if settings.pooling == "spatial" and hasattr(settings, "segmentation_epochs"):
+        return False
+    return epoch >= min(getattr(settings, "segmentation_epochs", 0), settings.epochs - 1)

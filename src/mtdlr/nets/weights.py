@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -22,6 +22,11 @@ from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, on_cells
 from mtdlr.nets.fusion import fused
 from mtdlr.nets.singletask import CsnOnly, DenseNet121, NoMask, SingletaskConfig
 from mtdlr.study import SingletaskNetwork
+
+if TYPE_CHECKING:
+    from mtdlr.study import DeepmtsSettings, NetworkName, SingletaskSettings
+
+    Settings = DeepmtsSettings | SingletaskSettings
 
 WEIGHTS, MODEL, FORMAT = "weights.safetensors", "model.json", 1
 CPU = torch.device("cpu")
@@ -88,6 +93,22 @@ def build(config: Config) -> Network:
     else:
         model = SINGLE_TASK[config.network](config)
     return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+def config_of(network: NetworkName, settings: Settings) -> Config:
+    """The architecture that a section of the study asks for.
+
+    Args:
+        network: name of the network.
+        settings: its section of the study.
+    """
+    shared: dict[str, Any] = {
+        "width": settings.width, "intervals": settings.intervals if settings.survival_loss == "discrete" else 0,
+        "dropout": settings.dropout, "head_dropout": settings.head_dropout, "norm_momentum": settings.norm_momentum,
+        "pooling": settings.pooling, "near_voxels": settings.near_voxels}
+    if network == "deepmts":
+        return DeepmtsConfig(**shared, detach_probability=cast("DeepmtsSettings", settings).detach_probability)
+    return SingletaskConfig(network=network, **shared)
 
 
 def network_name(config: Config) -> str:
