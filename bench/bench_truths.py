@@ -31,9 +31,10 @@ from numpy.typing import NDArray
 from mtdlr.evaluate.rivals import coarse_pet, fit_rivals
 from mtdlr.imaging.reading import Scan
 from mtdlr.infer import score_patient
-from mtdlr.model import Scores, combine_scores, cross_fitted, fit_model, study_scores
+from mtdlr.model import cross_fitted, fit_model, study_scores
 from mtdlr.nets.embedding import LIMIT_SD, NAMES, central_uptake, spatial_embedding
 from mtdlr.nets.weights import Checkpoint
+from mtdlr.nomogram.scores import Scores, combine_scores
 from mtdlr.prepare import prepare
 from mtdlr.prepared import Prepared
 from mtdlr.radiomics.extract import patient_features

@@ -18,11 +18,12 @@ from mtdlr.bundle import HEADER, read_bundle, save_bundle
 from mtdlr.errors import BundleError, MtdlrError
 from mtdlr.estimate import Estimate
 from mtdlr.infer import load_networks
-from mtdlr.model import FrozenModel, Scale
+from mtdlr.model import FrozenModel
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build, save_network, weights_of
 from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.scores import Scale
 from mtdlr.prepared import MEAN_IMAGE
 from mtdlr.report.model_card import model_card
 from mtdlr.shift import Reference, TrainingRisks

@@ -12,10 +12,10 @@ import torch
 from mtdlr.errors import ScanError
 from mtdlr.explain import attribution, explain_patient, gradients
 from mtdlr.infer import Checkpoint, score
-from mtdlr.model import Scale
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build
+from mtdlr.nomogram.scores import Scale
 from mtdlr.report.figures import attribution_figure, save
 from mtdlr.volume import Volume
 

@@ -12,10 +12,11 @@ from one_prediction import nomogram
 
 from mtdlr.imaging import grid
 from mtdlr.infer import Networks
-from mtdlr.model import FrozenModel, Scale
+from mtdlr.model import FrozenModel
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import Checkpoint, build
+from mtdlr.nomogram.scores import Scale
 from mtdlr.predict import field_doubt
 from mtdlr.prepared import Prepared, narrower
 from mtdlr.study import Study

@@ -12,7 +12,8 @@ import pytest
 
 from mtdlr.cohort.check import unnamed_centers
 from mtdlr.errors import BundleError
-from mtdlr.model import Scores, study_scores
+from mtdlr.model import study_scores
+from mtdlr.nomogram.scores import Scores
 from mtdlr.radiomics.harmonise import Harmonisation, fit_harmonisation, large_centers
 from mtdlr.signature import Signature, cross_fit_signature, harmonised, unharmonised
 from mtdlr.study import SignatureSettings, Study

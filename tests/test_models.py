@@ -11,8 +11,9 @@ import pytest
 
 from mtdlr.errors import FitError, Problem, StudyError, TableError
 from mtdlr.evaluate import Findings, Judged, evaluate, judge
-from mtdlr.model import FrozenModel, combine_scores, fit_model, study_scores, training_cutoff
+from mtdlr.model import FrozenModel, fit_model, study_scores, training_cutoff
 from mtdlr.nomogram.fit import fit_nomogram
+from mtdlr.nomogram.scores import combine_scores, shared_variance
 from mtdlr.signature import fit_signature
 from mtdlr.study import Study, models_of
 from mtdlr.survival import Survival
@@ -79,14 +80,64 @@ def test_each_network_is_scaled_by_its_own_held_out_fold() -> None:
     folds = pd.Series([0, 0, 1, 1], index=list("abcd"))
     scores = combine_scores(raw, folds, "csn-only")
     sd0, sd1 = np.sqrt(2.0), np.sqrt(8.0)
-    assert [(s.mean, s.sd) for s in scores.scales["deepmts"]] == [(2.0, sd0), (12.0, sd1)]
+    assert [(s.mean, s.sd) for s in scores.held_out["deepmts"]] == [(2.0, sd0), (12.0, sd1)]
+    assert scores.deep_scales("a") == scores.held_out["deepmts"]
     table = scores.table
     assert table.loc["a", "deepmts"] == pytest.approx((1 - 2) / sd0)
-    assert table.loc["a", "deepmts_in_sample"] == pytest.approx((9 - 12) / sd1)
+    # the two networks share nothing (covariance 0 in each fold), so their mean has half the variance of one
+    assert [s.sd for s in scores.deep_scales("new")] == pytest.approx([sd0 / 2, sd1 / 2])
+    assert table.loc["a", "deepmts_in_sample"] == pytest.approx((9 - 12) / sd1 * 2)
     assert table.loc["new", "deepmts"] == pytest.approx(0.0)
     assert np.isnan(table.loc["new", "deepmts_in_sample"]) and np.isnan(table.loc["a", "deepmts_sd"])
     again = combine_scores({"new": raw["new"]}, pd.Series(dtype=int), "csn-only", scores.scales)
     assert again.table.loc["new", "deepmts"] == table.loc["new", "deepmts"]
+
+
+def _ensemble(n: int, n_networks: int, shared: float, own: float, rng: np.random.Generator
+              ) -> tuple[dict, pd.Series, np.ndarray]:
+    """(raw risks, folds, signal): every network's risk is signal + its own noise; what it learned by heart (`own`)
+    shows in the risks of the patients it was trained on."""
+    signal, folds = rng.normal(size=n), np.arange(n) % n_networks
+    noise = rng.normal(size=(n, n_networks)) * np.sqrt(1 / shared - 1)
+    noise += own * rng.normal(size=(n, n_networks)) * (folds[:, None] != np.arange(n_networks))
+    ids = [f"P{k:05d}" for k in range(n)]
+    raw = {i: {"risks": {"deepmts": row.tolist(), "csn-only": row.tolist()}}
+           for i, row in zip(ids, (signal[:, None] + noise) * (1 + np.arange(n_networks)), strict=True)}
+    return raw, pd.Series(folds, index=ids), signal
+
+
+@pytest.mark.parametrize(("n_networks", "shared", "own"), [(3, 0.8, 0.0), (3, 0.5, 0.0), (3, 0.5, 1.0), (5, 0.6, 2.0)])
+def test_the_shared_variance_of_networks_is_that_of_new_patients(n_networks: int, shared: float, own: float) -> None:
+    """v is the variance of the mean of K networks over that of one, without outcomes and whatever the networks learned
+    by heart of the patients they were trained on: r + (1 - r) / K at the known r."""
+    raw, folds, _ = _ensemble(6000, n_networks, shared, own, np.random.default_rng(3))
+    scores = combine_scores(raw, folds, "csn-only")
+    ratio = scores.scales["deepmts"][1].sd / scores.held_out["deepmts"][1].sd
+    assert ratio == pytest.approx(shared + (1 - shared) / n_networks, abs=0.02)
+
+
+def test_a_nomogram_of_one_networks_risks_fits_the_mean_of_several() -> None:
+    """The regression of the truth on the score has one slope in training (one network a patient) and in new patients
+    (the mean of three); without the division by v it was 1.5 times as steep in new patients (r = .5)."""
+    raw, folds, signal = _ensemble(8000, 3, 0.5, 0.5, np.random.default_rng(4))
+    training = folds.iloc[:4000]
+    inside = combine_scores({i: raw[i] for i in training.index}, training, "csn-only")
+    rng = np.random.default_rng(5)
+    new, _, hidden = _ensemble(8000, 3, 0.5, 0.0, rng)
+    outside = combine_scores(new, pd.Series(dtype=int), "csn-only", inside.scales)
+    slopes = [np.polyfit(score, truth, 1)[0] for score, truth in (
+        (inside.table["deepmts"], signal[:4000]), (outside.table["deepmts"], hidden))]
+    assert slopes[1] / slopes[0] == pytest.approx(1.0, abs=0.05)
+    assert outside.table["deepmts"].var() > 1.3
+
+
+def test_networks_that_agree_and_single_networks_are_not_rescaled() -> None:
+    """v is 1 where every network gives the same risk, and where there is one network."""
+    raw, folds, _ = _ensemble(60, 3, 1.0, 0.0, np.random.default_rng(6))
+    scores = combine_scores(raw, folds, "csn-only")
+    own = [scale.sd for scale in scores.held_out["deepmts"]]
+    assert [scale.sd for scale in scores.scales["deepmts"]] == pytest.approx(own, rel=0.1)
+    assert shared_variance(pd.DataFrame({0: [1.0, 2.0]}), pd.Series([0, 0])) == 1.0
 
 
 def test_one_network_that_saw_everybody_gives_the_raw_risk() -> None:

@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 from mtdlr.bundle import save_bundle
 from mtdlr.cli import app
 from mtdlr.errors import PacsError
-from mtdlr.model import FrozenModel, Scale
+from mtdlr.model import FrozenModel
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build, save_network, weights_of
 from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.scores import Scale
 from mtdlr.predict import Bundle, Prediction
 from mtdlr.prepared import MEAN_IMAGE
 from mtdlr.signature import Signature

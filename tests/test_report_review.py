@@ -20,7 +20,7 @@ from mtdlr.evaluate import judge
 from mtdlr.evaluate.appraise import Development
 from mtdlr.evaluate.arms import Arm
 from mtdlr.evaluate.rivals import Rivals
-from mtdlr.model import DEEP_PLAIN
+from mtdlr.nomogram.scores import DEEP_PLAIN
 from mtdlr.report.figures.judged import concordance_figure
 from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.pictures import write_figures

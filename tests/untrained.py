@@ -9,11 +9,12 @@ import pandas as pd
 import torch
 
 from mtdlr.bundle import save_bundle
-from mtdlr.model import FrozenModel, Scale
+from mtdlr.model import FrozenModel
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build, save_network, weights_of
 from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.scores import Scale
 from mtdlr.prepared import MEAN_IMAGE
 from mtdlr.signature import Signature
 from mtdlr.study import Study

@@ -20,9 +20,10 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mtdlr.errors import BundleError, Problem, StudyError
-from mtdlr.model import IN_SAMPLE, FrozenModel, Scale, nomogram_predictions
+from mtdlr.model import FrozenModel, nomogram_predictions
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.fit import competing_notice
+from mtdlr.nomogram.scores import IN_SAMPLE, Scale
 from mtdlr.prepared import MEAN_IMAGE
 from mtdlr.shift.aggregates import FILE as AGGREGATES
 from mtdlr.shift.aggregates import Aggregates

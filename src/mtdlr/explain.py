@@ -19,10 +19,10 @@ from scipy import ndimage
 from torch import Tensor, nn
 
 from mtdlr.infer import checked_image, score
-from mtdlr.model import Scale
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.weights import Checkpoint
+from mtdlr.nomogram.scores import Scale
 from mtdlr.volume import Volume
 
 Image = NDArray[np.float32]

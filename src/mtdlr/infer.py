@@ -1,7 +1,7 @@
 """Stage 4: from checkpoints and a prepared patient to risks and a tumour mask.
 
 Training patients of fold k are scored by network k, which never saw them; all other patients by every network, whose
-probability maps are averaged. `model.combine_scores` puts the risks on one scale.
+probability maps are averaged. `nomogram.scores.combine_scores` puts the risks on one scale.
 """
 
 from __future__ import annotations

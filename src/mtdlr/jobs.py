@@ -35,8 +35,9 @@ Networks = tuple[tuple[str, tuple[Path, ...]], ...]
 TOLD = {"Dice loss": "dice_loss", "survival loss": "survival_loss", "C": "val_c_index", "Dice": "val_dice"}
 """The figures of the last finished epoch that a training reports, and their columns in its log."""
 if TYPE_CHECKING:
-    from mtdlr.model import FrozenModel, Scale
+    from mtdlr.model import FrozenModel
     from mtdlr.nets.device import Name as DeviceName
+    from mtdlr.nomogram.scores import Scale
     from mtdlr.report.results import Results
     from mtdlr.train import Progress
     from mtdlr.workers.planning import Stored

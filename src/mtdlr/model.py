@@ -23,7 +23,8 @@ from mtdlr.errors import Problem, TableError
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.covariates import clinical_values
 from mtdlr.nomogram.fit import competing_notice, fit_nomogram
-from mtdlr.prepared import PLAIN, load_bottlenecks
+from mtdlr.nomogram.scores import IN_SAMPLE, Scale, Scores
+from mtdlr.prepared import load_bottlenecks
 from mtdlr.shift import TrainingRisks, load_description
 from mtdlr.shift.aggregates import Aggregates, margins, salted, training_bound, training_reference
 from mtdlr.signature import Signature
@@ -32,35 +33,8 @@ from mtdlr.stats.terms import Continuous, Factor, Spline
 from mtdlr.store import digest, file_hash
 from mtdlr.study import MAIN, REFERENCE, Model, Study, models_of
 
-IN_SAMPLE = "_in_sample"
-DEEP_PLAIN = f"deepmts{PLAIN}"
-"""DeepMTS by the fit without the ten measures: shown beside it, and in no nomogram."""
 GUARANTEE = 0.9
 """Share of patients for whom the lower bound holds."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The risk standardisation of one network: the mean and SD of its risks in its own held-out fold."""
-
-    mean: float
-    sd: float
-
-    def __call__(self, risk: float) -> float:
-        return (risk - self.mean) / self.sd
-
-
-@dataclass(frozen=True, eq=False)
-class Scores:
-    """Deep scores of every patient: columns deepmts, single_task, each with `_sd` and `_in_sample` beside.
-
-    `_sd` is the SD over the networks that score the patient (nan for one network). `_in_sample` is the score by the
-    networks that trained on the patient (training cohort only). `folds` is the fold of each training patient.
-    """
-
-    table: pd.DataFrame
-    scales: Mapping[str, tuple[Scale, ...]]
-    folds: pd.Series = field(default_factory=lambda: pd.Series(dtype=int))
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,32 +136,6 @@ class FrozenModel:
         stage = self.study.cohort.stage
         levels = {level: float(k) for k, level in enumerate(self.study.cohort.factors[stage])}
         return rows[stage].map(levels).astype(float)
-
-
-def combine_scores(
-    raw: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], folds: pd.Series, single: str,
-    frozen: Mapping[str, tuple[Scale, ...]] | None = None,
-) -> Scores:
-    """Deep scores from the risks that every network gave every patient.
-
-    Args:
-        raw: {patient: {"risks": {network: [risk of network 0, 1, ...]}}}.
-        folds: the fold of each training patient (none for new patients); network k never saw fold k.
-        single: name of the single-task network.
-        frozen: the scales of a finished study; by default they come from the held-out folds.
-    """
-    columns: dict[str, pd.Series] = {}
-    scales = dict(frozen or {})
-    for column, network in (("deepmts", "deepmts"), ("single_task", single)):
-        risks = _by_network(raw, network)
-        if frozen is None:
-            scales[network] = tuple(_scale(risks[k], folds, k) for k in range(risks.shape[1]))
-        columns.update(_speak(_scaled(risks, scales[network]), folds, column))
-    if frozen is None and all(DEEP_PLAIN in values["risks"] for values in raw.values()):
-        risks = _by_network(raw, DEEP_PLAIN)
-        scaled = _scaled(risks, [_scale(risks[k], folds, k) for k in range(risks.shape[1])])
-        columns[DEEP_PLAIN] = _speak(scaled, folds, DEEP_PLAIN)[DEEP_PLAIN]
-    return Scores(pd.DataFrame(columns), scales, folds)
 
 
 def study_scores(
@@ -366,33 +314,6 @@ def nomogram_predictions(nomogram: Nomogram, rows: pd.DataFrame) -> tuple[pd.Ser
         risk[known] = nomogram.log_hazard(rows[known])
         survival.loc[known] = nomogram.survival(rows[known]).value
     return risk, survival
-
-
-def _by_network(raw: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]], network: str) -> pd.DataFrame:
-    """(patients, networks) risks of one kind."""
-    return pd.DataFrame({i: values["risks"][network] for i, values in raw.items()}).T
-
-
-def _scaled(risks: pd.DataFrame, scales: Sequence[Scale]) -> pd.DataFrame:
-    return pd.DataFrame({k: (risks[k] - s.mean) / s.sd for k, s in enumerate(scales)})
-
-
-def _scale(risks: pd.Series, folds: pd.Series, fold: int) -> Scale:
-    """From the network's own held-out fold; none (the raw risk) where one network saw all patients."""
-    if folds.nunique() < 2:
-        return Scale(0.0, 1.0)
-    held_out = risks[folds.index[folds == fold]]
-    sd = float(held_out.std())
-    return Scale(float(held_out.mean()), sd if sd > 0 else 1.0)
-
-
-def _speak(scaled: pd.DataFrame, folds: pd.Series, column: str) -> dict[str, pd.Series]:
-    """Score, spread and in-sample score of every patient from the networks' scaled risks."""
-    fold = folds.reindex(scaled.index)
-    unseen = pd.DataFrame({k: (fold == k) | fold.isna() for k in scaled}) if scaled.shape[1] > 1 else scaled.notna()
-    outside, inside = scaled.where(unseen), scaled.where(~unseen if scaled.shape[1] > 1 else unseen)
-    return {column: outside.mean(axis=1), f"{column}_sd": outside.std(axis=1),
-            f"{column}{IN_SAMPLE}": inside.mean(axis=1).where(fold.notna())}
 
 
 def _in_sample(rows: pd.DataFrame, model: Model) -> pd.DataFrame:

@@ -18,7 +18,8 @@ from mtdlr.cohort.check import few_steps, require_named_centers
 from mtdlr.cohort.folds import training_folds
 from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.evaluate import Evaluation, Findings, Rivals, judge, study_arms, study_rivals
-from mtdlr.model import FrozenModel, Scores, combine_scores, fit_model, study_scores, with_aggregates
+from mtdlr.model import FrozenModel, fit_model, study_scores, with_aggregates
+from mtdlr.nomogram.scores import Scores, combine_scores
 from mtdlr.radiomics import PET_LABELS
 from mtdlr.radiomics.stored import perturbed_of, table_of
 from mtdlr.report.results import Results
@@ -354,10 +355,9 @@ class Run:
 
     @cached_property
     def _explained(self) -> planning.Stored:
-        scales, networks = self.scores.scales["deepmts"], (("deepmts", tuple(self.networks["deepmts"])),)
-        stored, mean = (self.prepared, self.scored), (self._mean_recipe.key, self.mean_image)
-        work = {i: jobs.explaining(self.store, stored, i, fold=self._fold_of(i), deep=(networks, scales), mean=mean,
-                                   run=self._run)
+        networks, mean = (("deepmts", tuple(self.networks["deepmts"])),), (self._mean_recipe.key, self.mean_image)
+        work = {i: jobs.explaining(self.store, (self.prepared, self.scored), i, fold=self._fold_of(i), mean=mean,
+                                   run=self._run, deep=(networks, self.scores.deep_scales(i)))
                 for i in self.judged.some_of_each(self.study.report.thumbnails)}
         return self._desk.patients(jobs.explain, work, "explain", None)
 

@@ -19,9 +19,10 @@ from mtdlr.imaging import nifti
 from mtdlr.imaging.grid import mask_onto
 from mtdlr.imaging.layout import ScanSet, discover, given_files
 from mtdlr.infer import Networks, load_networks, score_patient
-from mtdlr.model import IN_SAMPLE, FrozenModel, combine_scores, lower_bounds
+from mtdlr.model import FrozenModel, lower_bounds
 from mtdlr.nets.device import Name
 from mtdlr.nomogram import Nomogram
+from mtdlr.nomogram.scores import IN_SAMPLE, combine_scores
 from mtdlr.prepare import Prepared, prepare, read_patient
 from mtdlr.prepared import PatientScore, load_mean_image, narrower
 from mtdlr.radiomics.extract import patient_features, patient_pet_parameters

@@ -18,7 +18,8 @@ from mtdlr.cohort import impute
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate.rivals import RIVALS, Rivals, rivals_ahead
-from mtdlr.model import DEEP_PLAIN, IN_SAMPLE, FrozenModel, cross_fitted, read_known_risk, training_cutoff
+from mtdlr.model import FrozenModel, cross_fitted, read_known_risk, training_cutoff
+from mtdlr.nomogram.scores import DEEP_PLAIN, IN_SAMPLE
 from mtdlr.spreadsheet import notebook_table
 from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.concordance import Concordance, compare_concordance, concordance

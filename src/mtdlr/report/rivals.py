@@ -8,7 +8,7 @@ from typing import Any
 
 from mtdlr.evaluate.arms import Arm
 from mtdlr.evaluate.rivals import RIVALS
-from mtdlr.model import DEEP_PLAIN
+from mtdlr.nomogram.scores import DEEP_PLAIN
 from mtdlr.report.numbers import estimate_numbers
 from mtdlr.report.summary import Judged, difference_text
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text

@@ -18,7 +18,8 @@ from mtdlr.cohort import Cohort, impute, read_cohort
 from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import CohortError, Problem
 from mtdlr.evaluate import Findings, judge
-from mtdlr.model import FrozenModel, combine_scores, lower_bounds
+from mtdlr.model import FrozenModel, lower_bounds
+from mtdlr.nomogram.scores import combine_scores
 from mtdlr.pipeline import SOURCES, Run
 from mtdlr.prepared import load_bottlenecks
 from mtdlr.radiomics.harmonise import CenterPolicy
