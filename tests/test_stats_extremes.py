@@ -10,8 +10,10 @@ from mtdlr.stats import (
     Cases,
     auc_at,
     brier_score,
+    compare_auc_at,
     compare_concordance,
     concordance,
+    delong,
     fit_cox,
     group_hazard_ratio,
     kaplan_meier,
@@ -210,3 +212,22 @@ def test_resamples_are_whole_numbers_and_whole_rows(change):
     x, surv = _cohort()
     with pytest.raises(FitError, match="E-RESAMPLES"):
         validate_bootstrap(x, surv, **change)
+
+
+def test_a_perfect_score_is_not_tested_against_another():
+    """An area of exactly 1 has an error of 0 by its formula: a difference from it has no interval and no P (W-PERFECT),
+    by compareC, by the influence functions and by DeLong; one of almost 1 has both."""
+    n = 7
+    surv = Survival(np.arange(1.0, n + 1.0), [1, 1, 1, 1, 0, 0, 0])
+    perfect, other = -np.arange(n), np.array([3.0, 1.0, 2.0, 0.0, 2.5, 1.5, 0.5])
+    almost = perfect.astype(float)
+    almost[[3, 4]] = almost[[4, 3]]
+    status = np.arange(n) < 4
+    calls = (lambda a, b: compare_concordance(a, b, surv), lambda a, b: compare_auc_at(a, b, surv, 4.0),
+             lambda a, b: compare_concordance(a, b, surv, method="jackknife"), lambda a, b: delong(a, b, status))
+    for call in calls:
+        for found in (call(perfect, other), call(other, perfect)):
+            assert np.isfinite(found.difference.value)
+            assert np.isnan([found.difference.p, found.difference.low, found.z]).all()
+            assert [one.code for one in found.warnings] == ["W-PERFECT"]
+        assert np.isfinite(call(almost, other).difference.p)

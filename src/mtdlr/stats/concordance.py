@@ -19,7 +19,7 @@ from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
 from mtdlr.stats.checks import coverage, month_of, need_events, one_of, risks, whole
 from mtdlr.stats.concordance_pairs import count_pairs, sign_product
-from mtdlr.stats.inference import Comparison, all_tied, few_events, few_events_estimate, normal_estimate
+from mtdlr.stats.inference import Comparison, all_tied, few_events, few_events_estimate, normal_estimate, perfect
 from mtdlr.stats.ipcw import censoring
 from mtdlr.survival import Survival
 
@@ -147,6 +147,8 @@ def compare_concordance(
     z = difference / se if se > 0 else np.nan
     if first.events < 2:
         return Comparison(Estimate(difference), np.nan, method, few_events(first.events, "the difference"))
+    if told := perfect(first.c, second.c):
+        return Comparison(Estimate(difference), np.nan, method, told)
     return Comparison(normal_estimate(difference, se, level=level, null=0.0), z, method)
 
 

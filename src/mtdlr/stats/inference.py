@@ -138,6 +138,16 @@ def few_events(n: int, what: str) -> tuple[Problem, ...]:
                     expected=f">= {_ENOUGH_EVENTS}"),)
 
 
+def perfect(*areas: float) -> tuple[Problem, ...]:
+    """W-PERFECT where one of two compared areas or C-indices is exactly 0 or 1: its error is estimated as 0, and the
+    difference would be tested with the other's error alone."""
+    if all(0.0 < area < 1.0 for area in areas):
+        return ()
+    return (Problem("W-PERFECT", "a score orders all patients without a mistake: how sure that is cannot be estimated, "
+                    "so the difference has no interval and no p", found=f"{next(a for a in areas if not 0 < a < 1):g}",
+                    expected="between 0 and 1"),)
+
+
 def log_estimate(value: float, se_log: float, *, level: float = 0.95, p: float = nan) -> Estimate:
     """An estimate with an interval that is symmetric on the log scale: value * exp(+-z se_log).
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from mtdlr.errors import FitError, Problem
 from mtdlr.estimate import Estimate
 from mtdlr.stats.checks import coverage, labels, scores, within
-from mtdlr.stats.inference import Comparison, all_tied, normal_estimate
+from mtdlr.stats.inference import Comparison, all_tied, normal_estimate, perfect
 
 Vector = NDArray[np.float64]
 
@@ -123,6 +123,8 @@ def delong(risk_a: ArrayLike, risk_b: ArrayLike, status: ArrayLike, *, level: fl
     difference = float(places[0][0].mean() - places[1][0].mean())
     se = float(np.sqrt(max(covariance[0, 0] + covariance[1, 1] - 2.0 * covariance[0, 1], 0.0)))
     se = se if se > 1e-12 else 0.0  # the same ranking twice: what is left is rounding
+    if told := perfect(*(float(one[0].mean()) for one in places)):
+        return Comparison(Estimate(difference), nan, "delong", told)
     return Comparison(normal_estimate(difference, se, level=level, null=0.0), difference / se if se else nan, "delong")
 
 

@@ -15,7 +15,14 @@ from numpy.typing import ArrayLike, NDArray
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
 from mtdlr.stats.checks import coverage, month_of, risks
-from mtdlr.stats.inference import Comparison, few_events, few_events_estimate, influence_error, normal_estimate
+from mtdlr.stats.inference import (
+    Comparison,
+    few_events,
+    few_events_estimate,
+    influence_error,
+    normal_estimate,
+    perfect,
+)
 from mtdlr.stats.ipcw import Censoring, censoring, censoring_influence, horizon_weights, out_of_reach
 from mtdlr.stats.roc import Roc, roc
 from mtdlr.survival import Survival
@@ -114,6 +121,8 @@ def compare_auc_at(
     fewer = min(_counts(*weights))
     if fewer < 2:
         return Comparison(Estimate(difference), nan, "ipcw", few_events(fewer, "the difference"))
+    if told := perfect(a[0], b[0]):
+        return Comparison(Estimate(difference), nan, "ipcw", told)
     return Comparison(normal_estimate(difference, se, level=level, null=0.0), z, "ipcw")
 
 
