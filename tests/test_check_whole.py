@@ -98,6 +98,7 @@ def test_all_patients_wrong_in_one_way(tmp_path: Path, row: str, code: str) -> N
     (found,) = (r for r in rows_of(checked.problems) if r.code == code)
     assert len(found.patients) == 12 and "0 patients can be used" in as_text(checked, width=200)
     assert "nothing is wrong" not in as_text(checked) and len(as_csv(checked).splitlines()) > 1
+    assert code != "E-IDS" or "12 in the table, 12 in the scans, none in common: " in as_csv(checked)
 
 
 @pytest.mark.slow
@@ -112,7 +113,8 @@ def test_check_without_anybody_exits_2(tmp_path: Path) -> None:
 
 
 def test_an_empty_cohort_is_there(tmp_path: Path) -> None:
-    """A cohort of nobody is not mistaken for no cohort."""
+    """A cohort of nobody is not mistaken for no cohort, and nobody to run with is never fine."""
+    assert not Checked(()).is_fine and Checked((), ("P1",)).is_fine
     empty = read_cohort(Study.load(cohort(tmp_path)).cohort).only([])
     assert len(empty) == 0 and empty and isinstance(empty, Cohort)
 
@@ -312,6 +314,16 @@ def test_a_validation_cohort_that_says_little(events: dict[str, list[int]], mask
     study = Study.of({"evaluate": {"roc": roc}})
     told = blind_cohorts(_cohort_of({"training": [1] * 20, **events}, masks), study)
     assert [p.found for p in told] == found and {p.code for p in told} <= {"W-VALIDATION"}
+
+
+def test_check_says_it_of_a_validation_cohort(tmp_path: Path) -> None:
+    """FAULTS 92: `check` of a study whose external cohort has no event says so, and that nobody there has a mask."""
+    rows = [f"P{k:02d},{20 + k},{int(k < 9)},III,{'training' if k < 9 else 'external'}" for k in range(12)]
+    study = cohort(tmp_path, study=STUDY.replace('"random"', '"given"\nsplit_column = "split"'))
+    (tmp_path / "clinical.csv").write_text("patient_id,time_months,event,stage,split\n" + "\n".join(rows))
+    told = [p for p in check_study(study).problems if p.code == "W-VALIDATION"]
+    assert [(p.where, p.found) for p in told] == [("external cohort", "no event in 3 patients"),
+                                                  ("external cohort", "no manual mask in 3 patients")]
 
 
 def test_values_that_differ_are_one_row() -> None:

@@ -230,6 +230,19 @@ def test_zip_of_nifti(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["all.zip", "src"]
 
 
+def test_zip_written_by_windows(tmp_path: Path) -> None:
+    """Windows' own zips name their members with backslashes: their folders are folders all the same."""
+    for name in ("P1", "P2"):
+        image(tmp_path / "src" / name / "PET_image.nii.gz"), ct(tmp_path / "src" / name / "CT_image.nii.gz")
+    for joint in ("/", "\\"):
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as packed:
+            for path in sorted((tmp_path / "src").rglob("*.nii.gz")):
+                packed.write(path, joint.join(path.relative_to(tmp_path / "src").parts))
+        found = discover(tmp_path / "all.zip")
+        assert summary(found) == {"P1": ("patient-folders", False), "P2": ("patient-folders", False)}
+        assert inspect_scan(found[0]) == () and read_scan(found[0]).ct.shape == (6, 5, 4)
+
+
 def test_single_patient_folder(tmp_path: Path) -> None:
     """A folder whose subfolders hold one patient's PET and CT apart is that patient."""
     series.write_pet(tmp_path / "case" / "a", 12), series.write_ct(tmp_path / "case" / "b", 12)
