@@ -159,6 +159,19 @@ def test_no_flipped_bit_is_accepted(copy: Path) -> None:
     assert _predicted(copy) == before
 
 
+@pytest.mark.parametrize("change", [
+    lambda header: header["scales"]["deepmts"][0].update(sd=0.27), lambda header: header["cutoffs"].update(mtdlr=0.21),
+    lambda header: header["study"]["score"].update(mask_threshold=0.02),
+    lambda header: header["imputed"].update(tnm_stage="IVa"), lambda header: header["facts"].update(n=61)])
+def test_no_number_of_the_header_is_accepted_changed(copy: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Another scale, cut-off, setting, imputed value or count, each possible in itself, is E-BUNDLEHASH."""
+    header = json.loads((copy / HEADER).read_text())
+    change(header)
+    (copy / HEADER).write_text(json.dumps(header))
+    with pytest.raises(BundleError, match="E-BUNDLEHASH"):
+        read_bundle(copy)
+
+
 @pytest.mark.slow  # every attack reads the whole model
 def test_a_flipped_bit_under_new_hashes_is_no_crash(copy: Path) -> None:
     """Who makes the hashes fit may send any numbers; a file that is no longer what it should be is one line."""

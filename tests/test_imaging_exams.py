@@ -229,6 +229,20 @@ def test_structure_set_names_its_frame_inside(tmp_path: Path) -> None:
     assert not {"W-MASKFRAME"} & {p.code for p in read_scan(scan).problems}
 
 
+def test_structure_set_names_its_frame_once(tmp_path: Path) -> None:
+    """Contours that name no series, and their frame of reference in that sequence alone, are those of the CT in it."""
+    for frame, there in (("1.2.3.9", True), ("8.8.8", False)):
+        folder = tmp_path / frame
+        patient(folder)
+        contours.write_rtstruct(
+            folder / "RS" / "rs.dcm", {"GTV": [contours.square(-20, -10, z=-191.0)]}, FrameOfReferenceUID=None,
+            ReferencedFrameOfReferenceSequence=contours.Sequence([contours.item(FrameOfReferenceUID=frame)]),
+            StructureSetROISequence=contours.Sequence([contours.item(ROINumber=1, ROIName="GTV")]))
+        (scan,) = discover(folder)
+        assert (scan.mask is not None) == there, frame
+        assert codes(scan) & {"W-MASKOTHER"} == (set() if there else {"W-MASKOTHER"})
+
+
 def test_series_label_without_numbers(tmp_path: Path) -> None:
     """A series whose voxel size is not described says so instead of printing nan."""
     series.write_pet(tmp_path, 12, PixelSpacing=None, SeriesInstanceUID=generate_uid())

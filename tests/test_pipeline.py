@@ -111,6 +111,8 @@ def test_a_run_leaves_everything_it_promises(finished: Run) -> None:
     page = (finished.folder / "report.html").read_text()
     words = re.sub(r"data:[^\"']*|http-equiv|http://www.w3.org", "", page)  # a picture's letters may spell anything
     assert "http" not in words, "the page must stand alone"
+    links = re.findall(r'(?:href|src)="([^"#:]+)"', page)
+    assert [link for link in links if not (finished.folder / link).exists()] == [] and len(links) > 20
     assert "<h2>Where the risk comes from" in page
     assert page.index("<h2>In ten lines") < page.index("<h2>Errors and warnings") < page.index("<h2>Study flow")
 

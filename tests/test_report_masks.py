@@ -76,7 +76,7 @@ def test_overlap_is_told_of_patients_with_a_manual_mask(results: Results) -> Non
 def test_a_patients_own_rows(results: Results) -> None:
     """Volume and parameters side by side; nothing of a patient without masks."""
     masks = mask_table(results)
-    assert patient_rows(masks, "A")[:2] == [("Volume (ml)", "11.00", "10.00", "+10.0"),
+    assert patient_rows(masks, "A")[:2] == [("Volume on the network grid (ml)", "11.00", "10.00", "+10.0"),
                                             ("SUVmax (g/ml)", "4.00", "4.00", "+0.0")]
     assert patient_rows(masks, "D") == []
 

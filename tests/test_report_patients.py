@@ -121,13 +121,15 @@ def test_geometry_is_told_in_words(results: Results) -> None:
     assert "mm: (" in dict(groups["PET against CT"])["PET and CT lie apart"]
     assert "sure from 0.50" in dict(groups["Region of the networks"])["confidence"]
     assert dict(groups["Uptake and manual mask"])["share of it in the region"] == "100.0%"
+    assert "manual mask on its own grid" in dict(groups["Uptake and manual mask"])  # the table's is the network grid's
     assert geometry_of({}) == []
 
 
 def test_masks_and_risk_are_told_where_they_are_known(results: Results) -> None:
     """Volume and SUV parameters of both masks with their difference, and the shares of the risk; else nothing."""
     shown, odd = page(results, PLAIN), page(results, ODD)
-    assert shown.masks == [("Volume (ml)", "12.00", "10.00", "+20.0"), ("SUVmax (g/ml)", "9.90", "9.00", "+10.0"),
+    assert shown.masks == [("Volume on the network grid (ml)", "12.00", "10.00", "+20.0"),
+                           ("SUVmax (g/ml)", "9.90", "9.00", "+10.0"),
                            ("TLG, SUV 2.5 and above (g)", "44.00", "40.00", "+10.0")]
     assert shown.shares[1] == ("within 10 mm of it", "16.7%", "16.7%", "+0.50", "+0.50")
     assert (odd.masks, odd.shares) == ([], [])

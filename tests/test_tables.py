@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import re
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from mtdlr.cohort import Cohort
 from mtdlr.cohort.characteristics import characteristics
 from mtdlr.evaluate import Judged, evaluate
 from mtdlr.radiomics import PET_LABELS
-from mtdlr.report.documents import to_csv, to_html, to_latex, write_table
+from mtdlr.report.documents import EPOCH, to_csv, to_html, to_latex, write_table
 from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.results import Results
 from mtdlr.report.tables import FIRTH, Table, make_tables
@@ -173,3 +175,13 @@ def test_spreadsheet_and_word_hold_the_same_cells(results: Results, tmp_path: Pa
     assert tuple(cell.value for cell in sheet[1]) == table.header
     word = docx.Document(str(tmp_path / "table3.docx")).tables[0]
     assert [cell.text for cell in word.rows[-1].cells] == [cell.strip() for cell in table.rows[-1]]
+
+
+def test_spreadsheet_and_word_hold_no_time_of_writing(tmp_path: Path) -> None:
+    """Every part of the Excel and the Word file is dated 1980, and both name one day as that of their making."""
+    pytest.importorskip("openpyxl"), pytest.importorskip("docx")
+    for path in (path for path in write_table(NASTY, tmp_path) if path.suffix in (".xlsx", ".docx")):
+        with zipfile.ZipFile(path) as parts:
+            assert {part.date_time for part in parts.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+            days = set(re.findall(r"\d{4}-\d\d-\d\dT[\d:]+", parts.read("docProps/core.xml").decode()))
+        assert days == {EPOCH.strftime("%Y-%m-%dT%H:%M:%S")}, path.suffix

@@ -175,9 +175,15 @@ def _rule(cell: Any, edges: Sequence[str]) -> None:
 
 
 def _without_times(path: Path) -> Path:
-    """The same zip with every member dated alike, so that equal documents are equal files."""
+    """The same zip with every member dated alike, so that equal documents are equal files.
+
+    openpyxl writes the time of saving as that of the last change, whatever the properties say.
+    """
     with zipfile.ZipFile(path) as archive:
         members = [(info.filename, archive.read(info)) for info in archive.infolist()]
+    moment = EPOCH.strftime("%Y-%m-%dT%H:%M:%S").encode()
+    members = [(name, re.sub(rb"\d{4}-\d\d-\d\dT[\d:]+", moment, data) if name == "docProps/core.xml" else data)
+               for name, data in members]
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members:
             archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), data, zipfile.ZIP_DEFLATED)

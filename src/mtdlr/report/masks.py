@@ -94,7 +94,7 @@ def patient_rows(masks: pd.DataFrame, patient: str) -> list[Row]:
         masks: of `mask_table`.
         patient: the patient's id.
     """
-    columns = {"Volume (ml)": (f"{PREDICTED}ml", f"{MANUAL}ml"),
+    columns = {"Volume on the network grid (ml)": (f"{PREDICTED}ml", f"{MANUAL}ml"),
                **{label: (PREDICTED + name, MANUAL + name) for name, label in SUV_LABELS.items()}}
     values = pd.DataFrame({label: masks.loc[patient, list(pair)].to_numpy(float) for label, pair in columns.items()},
                           index=["predicted", "manual"]).T.dropna(how="all")

@@ -147,8 +147,9 @@ def _region(f: Mapping[str, Any]) -> Rows:
 
 
 def _uptake(f: Mapping[str, Any]) -> Rows:
-    labels = (("suv_max", "largest SUV around the region", "{:.2f}"), ("mask_ml", "manual mask", "{:.1f} ml"),
-              ("mask_suv_max", "largest SUV in it", "{:.2f}"), ("mask_in_roi", "share of it in the region", "{:.1%}"))
+    labels = (("suv_max", "largest SUV around the region", "{:.2f}"),
+              ("mask_ml", "manual mask on its own grid", "{:.1f} ml"), ("mask_suv_max", "largest SUV in it", "{:.2f}"),
+              ("mask_in_roi", "share of it in the region", "{:.1%}"))
     return [(label, form.format(f[key])) for key, label, form in labels if key in f]
 
 
