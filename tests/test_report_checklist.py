@@ -102,8 +102,8 @@ def test_an_item_that_does_not_apply_has_no_weight() -> None:
 
 
 def test_each_fact_of_the_lists_has_a_finder_or_waits_for_its_stage() -> None:
-    """Every fact that an item needs is found by this package, but for what no stage records yet."""
-    assert set(fact_names()) - set(FACTS) <= {"by_centre", "subgroups", "decision", "updating", "scan_dates"}
+    """Every fact that an item needs is found by a run, but for the updating of a model, which `validate` does."""
+    assert set(fact_names()) - set(FACTS) == {"by_centre", "subgroups", "decision", "updating"}
 
 
 def test_facts_are_those_of_the_run(results: Results) -> None:  # noqa: F811

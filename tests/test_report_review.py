@@ -21,12 +21,14 @@ from mtdlr.evaluate.appraise import Development
 from mtdlr.evaluate.arms import Arm
 from mtdlr.evaluate.rivals import Rivals
 from mtdlr.nomogram.scores import DEEP_PLAIN
+from mtdlr.report.checklist import fill_checklists
+from mtdlr.report.facts import facts_of, review_facts
 from mtdlr.report.figures.judged import concordance_figure
 from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.pictures import write_figures
 from mtdlr.report.results import Results
 from mtdlr.report.review import Review, review, review_numbers, review_tables, write_review
-from mtdlr.report.summary import FEW, Judged, summary_lines
+from mtdlr.report.summary import FEW, Judged, strongest_rival, summary_lines
 from mtdlr.stats.decision import integrated_brier
 from mtdlr.survival import Survival
 
@@ -79,6 +81,40 @@ def test_few_events_do_not_look_sure(done: Review) -> None:
     assert _line(_changed(done, "external", n=886, n_events=200), "How sure is this?")[1] == "good"
 
 
+def test_unos_c_must_agree_that_it_works(done: Review) -> None:
+    """A Harrell's C above chance whose Uno's C may be chance is an open question, however many events there are."""
+    key, many = ("mtdlr", "external"), _changed(done, "external", n=886, n_events=200)
+    assert _line(many, "Does it work?")[1] == "good"
+    doubted = replace(many.appraisals[key], uno=Estimate(0.55, 0.37, 0.74))
+    answer, mark = _line(replace(many, appraisals={**many.appraisals, key: doubted}), "Does it work?")
+    assert mark == "open" and "not shown by Uno's, 0.550 (0.370-0.740)" in answer
+
+
+def test_the_strongest_rival_may_be_a_part(done: Review) -> None:
+    """A score that enters the nomogram and is ahead of it is called one of its parts; another model is not."""
+    question, key = "Better than the strongest other model?", ("mtdlr", "external")
+    rival = strongest_rival(done.judged, "external")
+    assert done.judged.parts == ("auto_radio", "deepmts") and rival is not None
+    assert ("one of its own parts" in _line(done.judged, question)[0]) == (rival in done.judged.parts)
+    evaluations = {**done.judged.evaluations, ("deepmts", "external"): replace(
+        done.judged.evaluations[key], model="deepmts", concordance=replace(
+            done.judged.evaluations[key].concordance, c=Estimate(0.99, 0.98, 1.0, 0.001)))}
+    said = _line(replace(done.judged, evaluations=evaluations), question)[0]
+    assert "against DeepMTS, one of its own parts, (" in said
+
+
+def test_probabilities_no_better_than_no_model_are_not_right(done: Review) -> None:
+    """The line on probabilities has the IPA; at or below 0 a fitting O/E is no good calibration."""
+    found, key = done.judged.evaluations["mtdlr", "external"], ("mtdlr", "external")
+    calibration = {month: replace(one, oe=Estimate(1.02, 0.9, 1.15)) for month, one in found.calibration.items()}
+    judged = _changed(done, "external", calibration=calibration, n_events=200)
+    assert "IPA" in _line(judged, "Are its probabilities right?")[0]
+    brier = {month: replace(one, ipa=-0.08) for month, one in judged.appraisals[key].brier.items()}
+    worse = replace(judged, appraisals={**judged.appraisals, key: replace(judged.appraisals[key], brier=brier)})
+    assert _line(worse, "Are its probabilities right?")[1] == "open"
+    assert "IPA -8.0%: no better than no model." in _line(worse, "Are its probabilities right?")[0]
+
+
 def test_a_wide_interval_is_no_good_calibration(done: Review) -> None:
     """O/E 1.12 (0.66 to 1.92) is open, 1.02 (0.9 to 1.15) good, 1.5 (1.2 to 1.9) bad."""
     for oe, mark in ((Estimate(1.12, 0.66, 1.92), "open"), (Estimate(1.02, 0.9, 1.15), "good"),
@@ -94,6 +130,23 @@ def test_what_is_wrong_names_the_codes(done: Review) -> None:
     wrong = replace(done.judged, problems=(Problem("E-SUV", "x"), Problem("W-ROI", "y")))
     assert "E-SUV" in _line(wrong, "What is wrong?")[0] and "W-ROI" in _line(wrong, "What is wrong?")[0]
     assert _line(replace(done.judged, problems=()), "What is wrong?")[1] == "good"
+    many = replace(done.judged, problems=[Problem(f"W-{name}", "x") for name in ("A", "B", "NEGATIVEWEIGHT", "RIVAL")])
+    assert "(W-NEGATIVEWEIGHT, W-RIVAL, W-A, W-B)" in _line(many, "What is wrong?")[0], "the gravest first"
+
+
+def test_what_the_appraisal_found_fills_items(results: Results, done: Review) -> None:  # noqa: F811
+    """Net benefit, subgroups with events and two centres are facts of this run; without them the items stay open."""
+    judged, parts = done.judged, done.subgroups
+    facts = review_facts(results, judged=judged, parts=parts)
+    assert "net benefit at 12 thresholds" in facts["decision"].value and facts["by_centre"].value == ""
+    one = next(part for part in parts if part.variable == "center" and isfinite(part.c.value))
+    two = (replace(one, level="A"), replace(one, level="B"), replace(one, variable="gender", level="Male"))
+    facts = review_facts(results, judged=judged, parts=two)
+    assert facts["by_centre"].value.count("O/E") == 2 and facts["subgroups"].value.endswith("by gender")
+    items = {(i.checklist, i.number): i.status for i in fill_checklists(facts_of(results) | facts, {})}
+    assert items["CLEAR", "42"] == "done" and items["TRIPOD+AI", "14"] == "part"
+    nothing = review_facts(results, judged=replace(judged, appraisals={}), parts=())
+    assert {fact.value for fact in nothing.values()} == {""}
 
 
 def test_a_cohort_without_events_is_judged_elsewhere(done: Review) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any
 
@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
+from mtdlr.evaluate.appraise import Subgroup
 from mtdlr.evaluate.competing import CAUSE
 from mtdlr.report import facts_data as data
 from mtdlr.report.checklist import Fact
 from mtdlr.report.results import Results
+from mtdlr.report.summary import Judged
 from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
 from mtdlr.stats.sample_size import development_size
 from mtdlr.store import digest
@@ -28,6 +30,29 @@ def facts_of(results: Results) -> dict[str, Fact]:
     """Every fact of this run by name; the value is empty where the run did not do it."""
     keys = _keys(results)
     return {name: Fact(find(results), stage, anchor, keys[stage]) for name, (stage, anchor, find) in FACTS.items()}
+
+
+def review_facts(results: Results, *, judged: Judged, parts: Sequence[Subgroup]) -> dict[str, Fact]:
+    """What the appraisal found: by centre, in subgroups, net benefit; empty where it found nothing.
+
+    Args:
+        results: of a finished run.
+        judged: the appraisals of all models.
+        parts: the main nomogram in parts of the cohorts.
+    """
+    known = [one for one in parts if isfinite(one.c.value)]
+    centres, others = ([one for one in known if (one.variable == "center") == own] for own in (True, False))
+    told = [f"{one.split} {one.level} C {estimate_text(one.c)}, O/E {estimate_text(one.oe)}" for one in centres]
+    columns = ", ".join(dict.fromkeys(one.variable for one in others))
+    ranged = f"{min(one.c.value for one in others):.3f} to {max(one.c.value for one in others):.3f}" if others else ""
+    benefit = [f"{SPLIT_LABELS[split].lower()}, {month:g} months: net benefit at {len(curve.thresholds)} thresholds"
+               for (model, split), one in judged.appraisals.items() if model == judged.main
+               for month, curve in one.benefit.items()]
+    key = digest([[repr(one) for one in parts], benefit])[:KEY_LENGTH]
+    subgroups = f"C from {ranged} in {len(others)} subgroups with ten events, by {columns}" if others else ""
+    values = {"by_centre": "; ".join(told) if len({one.level for one in centres}) > 1 else "", "subgroups": subgroups,
+              "decision": "; ".join(benefit)}
+    return {name: Fact(value, "evaluate", "review", key) for name, value in values.items()}
 
 
 def _keys(results: Results) -> dict[str, str]:
@@ -240,7 +265,8 @@ FACTS: dict[str, tuple[str, str, Finder]] = {
     "left_out": ("report", "flow", data.left_out), "missing": ("cohort", "flow", data.missing),
     "split": ("cohort", "flow", data.split), "treatments": ("cohort", "tables", data.treatments),
     "characteristics": ("cohort", "tables", lambda r: f"Table 1: {data.patients(r)}"),
-    "differences": ("cohort", "tables", data.differences), "acquisition": ("prepare", "patients", data.acquisition),
+    "differences": ("cohort", "tables", data.differences), "acquisition": ("prepare", "review", data.acquisition),
+    "scan_dates": ("prepare", "review", data.scan_dates),
     "preparation": ("prepare", "settings", data.preparation), "warnings": ("report", "warnings", data.warnings),
     "automatic": ("score", "masks", data.automatic), "mask_overlap": ("score", "masks", data.mask_overlap),
     "blind": ("score", "masks", data.blind), "features": ("radiomics", "signatures", data.features),

@@ -108,6 +108,15 @@ def acquisition(results: Results) -> str:
                                              if found != "-") for name, known in own.items() if known)
 
 
+def scan_dates(results: Results) -> str:
+    """Years of the examinations by centre; empty where no header states one that was left as it was."""
+    audits, centre = audits_of(results), results.cohort.table["center"]
+    years = {name: acquired([audits[i] for i in centre.index[centre == name] if audits.get(i)])["Years"]
+             for name in sorted(centre.unique())}
+    told = ", ".join(f"{name} {when}" for name, when in years.items() if when != "-")
+    return f"examinations by centre: {told}" if told else ""
+
+
 def preparation(results: Results) -> str:
     """Grid and intensities of the network input."""
     p = results.study.prepare

@@ -28,7 +28,7 @@ from mtdlr.report.acquisition import (
 from mtdlr.report.checklist import checklist_tables, checklists_csv, counts, fill_checklists, metrics_score
 from mtdlr.report.competing import competing_figures, competing_numbers, competing_table
 from mtdlr.report.documents import to_html, write_table, write_word
-from mtdlr.report.facts import facts_of
+from mtdlr.report.facts import facts_of, review_facts
 from mtdlr.report.figures import kaplan_meier_panels
 from mtdlr.report.figures.judged import auc_figure, benefit_figure, concordance_figure, trend_figure
 from mtdlr.report.methods import bibtex, methods_text
@@ -77,7 +77,8 @@ def review(results: Results) -> Review:
     judgeable = impute(found.table, results.model.imputed)[0].join(found.scores)[found.risks[main].notna()]
     judged = Judged(main, found.reference, found.labels, found.evaluations, appraisals, development,
                     tuple(dict.fromkeys((*results.problems, *development.problems))),
-                    results.study.score.training == "out_of_fold")
+                    results.study.score.training == "out_of_fold",
+                    next(one.scores for one in results.model.models if one.name == main))
     return Review(judged, development, parts,
                   differences(found.table, [*settings.continuous, *settings.factors, *settings.described]),
                   competing_risks(found.risks[main], found.cutoffs.get(main, float("nan")), found.table, months,
@@ -96,7 +97,7 @@ def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]
     tables = review_tables(results, done)
     for table in tables:
         write_table(table, folder / "tables")
-    facts = facts_of(results)
+    facts = facts_of(results) | review_facts(results, judged=done.judged, parts=done.subgroups)
     items = fill_checklists(facts, results.study.report.statements)
     (folder / "methods.md").write_text(methods_text(facts), encoding="utf-8")
     (folder / "references.bib").write_text(bibtex(), encoding="utf-8")

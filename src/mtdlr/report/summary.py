@@ -13,11 +13,15 @@ from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
 from mtdlr.evaluate.appraise import Appraisal, Development
 from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
+from mtdlr.study import TRUTH
 
 FEW, ENOUGH = 20, 100
 """Events below which nothing firm can be said, and from which a validation is usually called adequate."""
 NARROW = 1.25
 """An interval of O/E within a factor of this around 1 shows good calibration; a wider one leaves it open."""
+GRAVE = ("W-NEGATIVEWEIGHT", "W-RIVAL", "W-NOSIGNATURE", "W-EMPTYFOLD", "W-NOGAIN", "W-NOEVENTS", "W-NOPAIRS",
+         "W-EPV")
+"""Warnings that touch what the model is worth: they are named first."""
 APART = ("Were there enough patients?", "What is wrong?")
 """Lines that do not rest on the events of the cohort where the model is judged."""
 OUTSIDE = ("external", "internal", "training")
@@ -44,6 +48,7 @@ class Judged:
         development: of the main nomogram; None where it could not be appraised.
         problems: of the run.
         out_of_fold: whether training patients were scored by networks that never saw them.
+        parts: names of the scores that enter the main model.
     """
 
     main: str
@@ -54,6 +59,7 @@ class Judged:
     development: Development | None
     problems: Sequence[Problem]
     out_of_fold: bool
+    parts: tuple[str, ...] = ()
 
 
 def summary_lines(judged: Judged) -> list[Line]:
@@ -76,12 +82,18 @@ def _works(judged: Judged, place: str) -> Line:
     where = {"external": "outside", "internal": "in the internal validation cohort",
              "training": "in the training cohort, the only one that can be judged"}[place]
     text = f"{name} has a C-index of {estimate_text(found.c)} {where} ({found.n} patients, {found.n_events} events)."
+    truth = judged.evaluations.get((TRUTH, place))
+    text += f" The simulated patients' true risk has {truth.c.value:.3f}." if truth and isfinite(truth.c.value) else ""
     blind = [(SPLIT_LABELS[s].lower(), e) for s in OUTSIDE[:OUTSIDE.index(place)]
              if (e := judged.evaluations.get((judged.main, s)))]
     text += "".join(f" The {cohort} ({e.n} {'patient' if e.n == 1 else 'patients'}, {e.n_events} "
                     f"{'event' if e.n_events == 1 else 'events'}) cannot tell." for cohort, e in blind)
     if not isfinite(found.c.low):
         return Line("Does it work?", text + " Its error cannot be estimated.", "open")
+    uno = judged.appraisals[judged.main, place].uno if (judged.main, place) in judged.appraisals else found.c
+    if found.c.low > 0.5 and isfinite(uno.low) and uno.low <= 0.5:
+        return Line("Does it work?", f"{text} Better than chance by Harrell's C, not shown by Uno's, "
+                    f"{estimate_text(uno)}, which censoring moves less.", "open")
     if found.c.low > 0.5:
         sure = found.n_events >= FEW and place != "training"
         return Line("Does it work?", f"{text} Better than chance.", "good" if sure else "open")
@@ -93,6 +105,7 @@ def _against(judged: Judged, place: str, other: str, question: str) -> Line | No
     if appraisal is None or other not in appraisal.versus or not isfinite(appraisal.versus[other].value):
         return None
     difference, name = appraisal.versus[other], judged.labels.get(other, other)
+    name += ", one of its own parts," if other in judged.parts else ""
     text = f"C {difference.value:+.3f} against {name} ({interval_of(difference)}, P {p_text(difference.p)})"
     if isfinite(difference.low) and difference.low > 0:
         return Line(question, f"Yes: {text}.", "good")
@@ -109,7 +122,7 @@ def strongest_rival(judged: Judged, place: str) -> str | None:
         place: name of the cohort.
     """
     rivals = {model: e.c.value for (model, split), e in judged.evaluations.items()
-              if split == place and model in judged.labels and model not in (judged.main, judged.reference, "truth")
+              if split == place and model in judged.labels and model not in (judged.main, judged.reference, TRUTH)
               and isfinite(e.c.value)}
     return max(rivals, key=lambda model: rivals[model]) if rivals else None
 
@@ -151,8 +164,16 @@ def _calibrated(judged: Judged, place: str) -> Line | None:
     covers = isfinite(found.oe.low) and found.oe.low <= 1 <= found.oe.high
     text = f"At {month:g} months {tone} (O/E {estimate_text(found.oe)}); slope {estimate_text(found.slope)}."
     narrow = covers and found.oe.low > 1 / NARROW and found.oe.high < NARROW
-    mark = "good" if narrow else "open" if covers else "bad"
+    ipa = _gain(judged, place, month)
+    text += "" if not isfinite(ipa) else f" IPA {ipa:.1%}" + (": no better than no model." if ipa <= 0 else ".")
+    mark = "good" if narrow and not ipa <= 0 else "open" if covers else "bad"
     return Line("Are its probabilities right?", text, mark)
+
+
+def _gain(judged: Judged, place: str, month: float) -> float:
+    """The index of prediction accuracy at a horizon; nan where there is none."""
+    appraisal = judged.appraisals.get((judged.main, place))
+    return appraisal.brier[month].ipa if appraisal and month in appraisal.brier else float("nan")
 
 
 def _useful(judged: Judged, place: str) -> Line | None:
@@ -208,7 +229,7 @@ def _size(judged: Judged) -> Line | None:
 
 def _wrong(judged: Judged) -> Line:
     errors = sorted({p.code for p in judged.problems if p.is_error})
-    warnings = sorted({p.code for p in judged.problems if not p.is_error})
+    warnings = sorted({p.code for p in judged.problems if not p.is_error}, key=lambda code: (code not in GRAVE, code))
     if not errors and not warnings:
         return Line("What is wrong?", "Nothing was noticed.", "good")
     told = [f"{len(errors)} kinds of error ({', '.join(errors[:4])})"] if errors else []
