@@ -17,6 +17,10 @@ from mtdlr.report.tables import Table
 from mtdlr.spreadsheet import plain_cell
 
 _ESTIMATE = re.compile(r"^[-+]?[\d.]+ \([^()]*\)|P &lt;[\d.]+|P [\d.]+")
+PAGE_MM = 261.0
+"""Width of the text of a landscape A4 page."""
+LONGEST = 44
+"""Letters beyond which a column gets no wider, and its text breaks."""
 EPOCH = datetime(2000, 1, 1)
 """The time of writing that documents hold, so that equal documents are equal files."""
 TEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "<": r"$<$", ">": r"$>$"}
@@ -145,9 +149,15 @@ def _word_table(document: Any, table: Table) -> None:
     from docx.shared import Mm, Pt
 
     grid = document.add_table(rows=0, cols=len(table.header))
+    grid.autofit = False
+    widths = [Mm(width) for width in column_widths(table, PAGE_MM)]
+    for column, width in zip(grid.columns, widths, strict=True):
+        column.width = width
     for number, row in enumerate((table.header, *table.rows)):
-        cells = grid.add_row().cells
-        for cell, text in zip(cells, row, strict=True):
+        line = grid.add_row()
+        line._tr.get_or_add_trPr().append(OxmlElement("w:cantSplit"))  # no row is cut by the end of a page
+        for cell, text, width in zip(line.cells, row, widths, strict=True):
+            cell.width = width
             paragraph = cell.paragraphs[0]
             run = paragraph.add_run(text.strip())
             run.font.size, run.bold = Pt(8), number == 0
@@ -158,6 +168,23 @@ def _word_table(document: Any, table: Table) -> None:
     for row_number, edges in ((0, ("top", "bottom")), (len(table.rows), ("bottom",))):
         for cell in grid.rows[row_number].cells:
             _rule(cell, edges)
+
+
+def column_widths(table: Table, total: float) -> list[float]:
+    """Widths of the columns that share a page by their longest text, so that intervals stay on one line.
+
+    Args:
+        table: the table.
+        total: width of the page, in any unit.
+
+    >>> column_widths(Table(1, "", ("Model", "C (95% CI)", "P"), (("Stage", "0.6 (0.5-0.7)", "0.1"),)), 20)
+    [5.0, 10.7, 4.3]
+    """
+    wanted = []
+    for k, head in enumerate(table.header):
+        longest = max([4, *map(len, head.split()), *(len(row[k].strip()) for row in table.rows)])
+        wanted.append(min(longest + 2, LONGEST))
+    return [round(total * one / sum(wanted), 1) for one in wanted]
 
 
 def _rule(cell: Any, edges: Sequence[str]) -> None:
