@@ -9,6 +9,7 @@ from typing import Any
 from mtdlr.associate import Association
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
+from mtdlr.evaluate.appraise import follow_up
 from mtdlr.evaluate.rivals import RIVALS
 from mtdlr.report.results import Results
 from mtdlr.stats.calibration import Calibration
@@ -22,6 +23,7 @@ def evaluation_numbers(results: Results) -> dict[str, Any]:
     labels = {model.name: model.label for model in models_of(results.study)} | RIVALS
     return {
         "schema": SCHEMA, "model": results.model.digest, "months": list(results.study.nomogram.months),
+        "follow_up": {split: estimate_numbers(found) for split, found in follow_up(results.cohort.table).items()},
         "characteristics": [_plain(asdict(one)) for one in results.characteristics],
         "univariate": [_association(one) for one in results.associations.univariate],
         "multivariate": [_association(one) for one in results.associations.multivariate],
