@@ -98,7 +98,8 @@ def test_the_report_has_the_arms_in_a_table_and_a_checklist(
 ) -> None:
     """Table 14 has the full signature and below it its arms; METRICS 23 hangs on them, or on the authors' word."""
     with_arms = replace(results, arms=_arms(store, made))
-    table = arms_table(with_arms.arms, SimpleNamespace(evaluations=results.findings.evaluations))
+    judged = SimpleNamespace(evaluations=results.findings.evaluations)
+    table = arms_table(with_arms.arms, judged)  # type: ignore[arg-type]
     assert [row[0] for row in table.rows[:3]] == ["AutoRadio-Score, PET and CT", "AutoRadio-Score, PET alone",
                                                   "AutoRadio-Score, CT alone"]
     assert len(table.rows) == 6 and {len(row) for row in table.rows} == {len(table.header)}
