@@ -6,18 +6,28 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Work stays on the cores it is given: two threads of four libraries each would only wait for one another.
 export OMP_NUM_THREADS ?= 1
+# Two workers, a file at a time, in the order of tests/conftest.py (xdist would else begin with the file of most tests).
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick check clean docs dist licences sbom audit release matrix test-portable portable-avx2 portable-sse41 portable-seed1 portable-seed2
+.PHONY: demo test quick check coverage clean docs dist licences sbom audit release matrix test-portable portable-avx2 portable-sse41 portable-seed1 portable-seed2
 
 demo: $(READY)
 	$(BIN)/mtdlr demo demo
 	@echo "open $(CURDIR)/demo/runs/study/report.html"
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(SHARED)
 
 quick: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python -m pytest $(SHARED) -m "not slow"
+
+# Branch coverage of two rooms by their own quick tests, each with the floor that is reached: ROOM:PERCENT.
+FLOORS := stats:95 imaging:95
+coverage: $(READY)
+	for floor in $(FLOORS); do room=$${floor%:*}; \
+	  $(BIN)/python -m coverage run -m pytest -m "not slow" tests/test_$${room}_*.py || exit 1; \
+	  $(BIN)/python -m coverage report --include="src/mtdlr/$$room/*" --skip-covered --fail-under=$${floor#*:} || exit 1; \
+	done
 
 # The whole study's tests with networks from other floating-point paths and other seeds: no test may hang on the luck of
 # one processor. Where a path is not there (no AVX2), the processor's own is taken.
@@ -83,7 +93,7 @@ release:
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest $(SHARED)
 
 $(READY): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

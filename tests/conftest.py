@@ -150,9 +150,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--agreement", metavar="PAGE", help="write the agreement with R between the marks of this page")
 
 
+FIRST = ("test_pipeline", "test_texture_matrices", "test_texture_edges", "test_stats_lasso", "test_stats_groups",
+         "test_stats_extremes", "test_stats_concordance", "test_stats_cox_firth", "test_cluster", "test_train",
+         "test_validate_run", "test_imaging_locate", "test_bundle", "test_your_data")
+"""One worker runs the longest file. The other meanwhile compiles the loops that the first will need, which takes two
+minutes on an empty cache and would else be done by both; then come the files that take longest, so that both workers
+end together."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest file first, so that two workers end together."""
-    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+    """The order of `FIRST`, then that of the names."""
+    place = {name: k for k, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(FIRST)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -116,9 +116,9 @@ def test_choice_and_suv_are_told(checked: Checked) -> None:
     assert "BQML, 72 kg, 324 MBq, 56 min uptake, decay reference from series time" in first
 
 
-def test_settings_heal_what_they_can(study_file: Path) -> None:
+def test_settings_heal_what_they_can(checked: Checked, study_file: Path) -> None:
     """A series asked for ends the tie, a structure's name and an uptake time end their errors; nobody else changes."""
-    told = check_study(study_file)
+    told = checked
     tie = next(p for p in told.problems if p.code == "E-SERIESTIE").found
     key = tie.split("PT series ")[1][:8]
     healed = check_study(study_file, [f'cohort.series=["{key}"]', "cohort.mask_name=GTVp", "prepare.uptake_min=60"])

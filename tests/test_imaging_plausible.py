@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtdlr.imaging import grid
-from mtdlr.imaging.plausible import air_share, mask_doubts, mask_on
+from mtdlr.imaging.plausible import air_share, mask_doubts
 from mtdlr.infer import NetworkScore, score_patient
 from mtdlr.prepared import Prepared
 from mtdlr.radiomics.extract import patient_features
@@ -99,7 +99,7 @@ def test_mask_on_the_scans_grid(spacing: tuple[float, float, float]) -> None:
     ball = Volume((z**2 + y**2 + x**2) < 36, REGION.affine)
     shape = tuple(int(192 / s) for s in spacing)
     scan = Volume.on_grid(np.zeros(shape), spacing, (-90.0, -90.0, -90.0))
-    moved = mask_on(ball, scan)
+    moved = grid.mask_onto(ball, scan)
     assert moved.same_grid(scan) and moved.array.dtype == bool
     assert grid.mask_volume_ml(moved) == pytest.approx(grid.mask_volume_ml(ball), rel=0.05)
     np.testing.assert_allclose(moved.points_mm(np.argwhere(moved.array).mean(axis=0)), 0.0, atol=1.0)

@@ -14,7 +14,7 @@ from mtdlr.model import read_known_risk
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
 from mtdlr.synthetic.study import patient_of, simulate_study
-from mtdlr.synthetic.truth import PARTS
+from mtdlr.synthetic.truth import WEIGHTS
 from mtdlr.workers import Workers
 
 SIZES = {"n_training": 2, "n_internal": 1, "n_external": 2, "seed": 5}
@@ -81,7 +81,7 @@ def test_truth_stands_beside_the_table(folder: Path) -> None:
     """truth.csv has one row a patient in the table's order, and its masks hold the stated volumes."""
     clinical, truth = pd.read_csv(folder / "clinical.csv"), pd.read_csv(folder / "truth.csv")
     assert truth["patient_id"].tolist() == clinical["patient_id"].tolist()
-    np.testing.assert_allclose(truth[list(PARTS)].sum(axis=1), truth["log_hazard"], atol=5e-6)
+    np.testing.assert_allclose(truth[list(WEIGHTS)].sum(axis=1), truth["log_hazard"], atol=5e-6)
     for kind, column in (("primary", "volume_ml"), ("invasion", "invasion_ml"), ("nodes", "node_ml")):
         mask, problems = nifti.read(folder / "truth" / f"A002_{kind}.nii.gz")
         assert problems == ()

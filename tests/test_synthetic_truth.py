@@ -10,7 +10,7 @@ from mtdlr.stats.cox import fit_cox
 from mtdlr.survival import Survival
 from mtdlr.synthetic.layout import COLUMNS
 from mtdlr.synthetic.study import simulate_study
-from mtdlr.synthetic.truth import PARTS, TRUTHS, WEIGHTS, simulate_cohort
+from mtdlr.synthetic.truth import TRUTHS, WEIGHTS, simulate_cohort
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_follow_up_of_the_event_free(split: str, median: float, high: float) -> 
 def test_parts_sum_to_the_log_hazard() -> None:
     """truth.csv's parts add up to its total."""
     _, truth = simulate_study(n_training=40, n_internal=10, n_external=20, seed=1)
-    np.testing.assert_allclose(truth[list(PARTS)].sum(axis=1), truth["log_hazard"], atol=5e-6)
+    np.testing.assert_allclose(truth[list(WEIGHTS)].sum(axis=1), truth["log_hazard"], atol=5e-6)
 
 
 def test_parts_are_standardised(large: tuple[pd.DataFrame, Survival]) -> None:
@@ -60,7 +60,7 @@ def test_parts_are_standardised(large: tuple[pd.DataFrame, Survival]) -> None:
 def test_hazards_are_proportional_with_the_stated_weights(large: tuple[pd.DataFrame, Survival]) -> None:
     """A Cox model on the weighted parts finds a coefficient of 1 for each, within four standard errors."""
     truth, surv = large
-    fit = fit_cox(truth[list(PARTS)], surv)
+    fit = fit_cox(truth[list(WEIGHTS)], surv)
     error = np.sqrt(np.diag(fit.covariance))
     assert (np.abs(fit.coef - 1) < 4 * error).all()
     assert error.max() < 0.2
@@ -72,8 +72,8 @@ ORACLES = {
     "inside the mask": (("volume", "heterogeneity"), 0.738),
     "inside the mask, and stage": (("stage", "volume", "heterogeneity"), 0.748),
     "outside the mask": (("invasion", "nodes"), 0.710),
-    "the whole image": (PARTS[1:], 0.825),
-    "everything": (PARTS, 0.828),
+    "the whole image": (tuple(WEIGHTS)[1:], 0.825),
+    "everything": (tuple(WEIGHTS), 0.828),
 }
 
 

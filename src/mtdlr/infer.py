@@ -108,11 +108,6 @@ class MaskAgreement:
     volume_ml: float
     reference_ml: float
 
-    @property
-    def volume_difference_ml(self) -> float:
-        """Volume of the mask less that of the reference."""
-        return self.volume_ml - self.reference_ml
-
 
 def mask_agreement(mask: NDArray[np.bool_], reference: NDArray[np.bool_],
                    spacing_mm: tuple[float, float, float]) -> MaskAgreement:

@@ -178,8 +178,8 @@ def _clean(ds: Dataset, *, geometry: bool) -> Dataset:
         if value or keyword in _MUST_STAND:
             setattr(clean, keyword, value)
     for keyword in ("StudyDate", "PatientBirthDate"):
-        setattr(clean, keyword, _date(ds, keyword))
-    clean.StudyTime = _time(ds, "StudyTime")
+        setattr(clean, keyword, _moment(ds, keyword))
+    clean.StudyTime = _moment(ds, "StudyTime")
     sex = (text(ds, "PatientSex") or "").upper()
     clean.PatientSex = sex if sex in ("M", "F", "O") else ""
     clean.Modality = text(ds, "Modality")
@@ -212,17 +212,11 @@ def _place(ds: Dataset, clean: Dataset) -> None:
         setattr(clean, keyword, int(value))
 
 
-def _date(ds: Dataset, keyword: str) -> str:
+def _moment(ds: Dataset, keyword: str) -> str:
+    """A date as YYYYMMDD, or a time as HHMMSS; empty where it is missing or cannot be read."""
+    read, form = (calendar_date, "%Y%m%d") if keyword.endswith("Date") else (clock_time, "%H%M%S")
     try:
-        found = calendar_date(text(ds, keyword), keyword)
+        found = read(text(ds, keyword), keyword)
     except ScanError:
         return ""
-    return "" if found is None else found.strftime("%Y%m%d")
-
-
-def _time(ds: Dataset, keyword: str) -> str:
-    try:
-        found = clock_time(text(ds, keyword), keyword)
-    except ScanError:
-        return ""
-    return "" if found is None else found.strftime("%H%M%S")
+    return "" if found is None else found.strftime(form)

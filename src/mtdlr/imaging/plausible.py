@@ -62,17 +62,3 @@ def mask_doubts(mask: Volume, ct: Volume) -> tuple[Problem, ...]:
                                 expected=f"at most {AIR_WARNED:.0%}",
                                 remedy="Look at the mask; do not use what follows from it"))
     return tuple(problems)
-
-
-def mask_on(mask: Volume, onto: Volume) -> Volume:
-    """A predicted mask on the grid of a scan, to be shown and written there.
-
-    Args:
-        mask: bool, on the network grid.
-        onto: CT or PET; only its grid counts.
-
-    Returns:
-        Bool. Each voxel is True where the mask, interpolated linearly, reaches one half; the volume is kept to the
-        size of a voxel.
-    """
-    return grid.mask_onto(mask, onto)

@@ -28,6 +28,7 @@ from mtdlr.report.figures import (
     save,
     training_figure,
 )
+from mtdlr.report.figures.page import FORMATS
 from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS
 from mtdlr.stats.calibration import Calibration
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 PICTURE, ATTRIBUTION = "picture.jpg", "attribution.jpg"
 PANELS = (MAIN, "manual_radio_stage", "single_task_stage", REFERENCE)
 """The models of Figure 4, a row each."""
-FORMATS, TIFF_DPI = (".svg", ".pdf", ".png"), 600
+TIFF_DPI = 600
 
 
 def make_figures(results: Results) -> dict[str, tuple[str, Figure]]:

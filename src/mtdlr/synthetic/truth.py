@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from mtdlr.synthetic.clinic import TABLE_1, clinical_table
 from mtdlr.synthetic.layout import COLUMNS, Layout, draw_layouts, layout_of, raw_parts
 
-PARTS = ("stage", "volume", "heterogeneity", "invasion", "nodes")
 WEIGHTS = {"stage": 0.172, "volume": 0.604, "heterogeneity": 1.035, "invasion": 0.862, "nodes": 0.604}
 BURDEN, CHANCE = "burden", "chance"
 TRUTHS: dict[str, dict[str, float]] = {

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from mtdlr.texture.compiled import compiled
 
-_CORNERS = np.array([(0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0), (1, 0, 0), (1, 0, 1), (1, 1, 1), (1, 1, 0)])
 _EDGES = np.array([(0, 0, 1), (0, 1, 2), (0, 2, 1), (0, 1, 0), (2, 0, 1), (2, 1, 2), (2, 2, 1), (2, 1, 0),
                    (1, 0, 0), (1, 0, 2), (1, 2, 2), (1, 2, 0)]) / 2.0
 

@@ -145,7 +145,8 @@ def benefit_figure(
         values = np.concatenate([curve.value for curve in shown.values()]) if shown else np.zeros(1)
         top = max(float(np.nanmax(values, initial=0.01)), 0.01)
         axes.set(xlabel="Threshold probability", ylabel=ylabel, ylim=(-0.35 * top if i == 0 else None, None))
-        axes.legend(loc="best", fontsize=SMALL)
+        if shown:
+            axes.legend(loc="best", fontsize=SMALL)
         axes.text(-left / (pitch - left - _RIGHT) + 0.02, 1.03, "ab"[i], transform=axes.transAxes, weight="bold")
     return figure
 

@@ -52,6 +52,8 @@ _METADATA: dict[str, dict[str, Any]] = {  # nothing that changes from one day or
     ".pdf": {"CreationDate": None, "ModDate": None, "Creator": "mtdlr", "Producer": "mtdlr"},
     ".png": {"Software": "mtdlr"}, ".jpg": {}, ".tiff": {},
 }
+FORMATS = (".svg", ".pdf", ".png")
+"""What every figure is written as; each needs its metadata above."""
 _DRAWING = RLock()  # matplotlib's settings are one per process, so figures are drawn one at a time
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from mtdlr.report.figures.page import CYCLE, DASHES, GREY, SMALL, WIDTH_MM, Width, drawn, page, panel, save
+from mtdlr.report.figures.page import CYCLE, DASHES, FORMATS, GREY, SMALL, WIDTH_MM, Width, drawn, page, panel, save
 from mtdlr.stats.sample_size import LABELS, TARGETS, ValidationSize
 
 
@@ -27,7 +27,7 @@ def write_precision(size: ValidationSize, folder: Path) -> None:
         for i, (n, events) in enumerate(zip(size.sizes, size.events, strict=True)):
             table.writerow([n, f"{events:.1f}", *(f"{size.widths[name][i]:.4f}" for name in TARGETS)])
     figure = precision_figure(size)
-    for suffix in (".svg", ".pdf", ".png"):
+    for suffix in FORMATS:
         save(figure, folder / f"validation_size{suffix}")
 
 
