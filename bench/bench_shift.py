@@ -1,20 +1,27 @@
 """How well unfit scans are told from fit ones: AUROC and refusals for nine faults, on both synthetic scanners, at 32^3.
 
     python bench/bench_shift.py [--training 70] [--fit 100] [--faulty 12] [--seed 7]
+    python bench/bench_shift.py --real ../shared/data/sts/images [--faulty 12]
 
 The reference is made from patients of scanner A alone; fit patients are new ones of A and of B (other voxels,
 sharpness, noise, and SUV 20 % higher). Each fault is made on patients of both scanners.
+
+With --real, 36 scans of limbs (soft-tissue sarcoma) are the fit ones: each sixth of them is judged by a reference of
+the others, and so are its faults. The region is the scan's middle.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from mtdlr.errors import MtdlrError
-from mtdlr.imaging.reading import Scan
+from mtdlr.imaging.layout import given_files
+from mtdlr.imaging.reading import Scan, read_scan
 from mtdlr.prepare import prepare
 from mtdlr.prepared import Prepared
 from mtdlr.shift import Reference, patient_numbers, physical_values
@@ -55,7 +62,7 @@ def magnetic_resonance(ct: Volume, rng: np.random.Generator) -> Volume:
     return ct.with_array(np.clip(bright * bias + rng.normal(0, 15, ct.shape), 0, None).astype(np.float32))
 
 
-def halved(p: SyntheticPatient, rng: np.random.Generator) -> Scan:
+def halved(p: SyntheticPatient | Pair, rng: np.random.Generator) -> Scan:
     """Half of both scans holds air: left or right, front or back, upper or lower."""
     axis, first = int(rng.integers(3)), bool(rng.integers(2))
     parts = []
@@ -66,7 +73,7 @@ def halved(p: SyntheticPatient, rng: np.random.Generator) -> Scan:
     return scan_of(parts[0], parts[1])
 
 
-def noisy(p: SyntheticPatient, rng: np.random.Generator) -> Scan:
+def noisy(p: SyntheticPatient | Pair, rng: np.random.Generator) -> Scan:
     """PET noise six times, CT noise eight times the usual."""
     pet = np.asarray(p.pet.array)
     pet = pet + 0.8 * np.sqrt(np.maximum(pet, 0.05)) * smooth_noise(pet.shape, p.pet.spacing_mm, 5.0, rng)
@@ -74,11 +81,13 @@ def noisy(p: SyntheticPatient, rng: np.random.Generator) -> Scan:
     return scan_of(p.pet.with_array(np.maximum(pet, 0).astype(np.float32)), p.ct.with_array(ct.astype(np.float32)))
 
 
-def scaled(p: SyntheticPatient, factor: float) -> Scan:
+def scaled(p: SyntheticPatient | Pair, factor: float) -> Scan:
     return scan_of(p.pet.with_array((p.pet.array * factor).astype(np.float32)), p.ct)
 
 
-def faults(p: SyntheticPatient, other: SyntheticPatient, rng: np.random.Generator) -> dict[str, Callable[[], Scan]]:
+def faults(
+    p: SyntheticPatient | Pair, other: SyntheticPatient | Pair, rng: np.random.Generator
+) -> dict[str, Callable[[], Scan]]:
     """Every fault of one patient's scans, by name."""
     return {
         "MR in place of CT": lambda: scan_of(p.pet, magnetic_resonance(p.ct, rng)),
@@ -120,11 +129,67 @@ def outside(reference: Reference, patient: Prepared | None) -> tuple[float, bool
     return -np.log10(max(beyond, 1e-300)), shift.refused
 
 
+@dataclass(frozen=True)
+class Pair:
+    """PET and CT of one real patient."""
+
+    pet: Volume
+    ct: Volume
+
+
+def real_pair(folder: Path) -> Pair:
+    scan = read_scan(given_files("patient", folder / "PET_image.nii.gz", folder / "CT_image.nii.gz"))
+    return Pair(scan.pet, scan.ct)
+
+
+def in_the_middle(scan: Scan) -> Prepared | None:
+    """The prepared patient around the PET's middle; None where that cannot be prepared."""
+    try:
+        return prepare(scan, SETTINGS.model_copy(update={"roi": "center"}), patient_id="patient")
+    except MtdlrError:
+        return None
+
+
+def moved(ct: Volume, pet: Volume) -> Volume:
+    """A CT with its middle in the PET's middle."""
+    affine = np.array(ct.affine)
+    affine[:3, 3] += np.array(pet.center_mm) - np.array(ct.center_mm)
+    return Volume(ct.array, affine)
+
+
+def real(folder: Path, faulty: int, seed: int) -> None:
+    """Faults of real scans against a reference of other real scans, in six parts."""
+    people = [real_pair(one) for one in sorted(folder.iterdir()) if one.is_dir()]
+    fit = [in_the_middle(scan_of(p.pet, p.ct)) for p in people]
+    part = np.arange(len(people)) % 6
+    references = [Reference.fit([patient_numbers(one) for one, k in zip(fit, part, strict=True) if one and k != fold])
+                  for fold in range(6)]
+    usual = [outside(references[k], one) for one, k in zip(fit, part, strict=True)]
+    print(f"real limbs: {sum(r for _, r in usual)} of {len(usual)} fit patients refused, "
+          f"{sum(d > -np.log10(0.05) for d, _ in usual)} warned of", flush=True)
+    found: dict[str, list[tuple[float, bool]]] = {}
+    heads = [prepared(scan_of(p.pet, p.ct)) for p in patients("internal", 6, seed)]
+    found["a (synthetic) head"] = [outside(references[k], one) for k, one in enumerate(heads)]
+    for n, p in enumerate(people[:faulty]):
+        other = people[(n + 7) % len(people)]
+        pair = Pair(other.pet, moved(other.ct, p.pet))
+        for name, make in faults(p, pair, np.random.default_rng([seed, n])).items():
+            found.setdefault(name, []).append(outside(references[part[n]], in_the_middle(make())))
+    for name, results in found.items():
+        scores = np.array([score for score, _ in results])
+        auroc = float(np.mean([(scores > s).mean() + 0.5 * (scores == s).mean() for s, _ in usual]))
+        print(f"{name:28s} AUROC {auroc:.3f}; {sum(r for _, r in results)} of {len(results)} refused", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("--real", type=Path)
     for name, default in (("training", 70), ("fit", 100), ("faulty", 12), ("seed", 7)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
+    if asked.real:
+        real(asked.real, asked.faulty, asked.seed)
+        return
     reference = Reference.fit([patient_numbers(found) for p in patients("training", asked.training, asked.seed)
                                if (found := prepared(scan_of(p.pet, p.ct)))])
     fit = {"A": "internal", "B": "external"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -13,7 +13,8 @@ from mtdlr.cli.words import Json, Overrides, StudyFile, load_study, print_result
 
 
 def validate(
-    bundle: Annotated[Path, typer.Argument(help="The frozen model's folder.")],
+    bundle: Annotated[Path, typer.Argument(help="The frozen model's folder; or a published model as a TOML file, or a "
+                                                "run's nomogram.json, judged on the table alone.")],
     study: StudyFile,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the validation.")] = Path("validation"),
     update: Annotated[str, typer.Option(help="Also update the model: none, baseline, slope or refit.")] = "none",
@@ -31,13 +32,23 @@ def validate(
     if update not in ("none", "baseline", "slope", "refit"):
         raise usage("E-OPTION", "no such update", update, "One of none, baseline, slope, refit")
     settings = load_study(study, overrides)
+    if bundle.is_file():
+        from mtdlr.validate.published import published_numbers, read_published, validate_published, write_published
+
+        judged = validate_published(read_published(bundle), settings, update)  # type: ignore[arg-type]
+        write_published(judged, out)
+        _end(judged.problems, judged.found.n, published_numbers(judged), out, as_json)
     workers = Workers(settings.run.workers, settings.run.threads, progress(as_json))
     found = validate_cohort(read_bundle(bundle), settings, out, update=update,  # type: ignore[arg-type]
                             accept=accept, workers=workers)
     write_validation(found, out)
-    failed = [p for p in found.problems if p.is_error]
-    text = [*map(str, failed), f"{len(found.cohort)} patients judged: {out / 'report.html'}"]
-    print_result(evaluation(found), as_json, "\n".join(text))
+    _end(found.problems, len(found.cohort), evaluation(found), out, as_json)
+
+
+def _end(problems: Sequence[Any], n: int, values: Any, out: Path, as_json: bool) -> NoReturn:
+    """Print what came out and leave with 1 where a patient failed or was refused."""
+    failed = [p for p in problems if p.is_error]
+    print_result(values, as_json, "\n".join([*map(str, failed), f"{n} patients judged: {out / 'report.html'}"]))
     raise typer.Exit(1 if failed else 0)
 
 

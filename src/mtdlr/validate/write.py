@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -14,8 +14,10 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from mtdlr.bundle import save_bundle
+from mtdlr.errors import FitError, Problem
 from mtdlr.evaluate import Evaluation
 from mtdlr.model import GUARANTEE
 from mtdlr.report.documents import to_html, write_table
@@ -24,10 +26,12 @@ from mtdlr.report.tables import Table, estimate_text, p_text
 from mtdlr.report.write import group_problems
 from mtdlr.shift.aggregates import margins, margins_text
 from mtdlr.spreadsheet import plain_cell
+from mtdlr.stats.concordance import concordance
 from mtdlr.study import MAIN
-from mtdlr.validate.performance import numbers
+from mtdlr.survival import Survival
+from mtdlr.validate.performance import TableValidation, numbers
 from mtdlr.validate.run import CohortValidation
-from mtdlr.validate.update import update_numbers
+from mtdlr.validate.update import NomogramUpdate, update_numbers
 from mtdlr.versions import versions
 
 HARMONISATION = ("Quantity", "Policy", "What was done", "n")
@@ -48,24 +52,44 @@ def write_validation(found: CohortValidation, folder: Path) -> None:
         folder: where the files go; made if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables = validation_tables(found)
-    for table in tables:
-        write_table(table, folder / "tables")
-    figures = _write_figures(found, folder / "figures")
+    figures = {} if found.main is None else performance_figures(
+        found.main, folder / "figures", found.study.cohort.endpoint, _groups(found))
     (folder / "evaluation.json").write_text(json.dumps(evaluation(found), indent=1), encoding="utf-8")
     (folder / "shift.json").write_text(json.dumps({i: s.as_dict() for i, s in found.shifts.items()}, indent=1),
                                        encoding="utf-8")
     score_rows(found).rename(index=plain_cell).to_csv(folder / "scores.csv", index_label="patient_id")
-    text = (files("mtdlr") / "validate" / "validation.html.j2").read_text(encoding="utf-8")
-    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined).from_string(
-        text).render(title=found.study.report.title, groups=group_problems(found.problems), summary=summary(found),
-                     tables=[Markup(to_html(table)) for table in tables], figures=figures,  # cells are escaped there
-                     versions=versions(), parent=found.model.digest)
+    page = render(folder, validation_tables(found), figures, title=found.study.report.title, summary=summary(found),
+                  problems=found.problems, parent=found.model.digest)
     (folder / "report.html").write_text(page, encoding="utf-8")
     if found.update is not None:
         target = folder / "updated-model"
         target.mkdir(exist_ok=True)
         save_bundle(updated_model(found), target)
+
+
+def render(
+    folder: Path, tables: Sequence[Table], figures: Mapping[str, str], *, title: str, summary: Sequence[str],
+    problems: Sequence[Problem], parent: str,
+) -> str:
+    """The page of a validation, whose tables are written into `tables/` too.
+
+    Args:
+        folder: where `tables/` goes.
+        tables: in their order; they are numbered from 1.
+        figures: data URLs by caption.
+        title: of the study.
+        summary: first lines, in sentences.
+        problems: errors first.
+        parent: which model was judged.
+    """
+    numbered = [replace(table, number=k) for k, table in enumerate(tables, start=1)]
+    for table in numbered:
+        write_table(table, folder / "tables")
+    text = (files("mtdlr") / "validate" / "validation.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
+    return page.from_string(text).render(
+        title=title, groups=group_problems(problems), summary=summary, figures=figures, versions=versions(),
+        parent=parent, tables=[Markup(to_html(table)) for table in numbered])  # cells are escaped there
 
 
 def updated_model(found: CohortValidation) -> Any:
@@ -140,7 +164,7 @@ def harmonisation(found: CohortValidation) -> list[tuple[str, str, str, str]]:
 
 
 def validation_tables(found: CohortValidation) -> list[Table]:
-    """The tables of the report, numbered from 1."""
+    """The tables of the report, in their order."""
     tables = [_cohort_table(found), Table(
         2, "Harmonisation of this cohort", HARMONISATION, tuple(harmonisation(found)), (
             "Stored: fitted on training patients and applied as it is. Transductive: fitted on the features of these "
@@ -148,12 +172,12 @@ def validation_tables(found: CohortValidation) -> list[Table]:
             "measured.",))]
     if found.main is not None and found.findings is not None:
         tables.append(_models_table(found))
-        tables.append(_calibration_table(found))
+        tables.append(calibration_table(found.main))
     if found.main is not None and found.main.centers:
-        tables.append(_center_table(found))
+        tables.append(center_table(found.main))
     if found.update is not None:
-        tables.append(_update_table(found))
-    return [replace(table, number=k) for k, table in enumerate(tables, start=1)]
+        tables.append(update_table(found.update))
+    return tables
 
 
 def _cohort_table(found: CohortValidation) -> Table:
@@ -179,36 +203,55 @@ def _models_table(found: CohortValidation) -> Table:
         aucs = [f"{estimate_text(curve.auc)}" for curve in e.auc.values()]
         ratio = "-" if e.groups is None else estimate_text(e.groups.hazard_ratio)
         rows.append((labels.get(name, name), f"{e.n} / {e.n_events}",
-                     "-" if e.concordance is None else estimate_text(e.concordance.c), *aucs, ratio))
+                     "-" if e.concordance is None else estimate_text(e.concordance.c), _uno(found, name), *aucs, ratio))
     width = max(len(row) for row in rows)
-    months = [f"AUC at {month:g} months" for month in found.model.study.nomogram.months][: width - 4]
-    months += ["AUC"] * (width - 4 - len(months))
+    months = [f"AUC at {month:g} months" for month in found.model.study.nomogram.months][: width - 5]
+    months += ["AUC"] * (width - 5 - len(months))
     return Table(3, "Discrimination of every model as received", (
-        "Model", "n / events", "C-index (95% CI)", *months, "HR of the risk groups"),
+        "Model", "n / events", "C-index (95% CI)", "Uno's C", *months, "HR of the risk groups"),
         tuple((*row[:-1], *["-"] * (width - len(row)), row[-1]) for row in rows), (
         "Nothing was fitted here. Risk groups at the cut-off frozen in training.",))
 
 
-def _calibration_table(found: CohortValidation) -> Table:
-    """Calibration and overall error of the nomogram by horizon."""
-    assert found.main is not None
+def _uno(found: CohortValidation, name: str) -> str:
+    """Uno's C of a model up to the last horizon; a dash where no two patients can be ordered."""
+    risk, rows = found.risks[name], found.cohort.table
+    known = risk.notna()
+    surv = Survival(rows.loc[known, "time_months"].to_numpy(float), rows.loc[known, "event"].to_numpy(bool))
+    try:
+        return estimate_text(concordance(risk[known].to_numpy(float), surv, weighting="uno",
+                                         tau=max(found.model.study.nomogram.months)).c)
+    except FitError:
+        return "-"
+
+
+def calibration_table(main: TableValidation) -> Table:
+    """Calibration and overall error of a nomogram by horizon.
+
+    Args:
+        main: its numbers.
+    """
     rows = []
-    for month, one in found.main.months.items():
+    for month, one in main.months.items():
         c = one.calibration
         rows.append((f"{month:g}", estimate_text(c.oe), estimate_text(c.slope), _number(c.ici), _number(c.e50),
-                     _number(c.e90), p_text(c.gnd.p), estimate_text(one.uno), estimate_text(one.brier.score),
-                     _number(one.brier.ipa)))
-    return Table(4, "Calibration of the nomogram as received", (
-        "Months", "O/E", "Slope", "ICI", "E50", "E90", "P (GND)", "Uno's C", "Brier", "IPA"), tuple(rows), (
+                     _number(c.e90), p_text(c.gnd.p), estimate_text(one.auc.auc), estimate_text(one.uno),
+                     estimate_text(one.brier.score), _number(one.brier.ipa)))
+    return Table(4, "Calibration and accuracy of the nomogram as received", (
+        "Months", "O/E", "Slope", "ICI", "E50", "E90", "P (GND)", "AUC(t)", "Uno's C", "Brier", "IPA"), tuple(rows), (
+        f"Harrell's C {'-' if main.c is None else estimate_text(main.c)}. "
         "O/E: Kaplan-Meier over mean predicted risk. ICI, E50, E90: distance of the smooth curve.",))
 
 
-def _center_table(found: CohortValidation) -> Table:
-    """Each centre, and all of them pooled."""
-    assert found.main is not None
+def center_table(main: TableValidation) -> Table:
+    """Each centre, and all of them pooled.
+
+    Args:
+        main: the numbers of a nomogram.
+    """
     rows: list[tuple[str, ...]] = [(c.center, f"{c.n} / {c.n_events}", estimate_text(c.c), estimate_text(c.oe),
-                                    estimate_text(c.slope)) for c in found.main.centers]
-    pooled = found.main.pooled
+                                    estimate_text(c.slope)) for c in main.centers]
+    pooled = main.pooled
     if pooled:
         rows.append(("Pooled", "", *(estimate_text(pooled[k].value) if k in pooled else "-"
                                      for k in ("c", "oe", "slope"))))
@@ -218,45 +261,51 @@ def _center_table(found: CohortValidation) -> Table:
         "Pooled by random effects (REML, Hartung-Knapp); O/E and slope at the last horizon.",))
 
 
-def _update_table(found: CohortValidation) -> Table:
-    """As received, and each update on patients left out of it."""
-    assert found.update is not None
-    judged = {"as received": found.update.received, **{f"{name}, left-out patients": part for name, part in
-                                                       found.update.cross_validated.items()},
-              f"{found.update.update.method}, bootstrap-corrected": found.update.optimism.corrected}
+def update_table(update: NomogramUpdate) -> Table:
+    """As received, and each update on patients left out of it.
+
+    Args:
+        update: of `update_nomogram`.
+    """
+    judged = {"as received": update.received, **{f"{name}, left-out patients": part for name, part in
+                                                 update.cross_validated.items()},
+              f"{update.update.method}, bootstrap-corrected": update.optimism.corrected}
     rows = tuple((name, *(_number(v) for v in (p.c, p.slope, p.oe, p.ipa))) for name, p in judged.items())
-    test = found.update.test
-    return Table(6, f"Update of the nomogram at {found.update.month:g} months", (
+    test = update.test
+    return Table(6, f"Update of the nomogram at {update.month:g} months", (
         "Model", "C-index", "Slope", "O/E", "IPA"), rows, (
-        f"Made: {found.update.update.method}, from {found.update.update.n} patients with "
-        f"{found.update.update.n_events} events. Closed test: {test.chosen} (P against none "
+        f"Made: {update.update.method}, from {update.update.n} patients with "
+        f"{update.update.n_events} events. Closed test: {test.chosen} (P against none "
         f"{p_text(test.against_none.p)}, baseline {p_text(test.against_baseline.p)}, slope "
         f"{p_text(test.against_slope.p)}).",
-        f"Effective sample size of a prediction (median): {found.update.effective_n[0]:.0f} as received, "
-        f"{found.update.effective_n[1]:.0f} updated."))
+        "Effective sample size of a prediction (median): " + " and ".join(
+            f"{size:.0f} {name}" if np.isfinite(size) else f"not known {name}"
+            for size, name in zip(update.effective_n, ("as received", "updated"), strict=True)) + ".",
+        *(str(p) for p in update.problems if p.code == "W-UPDATEWORSE")))
 
 
-def _write_figures(found: CohortValidation, folder: Path) -> dict[str, str]:
-    """The figures as SVG files; their captions with data URLs."""
-    if found.main is None or found.findings is None or not found.main.months:
-        return {}
-    drawn: dict[str, tuple[str, Any]] = {}
-    months = found.main.months
-    drawn["calibration"] = ("Calibration of the nomogram as received", calibration_figure(
-        {month: one.calibration for month, one in months.items() if one.calibration.groups is not None},
-        endpoint=found.study.cohort.endpoint)) if any(
-            one.calibration.groups is not None for one in months.values()) else ("", None)
-    drawn["roc"] = ("ROC of the nomogram", roc_figure({f"{month:g} months": one.auc for month, one in months.items()
-                                                       if np.isfinite(one.auc.auc.value)})) if any(
-        np.isfinite(one.auc.auc.value) for one in months.values()) else ("", None)
-    e = found.findings.evaluations.get((MAIN, "external"))
-    if e is not None and e.groups is not None:
-        drawn["groups"] = ("Risk groups at the frozen cut-off", kaplan_meier_figure(
-            e.groups.curves, p=e.groups.log_rank.p, hazard_ratio=e.groups.hazard_ratio,
-            endpoint=found.study.cohort.endpoint))
-    last = list(months.values())[-1].decision
-    if np.isfinite(last.net_benefit).any():
-        drawn["decision"] = ("Net benefit at the last horizon", decision_figure({"MTDLR": last}))
+def performance_figures(
+    main: TableValidation, folder: Path, endpoint: str, groups: Figure | None = None
+) -> dict[str, str]:
+    """Calibration, ROC, risk groups and net benefit as SVG files; their captions with data URLs.
+
+    Args:
+        main: the numbers of a nomogram.
+        folder: where the files go.
+        endpoint: what event-free survival is called.
+        groups: the figure of the risk groups; None leaves it out.
+    """
+    calibrations = {month: one.calibration for month, one in main.months.items() if one.calibration.groups is not None}
+    curves = {f"{month:g} months": one.auc for month, one in main.months.items() if np.isfinite(one.auc.auc.value)}
+    last = list(main.months.values())[-1].decision if main.months else None
+    drawn = {
+        "calibration": ("Calibration of the nomogram as received",
+                        calibration_figure(calibrations, endpoint=endpoint) if calibrations else None),
+        "roc": ("ROC of the nomogram", roc_figure(curves) if curves else None),
+        "groups": ("Risk groups at the frozen cut-off", groups),
+        "decision": ("Net benefit at the last horizon", None if last is None or not np.isfinite(last.net_benefit).any()
+                     else decision_figure({"Nomogram": last})),
+    }
     folder.mkdir(parents=True, exist_ok=True)
     shown = {}
     for name, (caption, figure) in drawn.items():
@@ -265,6 +314,15 @@ def _write_figures(found: CohortValidation, folder: Path) -> dict[str, str]:
             shown[caption] = "data:image/svg+xml;base64," + base64.b64encode(
                 (folder / f"{name}.svg").read_bytes()).decode()
     return shown
+
+
+def _groups(found: CohortValidation) -> Figure | None:
+    """Kaplan-Meier curves of the risk groups, where there are two."""
+    e = None if found.findings is None else found.findings.evaluations.get((MAIN, "external"))
+    if e is None or e.groups is None:
+        return None
+    return kaplan_meier_figure(e.groups.curves, p=e.groups.log_rank.p, hazard_ratio=e.groups.hazard_ratio,
+                               endpoint=found.study.cohort.endpoint)
 
 
 def _one(e: Evaluation) -> dict[str, Any]:
