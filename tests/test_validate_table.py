@@ -221,3 +221,19 @@ def test_bad_tables_are_named(received: Nomogram, second_centre: tuple[pd.DataFr
     assert "W-TIMEUNIT" in [p.code for p in days.problems]
     with pytest.raises(CohortError, match="E-NOPATIENTS"):
         validate_table(received, table.assign(deepmts=np.nan), surv)
+
+
+def test_an_update_is_judged_where_left_out_patients_can_be(received: Nomogram) -> None:
+    """Two patients followed to the last horizon carry no judgement of ten folds: the horizon before it is taken, and
+    its figures are numbers. What few cases or controls make of an AUC is said."""
+    rng = np.random.default_rng(4)
+    table = pd.DataFrame({"tnm_stage": rng.choice(["III", "IVa"], 40), "auto_radio": rng.normal(size=40),
+                          "deepmts": rng.normal(size=40)})
+    last = max(received.months)
+    time = np.where(np.arange(40) < 2, last + 5.0, rng.uniform(20.0, last - 1.0, 40))
+    surv = Survival(time, (np.arange(40) % 2 == 0) & (time < last))
+    found = update_nomogram(received, table, surv, "baseline", resamples=10)
+    assert found.month == min(received.months)
+    assert np.isfinite([found.cross_validated["baseline"].oe, found.cross_validated["slope"].slope]).all()
+    judged = validate_table(received, table, surv)
+    assert [p.where for p in judged.problems if p.code == "W-FEWEVENTS"][-1] == f"{last:g} months"

@@ -136,8 +136,8 @@ def validate_table(
     some = followed.n_events > 0
     found = {month: _at_month(values, survival[month].to_numpy(), followed, month) for month in horizons} \
         if some else {}
-    problems += [p.at(f"{month:g} months") for month, one in found.items() for p in one.calibration.warnings
-                 if p.code != "W-HLBINARY"]
+    problems += [p.at(f"{month:g} months") for month, one in found.items()
+                 for p in (*one.auc.warnings, *one.calibration.warnings) if p.code != "W-HLBINARY"]
     by_center = _by_center(values, survival[horizons[-1]].to_numpy(), followed, horizons[-1],
                            None if centers is None else np.asarray(centers).astype(str)[rows])
     pooled = _pooled(by_center)

@@ -249,7 +249,9 @@ def _judged(  # noqa: PLR0913
         surv = Survival(rows["time_months"].to_numpy(float), rows["event"].to_numpy(bool))
         main = validate_table(model.nomograms[MAIN], rows, surv, centers=centers,
                               cutoff=model.cutoffs.get(MAIN, float("nan")))
-        problems = [*problems, *findings.problems, *main.problems]
+        said = {f"{month:g} months" for month in main.months}  # the findings say the same of every nomogram
+        problems = [*problems, *findings.problems, *(p for p in main.problems if p.where not in said
+                                                     or p.code not in {one.code for one in findings.problems})]
         if update != "none" and surv.n_events:
             known = rows.index.isin(main.risk.index)
             updated = update_nomogram(model.nomograms[MAIN], rows[known], surv.take(known), update)

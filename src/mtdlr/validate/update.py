@@ -32,6 +32,8 @@ from mtdlr.survival import Survival
 
 Choice = Literal["none", "baseline", "slope", "refit"]
 FOLDS = 10
+FOLLOWED = 5
+"""Patients followed to a horizon below which left-out patients are not judged at it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +112,10 @@ def update_numbers(found: NomogramUpdate) -> dict[str, Any]:
 
 
 def _reached(nomogram: Nomogram, surv: Survival) -> float:
-    """The last horizon with an event before it and follow-up beyond it; the first where there is none."""
-    fit = [month for month in nomogram.months if month <= surv.time_months.max()
+    """The last horizon with an event before it and enough patients followed to it that each fold keeps one; the first
+    where there is none.
+    """
+    fit = [month for month in nomogram.months if (surv.time_months >= month).sum() >= FOLLOWED
            and (surv.event & (surv.time_months <= month)).any()]
     return fit[-1] if fit else nomogram.months[0]
 

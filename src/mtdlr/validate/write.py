@@ -8,13 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from mtdlr.bundle import save_bundle
 from mtdlr.errors import FitError, Problem
@@ -33,6 +32,9 @@ from mtdlr.validate.performance import TableValidation, numbers
 from mtdlr.validate.run import CohortValidation
 from mtdlr.validate.update import NomogramUpdate, update_numbers
 from mtdlr.versions import versions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 HARMONISATION = ("Quantity", "Policy", "What was done", "n")
 MASKS = {"auto": "predicted", "manual": "manual"}
@@ -141,7 +143,9 @@ def summary(found: CohortValidation) -> list[str]:
         lines.append(f"C-index of the nomogram as received: {estimate_text(found.main.c)}.")
         for month, one in found.main.months.items():
             lines.append(f"At {month:g} months: O/E {estimate_text(one.calibration.oe)}, slope "
-                         f"{estimate_text(one.calibration.slope)}, AUC {estimate_text(one.auc.auc)}.")
+                         f"{estimate_text(one.calibration.slope)}, AUC " + (
+                             f"{estimate_text(one.auc.auc)}." if np.isfinite(one.auc.auc.low) else
+                             f"not told: {one.auc.n_cases} with the event, {one.auc.n_controls} followed longer."))
     bound = None if found.model.aggregates is None else found.model.aggregates.bound
     if bound is not None:
         said = [str(p) for p in bound.problems(GUARANTEE)]
@@ -186,7 +190,7 @@ def _cohort_table(found: CohortValidation) -> Table:
     here = margins_text(margins(found.cohort.table, found.study.cohort), len(found.cohort))
     there = margins_text(kept, int(found.model.facts.get("n", 0)))
     keys = dict.fromkeys([*here, *there])
-    rows = tuple((f"{label}: {level}" if level else label, here.get((label, level), "-"),
+    rows = tuple((f"{label}: {level}" if level not in ("", label) else label, here.get((label, level), "-"),
                   there.get((label, level), "-")) for label, level in keys)
     return Table(1, "Patients of this cohort beside the training cohort", (
         "Characteristic", f"This cohort (n = {len(found.cohort)})",
