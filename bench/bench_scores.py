@@ -1,12 +1,16 @@
-"""What a nomogram's coefficient on cross-fitted scores is worth to new patients: simulated scores, no images.
+"""What a nomogram makes of cross-fitted scores, and what that is worth to new patients: simulated, no images.
 
-    python bench/bench_scores.py [--repeats 25] [--patients 300] [--events 73] [--folds 3]
+    python bench/bench_scores.py [--repeats 25] [--patients 300] [--events 73] [--folds 3] [--rules]
 
 Draws `--patients` patients with 140 correlated numbers, some of which carry a part of the log-hazard, and follow-up.
 Ridge Cox heads are fitted without each fold, as a run does. A Cox model of the cross-fitted score gives the
 coefficient; 4,000 new patients tell what it should be for one head and for the mean of all. Printed for a strong and a
 weak signal: the three coefficients, their ratio (the calibration slope to expect outside) before and after the mean is
 divided by `shared_variance`, and the correlation of heads that it estimates, beside the true one.
+
+With --rules: a stage and two scores of known information, and at each level of `score_gains` (1: every score whatever
+its sign) the C-index of the nomogram in 900 new patients, the share of trials that fall more than .02 below the stage,
+and the share in which any score enters.
 """
 
 from __future__ import annotations
@@ -18,12 +22,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from mtdlr.nomogram.scores import shared_variance
+from mtdlr.stats.concordance import concordance
+from mtdlr.stats.gain import score_gains
 from mtdlr.stats.ridge import cross_validate_ridge, ridge_path
 from mtdlr.survival import Survival
 
 Matrix = NDArray[np.float64]
 PENALTIES = np.geomspace(60.0, 0.5, 6)
 NUMBERS, NEW, HAZARD_SD = 140, 4000, 1.5
+LEVELS = (1.0, 0.16, 0.10, 0.05, 0.025)
+TRUTHS = {"noise": (0.0, 0.0, 0.0), "stage only": (0.6, 0.0, 0.0), "one weak score": (0.15, 0.45, 0.0),
+          "two weak scores": (0.2, 0.4, 0.4), "one good score": (0.3, 0.9, 0.0), "two good scores": (0.3, 0.7, 0.6)}
+"""SD of the log-hazard that the stage and what each score sees carry."""
+SEEN, AGREEING = 0.75, 0.7  # of a score's shared part, what is not chance; the correlation of networks
 SIGNALS = {"strong": 1.3, "weak": 0.7}  # SD of the log-hazard that the numbers carry, of HAZARD_SD
 
 
@@ -60,18 +71,56 @@ def trial(n: int, events: int, folds: int, signal: float, rng: np.random.Generat
     hazard = signal * carried / carried.std() + np.sqrt(HAZARD_SD**2 - signal**2) * rng.standard_normal(n + NEW)
     surv, later = follow_up(hazard[:n], events, rng), follow_up(hazard[n:], NEW // 5, rng)
     fold = np.arange(n) % folds
-    risks = pd.DataFrame({k: x @ w + a for k, (w, a) in enumerate(
-        head(x[:n][fold != k], surv.take(fold != k)) for k in range(folds))})
-    for k in risks:
-        own = risks.loc[:n - 1, k][fold == k]
-        risks[k] = (risks[k] - own.mean()) / own.std()
-    new = risks.to_numpy()[n:]
-    shared = shared_variance(risks.iloc[:n], pd.Series(fold))
-    return {"cross-fitted": coefficient(risks.to_numpy()[np.arange(n), fold], surv),
+    columns = []
+    for k in range(folds):
+        weights, constant = head(x[:n][fold != k], surv.take(fold != k))
+        risk = x @ weights + constant
+        own = risk[:n][fold == k]
+        columns.append((risk - own.mean()) / own.std(ddof=1))
+    risks = np.column_stack(columns)
+    new = risks[n:]
+    shared = shared_variance(pd.DataFrame(risks[:n]), pd.Series(fold))
+    return {"cross-fitted": coefficient(risks[np.arange(n), fold], surv),
             "one head, new": float(np.mean([coefficient(one, later) for one in new.T])),
             "mean, new": coefficient(new.mean(axis=1), later),
             "r": (shared * folds - 1) / (folds - 1), "true r": np.corrcoef(new.T)[np.triu_indices(folds, 1)].mean(),
             "shared": shared}
+
+
+def scored(n: int, truth: tuple[float, float, float], networks: int, rng: np.random.Generator
+           ) -> tuple[Matrix, Matrix]:
+    """(stage and two scores (n, 3), log-hazard): each score by the mean of so many networks, divided by v."""
+    stage = (rng.random(n) < 0.4).astype(float)
+    stage = (stage - stage.mean()) / stage.std()
+    seen = rng.standard_normal((2, n))
+    hazard = truth[0] * stage + np.array(truth[1:]) @ seen
+    hazard = hazard + rng.standard_normal(n) * np.sqrt(HAZARD_SD**2 - np.square(truth).sum())
+    shared = SEEN * seen + np.sqrt(1 - SEEN**2) * rng.standard_normal((2, n))
+    own = rng.standard_normal((2, networks, n)).mean(axis=1)
+    score = np.sqrt(AGREEING) * shared + np.sqrt(1 - AGREEING) * own
+    return np.column_stack([stage, *score / (AGREEING + (1 - AGREEING) / networks)]), hazard
+
+
+def rules(asked: argparse.Namespace) -> None:
+    """A line a truth: each level's C in new patients, falls below the stage, and how often a score enters."""
+    for label, truth in TRUTHS.items():
+        rng, found = np.random.default_rng(11), []
+        for _ in range(asked.repeats):
+            x, hazard = scored(asked.patients, truth, 1, rng)
+            surv = follow_up(hazard, asked.events, rng)
+            new, later = scored(900, truth, asked.folds, rng)
+            known = follow_up(later, 250, rng)
+            row = []
+            for level in (0.0, *LEVELS):
+                gains = score_gains(x[:, :1], {"1": x[:, 1], "2": x[:, 2]}, surv, level=level)
+                kept = [0, *sorted(int(gain.name) for gain in gains if gain.enters or level == 1.0)]
+                coef = ridge_path(x[:, kept], surv, [1.0, 0.01])[-1]
+                row.append((concordance(new[:, kept] @ coef, known).c.value, len(kept) > 1))
+            found.append(row)
+        c, entered = np.moveaxis(np.array(found, dtype=float), 2, 0)
+        print(f"{label}: stage {c[:, 0].mean():.3f}; " + "; ".join(
+            f"P < {level:g} C {c[:, k].mean():.3f}, below {(c[:, k] < c[:, 0] - 0.02).mean():.0%}, any "
+            f"{entered[:, k].mean():.0%}" for k, level in enumerate(LEVELS, 1)), flush=True)
 
 
 def main() -> None:
@@ -79,7 +128,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("repeats", 25), ("patients", 300), ("events", 73), ("folds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--rules", action="store_true")
     asked = parser.parse_args()
+    if asked.rules:
+        rules(asked)
+        return
     for label, signal in SIGNALS.items():
         rng = np.random.default_rng(5)
         means = pd.DataFrame([trial(asked.patients, asked.events, asked.folds, signal, rng)

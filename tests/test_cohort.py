@@ -106,9 +106,9 @@ def test_an_unknown_centre_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("n", "events", "code"), [
-    (20, 0, "E-NOEVENTS"), (20, 1, "E-FEWEVENTS"), (0, 0, "E-NOTRAINING")])
+    (20, 0, "E-NOEVENTS"), (20, 1, "E-FEWEVENTS"), (20, 9, "E-FEWEVENTS"), (0, 0, "E-NOTRAINING")])
 def test_too_few_events(n: int, events: int, code: str) -> None:
-    """FAULTS 44-45: no event, one event and no patient are refused with the number that is needed."""
+    """FAULTS 44-45: no event, one or nine events and no patient are refused with the number that is needed."""
     table = _table(n, events).assign(split="training")
     with pytest.raises(CohortError, match=code):
         require_events(Cohort(table, {}))

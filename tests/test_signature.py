@@ -41,6 +41,17 @@ def test_a_signature_finds_what_drives_the_hazard() -> None:
     assert concordance(signature.score(table).to_numpy(), surv).c.value > 0.7
 
 
+@pytest.mark.parametrize("events", [1, 2, 4])
+def test_few_events_leave_finite_scores(events: int) -> None:
+    """With fewer events than folds every score is finite: 0 with W-NOSIGNATURE where nothing can be fitted."""
+    table, _ = _data(n=40, p=6)
+    few = Survival(np.arange(1.0, 41.0), np.arange(40) < events)
+    signature, scores = cross_fit_signature(table, few, np.arange(40) % 3, SETTINGS)
+    assert np.isfinite(scores).all() and np.isfinite(signature.score(table)).all()
+    if events == 1:
+        assert "W-NOSIGNATURE" in {problem.code for problem in signature.problems}
+
+
 def test_scores_do_not_depend_on_units_or_column_order() -> None:
     """Scaling a feature or shuffling the columns leaves the scores as they are."""
     table, surv = _data()

@@ -69,6 +69,19 @@ def test_what_cannot_be_fitted_is_refused(x: np.ndarray, penalties: object, code
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("events", [2, 5, 9])
+def test_few_events_give_finite_weights_and_one_is_refused(events: int) -> None:
+    """A fold of a small study may leave few events: blocks of more numbers than events still have finite weights, and
+    with one event the cross-validation is a typed error."""
+    x, _ = _sample(n=40, p=12)
+    few = Survival(np.arange(1.0, 41.0), np.arange(40) < events)
+    coef, facts = blockwise_ridge(x / np.sqrt(x.var(axis=0).sum()), few, [np.arange(6), np.arange(6, 12)])
+    assert np.isfinite(coef).all() and np.isfinite(facts["penalty"])
+    with pytest.raises(FitError) as caught:
+        solved_ridge(x, Survival(np.arange(1.0, 41.0), np.arange(40) < 1))
+    assert caught.value.code == "E-FOLDS"
+
+
 def test_a_block_of_noise_is_penalised_more_than_one_that_tells() -> None:
     """With a block that drives the hazard and a large one of noise, the noise's penalty is raised, and patients left
     out are told better than by one penalty; the coefficients are those of the ridge model of the scaled columns."""

@@ -13,7 +13,7 @@ from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import FitError, Problem
 from mtdlr.nomogram.model import Nomogram
 from mtdlr.stats.cox import fit_cox
-from mtdlr.stats.gain import score_gains
+from mtdlr.stats.gain import LEVEL, score_gains
 from mtdlr.stats.terms import Continuous, Design, Factor, Spline, Term, harrell_knots
 from mtdlr.study import SCORES, Model, Study
 from mtdlr.survival import Survival
@@ -71,7 +71,7 @@ def competing_notice(competing: Sequence[str]) -> tuple[Problem, ...]:
 def gaining_terms(
     training: pd.DataFrame, surv: Survival, terms: Sequence[Term], scores: Sequence[str]
 ) -> tuple[list[Term], list[Problem]]:
-    """(covariates and the scores that add to them on patients left out, W-NOGAIN for each other score).
+    """(covariates and the scores that add to them, W-NOGAIN for each other score).
 
     Where no covariate varies the best score is taken whatever it adds: a nomogram needs a variable.
 
@@ -90,12 +90,11 @@ def gaining_terms(
     gains = score_gains(base, {name: training[name].to_numpy(float) for name in candidates}, surv)
     kept = {gain.name for gain in gains if gain.enters}
     if not held and not kept and gains:
-        kept = {max(gains, key=lambda gain: gain.left_out).name}
+        kept = {min(gains, key=lambda gain: gain.p).name}
     titles = {score.name: score.title for score in SCORES}
     notes = [Problem("W-NOGAIN", f"{titles.get(gain.name, gain.name)} adds nothing out of fold and gets no weight",
-                     where="nomogram", found=f"coefficient {gain.coefficient:.2f} per SD, P = {gain.p:.3f}, left-out "
-                                             f"deviance per event {-gain.left_out:+.4f}",
-                     expected="a coefficient above 0, P below 0.05, a lower deviance")
+                     where="nomogram", found=f"coefficient {gain.coefficient:.2f} per SD, one-sided P = {gain.p:.3f}",
+                     expected=f"a coefficient above 0, P below {LEVEL:.2f}")
              for gain in gains if gain.name not in kept]
     return [*held, *(Continuous(name) for name in candidates if name in kept)], notes
 
