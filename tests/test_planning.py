@@ -133,6 +133,21 @@ class _Loses(ThreadPoolExecutor):
         return super().submit(function, *arguments, **more)
 
 
+def _refused(job: object) -> Path:
+    raise ScanError(Problem("E-SUV", "no weight"))
+
+
+def test_a_run_that_can_score_nobody_says_so(tmp_path: Path) -> None:
+    """Where every patient fails in scoring the run ends with each one's problem and E-NOTSCORED; a picture that fails
+    ends nothing."""
+    with open_store(tmp_path) as store:
+        work = {i: _Job(store, Recipe("score", {}, {"scan": i})) for i in "ab"}
+        with pytest.raises(MtdlrError) as error:
+            Desk(store, Workers(1)).patients(_refused, work, "score", None)
+        assert [p.code for p in error.value.problems] == ["E-SUV", "E-SUV", "E-NOTSCORED"]
+        assert Desk(store, Workers(1)).patients(_refused, work, "pictures", None).failed == ("a", "b")
+
+
 def test_a_patient_whose_worker_is_lost_twice_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     """The others are stored, E-WORKERDIED names the patient, and nothing is held against its data: a shard beside sees
     it as not done yet, and the next run tries it again."""

@@ -68,7 +68,7 @@ def test_each_centre_is_described_by_its_headers(results: Results) -> None:
         ("CT scanner", scanner, "-"), ("CT kernel", "B30f (24)", "-"), ("CT voxel (mm)", "2 x 1", "2 x 1"),
         ("Uptake time (min)", "67 (55-79)", "-"), ("Injected activity (MBq)", "312 (300-324)", "-"),
         ("Activity by weight (MBq/kg)", "5.2 (5.0-5.4)", "-"), ("Years", "2012-2015", "-"))
-    assert acquisition(results).startswith("A: patients 25, source DICOM, pet scanner Siemens Biograph 64 (20)")
+    assert acquisition(results).startswith("A: Patients 25, Source DICOM, PET scanner Siemens Biograph 64 (20)")
 
 
 def test_confounding_is_scipys(results: Results) -> None:

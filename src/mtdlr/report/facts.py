@@ -45,13 +45,13 @@ def review_facts(results: Results, *, judged: Judged, parts: Sequence[Subgroup])
     told = [f"{one.split} {one.level} C {estimate_text(one.c)}, O/E {estimate_text(one.oe)}" for one in centres]
     columns = ", ".join(dict.fromkeys(one.variable for one in others))
     ranged = f"{min(one.c.value for one in others):.3f} to {max(one.c.value for one in others):.3f}" if others else ""
-    benefit = [f"{SPLIT_LABELS[split].lower()}, {month:g} months: net benefit at {len(curve.thresholds)} thresholds"
-               for (model, split), one in judged.appraisals.items() if model == judged.main
-               for month, curve in one.benefit.items()]
+    benefit = [f"{SPLIT_LABELS[split].lower()} at " + " and ".join(f"{month:g}" for month in one.benefit) + " months"
+               for (model, split), one in judged.appraisals.items() if model == judged.main and one.benefit]
     key = digest([[repr(one) for one in parts], benefit])[:KEY_LENGTH]
     subgroups = f"C from {ranged} in {len(others)} subgroups with ten events, by {columns}" if others else ""
     values = {"by_centre": "; ".join(told) if len({one.level for one in centres}) > 1 else "", "subgroups": subgroups,
-              "decision": "; ".join(benefit)}
+              "decision": "net benefit, with its difference to treating everybody: " + ", ".join(benefit) if benefit
+              else ""}
     return {name: Fact(value, "evaluate", "review", key) for name, value in values.items()}
 
 

@@ -104,7 +104,7 @@ def acquisition(results: Results) -> str:
         return ""
     centre = results.cohort.table["center"]
     own = {name: [audits[i] for i in centre.index[centre == name] if audits.get(i)] for name in sorted(centre.unique())}
-    return "; ".join(f"{name}: " + ", ".join(f"{what.lower()} {found}" for what, found in acquired(known).items()
+    return "; ".join(f"{name}: " + ", ".join(f"{what} {found}" for what, found in acquired(known).items()
                                              if found != "-") for name, known in own.items() if known)
 
 

@@ -93,6 +93,9 @@ class Desk:
             work: the job of each patient.
             label: of the stage.
             facts: the file of a result that holds the warnings it left.
+
+        Raises:
+            MtdlrError: E-NOTSCORED where the networks can score nobody.
         """
         mine = set(work) if self.mine is None else self.mine
         own = {i: job for i, job in work.items() if i in mine}
@@ -113,6 +116,10 @@ class Desk:
                 absent.append(i)
         folders = {i: folders[i] for i in work if i in folders}  # in the cohort's order
         problems = tuple(p for i in work for p in failed.get(i, ()))
+        if label == "score" and failed and not folders and not absent:
+            raise MtdlrError([*problems, Problem("E-NOTSCORED", "no patient could be scored: nothing can be judged",
+                                                 where="score", found=f"{len(failed)} failed",
+                                                 remedy="See what stopped each patient")])
         return Stored(folders, {i: work[i].recipe.key for i in folders}, problems + left_with(folders, facts),
                       tuple(i for i in work if i in failed), tuple(absent))
 
