@@ -122,7 +122,8 @@ def _plane_hulls(mask: NDArray[np.uint8], spacing: NDArray[np.float64]) -> tuple
         _outermost_faces(mask, half, low, high)
         if used + 4 * ny + 4 > len(hulls):
             grown = np.empty((2 * len(hulls) + 4 * ny, 3))
-            grown[:used] = hulls[:used]
+            for i in range(used):  # numba would compile a message for slices of other shapes: 5 s of a first call
+                grown[i, 0], grown[i, 1], grown[i, 2] = hulls[i, 0], hulls[i, 1], hulls[i, 2]
             hulls = grown
         stop = _chain(low, high, half, spacing, hulls, used)
         largest = max(largest, _largest_square_distance(hulls, used, stop))
