@@ -86,6 +86,10 @@ audit: build/shipped/.ready
 	build/tools/bin/pip-audit --strict --path \
 	  "$$(build/shipped/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
+# The core under every Python at hand, with pandas 2 and 3.
+matrix:
+	.ci/matrix
+
 # make release VERSION=0.2.0 DATE=2027-01-31 names a release in every file that shows it; look at the change, then commit.
 release:
 	$(PYTHON) .ci/release.py $(VERSION) $(DATE)

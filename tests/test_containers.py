@@ -93,7 +93,8 @@ def test_the_container_runs_as_an_ordinary_user_and_holds_the_scripts() -> None:
     """Both recipes install the wheel, copy files that exist, and neither ends as root."""
     docker = (EXAMPLES / "container" / "Dockerfile").read_text()
     recipe = (EXAMPLES / "container" / "mtdlr.def").read_text()
-    assert re.search(r"^USER 1000", docker, re.MULTILINE) and docker.rstrip().endswith('["/opt/mtdlr/bin/mtdlr"]')
+    assert re.search(r"^USER 1000", docker, re.MULTILINE) and docker.rstrip().endswith('["/opt/mtdlr/entry"]')
+    assert "exec /opt/mtdlr/bin/mtdlr" in (EXAMPLES / "container" / "entry.sh").read_text()
     for text in (docker, recipe):
         named = re.findall(r"(?:COPY|^   ) ((?:examples|constraints)\S+) ", text, re.MULTILINE)
         assert len(named) >= 2 and all((EXAMPLES.parent / name).is_file() for name in named)

@@ -4,7 +4,7 @@
     /output/images/tumour-segmentation/mask.mha   /output/prognosis.json
 
 PET is in SUV. Change the names of the sockets to those of your challenge. No network is used. The container's entry
-point becomes ["/opt/mtdlr/bin/python", "/opt/mtdlr/grand_challenge.py"].
+point becomes ["/opt/mtdlr/entry", "python", "/opt/mtdlr/grand_challenge.py"].
 """
 
 import json
