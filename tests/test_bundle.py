@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from mtdlr.bundle import HEADER, read_bundle, save_bundle
 from mtdlr.errors import BundleError, MtdlrError
@@ -24,6 +25,7 @@ from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import build, save_network, weights_of
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.scores import Scale
+from mtdlr.predict import Bundle
 from mtdlr.prepared import MEAN_IMAGE
 from mtdlr.report.model_card import model_card
 from mtdlr.shift import Reference, TrainingRisks
@@ -157,6 +159,17 @@ def test_no_flipped_bit_is_accepted(copy: Path) -> None:
                 read_bundle(copy)
         path.write_bytes(data)
     assert _predicted(copy) == before
+
+
+def test_a_model_takes_the_threads_it_is_given(copy: Path) -> None:
+    """Reading and loading a model leaves the number of torch's threads as the caller set it."""
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            assert Bundle.load(copy).networks and torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("change", [

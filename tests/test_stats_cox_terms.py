@@ -5,12 +5,24 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtdlr.errors import FitError
-from mtdlr.stats import Continuous, Design, Factor, Interaction, Spline, harrell_knots, spline_basis
+from mtdlr.stats import (
+    Continuous,
+    Design,
+    Factor,
+    Interaction,
+    Spline,
+    drop1,
+    fit_cox,
+    harrell_knots,
+    spline_basis,
+)
+from mtdlr.survival import Survival
 
 steady = settings(deadline=None, derandomize=True, max_examples=40)
 STAGE = Factor("stage", ("III", "IVa", "IVb"), "IVa")
@@ -105,3 +117,26 @@ def test_a_number_is_a_level_as_text():
     design = Design((Factor("grade", ("1", "2"), "1"),))
     for values in ([1, 2], [1.0, 2.0], np.array([1, 2]), ["1", "2"]):
         assert design.matrix({"grade": values}).tolist() == [[0.0], [1.0]]
+
+
+def test_each_term_is_dropped_as_a_whole():
+    """AIC and likelihood-ratio test without a term are those of the two fits, whose likelihoods are coxph's; a factor
+    goes with all its levels, a term of an interaction stays, and the patients are found by their labels."""
+    random = np.random.default_rng(5)
+    x, age = random.normal(size=(2, 90))
+    table = pd.DataFrame({"x": x, "age": age, "stage": random.choice(["I", "II", "III"], 90)},
+                         index=[f"P{i}" for i in range(90)])
+    time = pd.Series(random.exponential(np.exp(-x)) + 0.1, index=table.index)
+    surv = Survival(time, pd.Series(random.random(90) < 0.7, index=table.index))
+    terms = (Continuous("x"), Continuous("age"), Factor("stage", ("I", "II", "III"), "I"))
+    whole = fit_cox(Design(terms).matrix(table), surv)
+    found = drop1(table.sample(frac=1, random_state=0), surv, terms)
+    assert list(found) == ["x", "age", "stage"]
+    rest = fit_cox(Design(terms[:2]).matrix(table), surv)
+    assert found["stage"].aic == pytest.approx(rest.aic)
+    assert found["stage"].test.statistic == pytest.approx(2.0 * (whole.loglik - rest.loglik))
+    assert found["stage"].test.df == 2 and found["x"].test.p < 1e-4 < found["stage"].test.p
+    alone = drop1(table, surv, terms[:1])["x"]
+    assert alone.aic == -2.0 * fit_cox(x, surv).loglik_null
+    assert alone.test.statistic == pytest.approx(fit_cox(x, surv).likelihood_ratio.statistic)
+    assert list(drop1(table, surv, (*terms, Interaction(terms[0], terms[2])))) == ["age", "x * stage"]

@@ -23,6 +23,7 @@ from mtdlr.stats.decision import (
     decision_curve,
     integrated_brier,
 )
+from mtdlr.stats.drop1 import WithoutTerm, drop1
 from mtdlr.stats.fisher import fisher
 from mtdlr.stats.goodness_of_fit import hosmer_lemeshow
 from mtdlr.stats.groups import (
@@ -124,6 +125,7 @@ __all__ = [
     "UpdateOptimism",
     "Validation",
     "ValidationSize",
+    "WithoutTerm",
     "anova",
     "at_threshold",
     "auc_at",
@@ -145,6 +147,7 @@ __all__ = [
     "decision_curve",
     "delong",
     "development_size",
+    "drop1",
     "effective_sample_size",
     "firth_cox",
     "fisher",
