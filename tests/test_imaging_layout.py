@@ -198,6 +198,16 @@ def test_manifest_with_faults(tmp_path: Path) -> None:
     assert "line 3" in str(discover(tmp_path)[1].problems[0])
 
 
+def test_manifest_cells_that_no_path_can_be(tmp_path: Path) -> None:
+    """A name longer than any system's and an empty folder cost their own row, by its line; the others are read."""
+    image(tmp_path / "p.nii.gz"), ct(tmp_path / "c.nii.gz")
+    (tmp_path / "empty").mkdir()
+    write_manifest(tmp_path, f"A,{'x' * 300},c.nii.gz,", "B,empty,c.nii.gz,", "C,p.nii.gz,c.nii.gz,")
+    first, second, third = discover(tmp_path)
+    assert codes(first) == {"E-NOFILE"} and "line 2" in str(first.problems[0]) and codes(third) == set()
+    assert any(p.is_error for p in (*second.problems, *inspect_scan(second)))
+
+
 @pytest.mark.parametrize("content", [b"", b"id,pet,ct\n1,a,b\n", b"\xff\xfe\x00bad", b"patient_id,pet\nA,b\n"])
 def test_unusable_manifest(tmp_path: Path, content: bytes) -> None:
     """A manifest without the columns, or that is no text, is E-MANIFEST."""

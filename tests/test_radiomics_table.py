@@ -104,6 +104,27 @@ def test_wrong_tables(tmp_path: Path) -> None:
         read_cases(tmp_path / "none.csv")
 
 
+def test_a_table_of_any_dialect_is_read(tmp_path: Path) -> None:
+    """Semicolons, Windows-1252 and .xlsx name the same cases; a row of other length and no text are typed errors."""
+    table = cohort(tmp_path)
+    plain = read_cases(table)
+    rows = [line.split(",") for line in table.read_text().splitlines()]
+    (tmp_path / "german.csv").write_bytes("\r\n".join([";".join(row) for row in rows]).encode("cp1252"))
+    assert read_cases(tmp_path / "german.csv") == plain
+    (tmp_path / "umlaut.csv").write_bytes("\n".join(";".join(["Ä" + row[0], *row[1:]]) for row in rows[1:]).join(
+        [";".join(rows[0]) + "\n", "\n"]).encode("cp1252"))
+    assert [case.id for case in read_cases(tmp_path / "umlaut.csv")] == ["Ä" + c.id for c in plain]
+    book = pytest.importorskip("openpyxl").Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(tmp_path / "cases.xlsx")
+    assert read_cases(tmp_path / "cases.xlsx") == plain
+    for text in (b"\x00\x01\x02" * 50, table.read_bytes() + b"P9,a,b,c,d,e,f,g\n"):
+        table.write_bytes(text)
+        with pytest.raises(MtdlrError):
+            read_cases(table)
+
+
 def test_labels_and_time_points(tmp_path: Path) -> None:
     """Labels of one label map and several time points are rows of one patient, each with its own numbers."""
     cohort(tmp_path, 2)

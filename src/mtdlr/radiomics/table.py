@@ -25,6 +25,7 @@ from mtdlr.imaging.layout import ScanSet, content_hash, discover
 from mtdlr.imaging.reading import read_scan
 from mtdlr.radiomics import extract as radiomics
 from mtdlr.radiomics.diagnostics import Facts, diagnostics
+from mtdlr.spreadsheet import read_sheet
 from mtdlr.store import Recipe, Store, file_hash, open_store, write_atomic
 from mtdlr.study import RadiomicsSettings
 from mtdlr.volume import Volume
@@ -106,7 +107,9 @@ def _cell(value: str | float | None) -> str:
 
 
 def read_cases(images: str | Path) -> tuple[RadiomicsCase, ...]:
-    """The cases of a folder of scans, of a manifest (patient_id, pet, ct, mask), or of a CSV with Image and Mask.
+    """The cases of a folder of scans, of a manifest (patient_id, pet, ct, mask), or of a table with Image and Mask.
+
+    Tables are CSV of any dialect or .xlsx (`spreadsheet.read_sheet`).
 
     Paths are taken from the table's own folder. A column Modality (PET or CT) says how an Image is binned. Columns
     Timepoint, Label (of a label map) and Label_channel make several rows of one patient.
@@ -117,7 +120,7 @@ def read_cases(images: str | Path) -> tuple[RadiomicsCase, ...]:
             occurs twice.
     """
     images = Path(images)
-    if images.suffix.lower() != ".csv":
+    if images.suffix.lower() not in (".csv", ".tsv", ".xlsx"):
         return tuple(RadiomicsCase(scan.patient_id, scan) for scan in discover(images))
     rows = _table(images)
     columns = set(rows[0]) if rows else set()
@@ -315,9 +318,11 @@ def _facts(prefix: str, image: Volume, mask: Volume, profile: texture.Profile) -
 
 
 def _table(path: Path) -> list[dict[str, str]]:
-    """The rows of a CSV, column names in lower case."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            return [{str(k).strip().lower(): (v or "").strip() for k, v in row.items()} for row in csv.DictReader(file)]
-    except OSError:
-        raise TableError(Problem("E-NOFILE", "there is no such table", where=str(path))) from None
+    """The rows of a table of any dialect, column names in lower case."""
+    if not path.exists():
+        raise TableError(Problem("E-NOFILE", "there is no such table", where=str(path)))
+    sheet = read_sheet(path)
+    if wrong := [problem for problem in sheet.problems if problem.is_error]:
+        raise TableError(wrong)
+    names = [name.lower() for name in sheet.names]
+    return [dict(zip(names, row, strict=True)) for row in sheet.rows]
