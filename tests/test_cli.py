@@ -175,8 +175,9 @@ def test_bad_parts_are_refused(arguments: tuple[str, ...], code: str, tmp_path: 
     assert isinstance(done.exception, MtdlrError) and done.exception.code == code
 
 
-def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An output below something that is no folder is one line before any work, for `init`, `check --csv`, `cluster`."""
+    monkeypatch.setattr("mtdlr.cohort.check.check_study", lambda *_, **__: pytest.fail("it was checked before"))
     study, within = tmp_path / "study.toml", tmp_path / "study.toml" / "within"
     study.write_text("")
     for arguments in (["init", str(within)], ["check", str(study), "--csv", str(within)],

@@ -356,6 +356,16 @@ def test_zip_bomb(tmp_path: Path) -> None:
     assert code_of(tmp_path / "a.zip") == "E-ZIP"
 
 
+def test_zip_whose_members_together_are_a_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten members, each within bounds, that together expand too far are E-ZIP before any of them is read."""
+    monkeypatch.setattr("mtdlr.imaging.archive._SMALL_BYTES", 60_000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as bomb:
+        for k in range(10):
+            bomb.writestr(f"{k}.dcm", b"\0" * 60_000)
+    with pytest.raises(ScanError, match="E-ZIP.*members that expand too far"):
+        discover(tmp_path / "bomb.zip")
+
+
 def test_zip_slip(tmp_path: Path) -> None:
     """Members that point out of the archive are not files of it."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:

@@ -15,7 +15,7 @@ from mtdlr.jobs import hash_scan
 from mtdlr.store import Recipe, Store, open_store
 from mtdlr.study import Study
 from mtdlr.workers import Workers
-from mtdlr.workers.planning import Desk, where_shown
+from mtdlr.workers.planning import Desk, Stored, require_machine, where_shown
 
 READ: list[str] = []
 
@@ -72,6 +72,15 @@ def test_a_damaged_result_is_said_in_the_run(tmp_path: Path, damage: str) -> Non
         desk.outcomes(_stored, jobs, "prepare")
         (problem,) = desk.store_problems()
     assert (problem.code, problem.where, problem.found) == ("W-CORRUPT", "stage prepare", "2 results")
+
+
+def test_nothing_trains_without_patients_that_the_machine_lost() -> None:
+    """E-UNPREPARED after the machine's own faults in preparation; a patient's damaged files do not stop a run."""
+    lost = Problem("E-MEMORY", "no memory", patients=("a",))
+    with pytest.raises(MtdlrError, match="E-UNPREPARED") as caught:
+        require_machine(Stored({}, {}, (lost,), ("a",)))
+    assert caught.value.problems[0] == lost
+    require_machine(Stored({}, {}, (Problem("E-TRUNCATED", "cut", patients=("a",)),), ("a",)))
 
 
 @dataclass(frozen=True)

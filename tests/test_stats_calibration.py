@@ -192,6 +192,14 @@ def test_bad_input_is_refused(predicted, groups, kind, code):
     assert caught.value.code == code
 
 
+@pytest.mark.parametrize("factor", [5.0, -1.0, np.nan])
+def test_hosmer_lemeshow_wants_probabilities(factor):
+    """Predicted risks outside [0, 1], or missing, are typed errors, not a statistic."""
+    risk = np.linspace(0.01, 0.9, 40)
+    with pytest.raises(TableError, match="E-PROBABILITY|E-MISSING"):
+        hosmer_lemeshow(factor * risk, np.arange(40) % 2 == 0)
+
+
 def test_agrees_with_r(reference, agrees):
     """Groups, GND, Nam-D'Agostino and Hosmer-Lemeshow are R's (where it had two groups followed up to the month)."""
     parts = reference.numbers("calibration_td")

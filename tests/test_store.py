@@ -20,7 +20,18 @@ import pytest
 
 import mtdlr
 from mtdlr.errors import StoreError
-from mtdlr.store import STAGES, Recipe, open_store, publish, release, run_status, source_of, write_atomic, write_plan
+from mtdlr.store import (
+    STAGES,
+    Recipe,
+    open_store,
+    publish,
+    release,
+    run_status,
+    source_of,
+    verify,
+    write_atomic,
+    write_plan,
+)
 from mtdlr.store import recipe as recipe_module
 from mtdlr.store import scratch as scratch_module
 
@@ -219,6 +230,29 @@ def test_an_unfinished_training_is_taken_over_once_it_is_abandoned(tmp_path: Pat
         store.make(recipe, build)
     assert found == [goes_on]
     assert len(list((tmp_path / "scratch").iterdir())) == (not goes_on)
+
+
+def test_abandoned_builds_of_a_finished_training_go(tmp_path: Path) -> None:
+    """Of two builds that dead machines left one is gone on with and the other removed once the training is stored."""
+    recipe = Recipe("train", {"a": 1}, resumable=True)
+    for owner in ("@other.1.1", "@other.2.1"):
+        _left(tmp_path, f"train-{recipe.key}{owner}", 700)
+    with open_store(tmp_path) as store:
+        store.make(recipe, lambda folder: (folder / "weights").write_text("w") and None)
+        assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["jello", "he", None])
+def test_a_worker_refuses_a_damaged_input(tmp_path: Path, damage: str | None) -> None:
+    """A stored input that was changed, cut or lost while the run went on is E-CORRUPT where a worker reads it."""
+    with open_store(tmp_path) as store:
+        place = store.make(RECIPE, _write("hello", []))
+    verify(place)
+    (place / "result.txt").unlink()
+    if damage:
+        (place / "result.txt").write_text(damage)
+    with pytest.raises(StoreError, match="E-CORRUPT"):
+        verify(place)
 
 
 def test_a_stopped_training_is_given_back(tmp_path: Path) -> None:
