@@ -8,7 +8,7 @@ Prints each case that raised, by its number (`tests/folder_fuzz.py` makes it aga
 from __future__ import annotations
 
 import argparse
-import importlib.util
+import sys
 import tempfile
 import time
 import traceback
@@ -16,7 +16,9 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
-_HERE = Path(__file__).parents[1] / "tests" / "folder_fuzz.py"
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import folder_fuzz as folders
 
 
 def main() -> None:
@@ -25,10 +27,6 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=3000)
     parser.add_argument("--first", type=int, default=0)
     asked = parser.parse_args()
-    spec = importlib.util.spec_from_file_location("folder_fuzz", _HERE)
-    assert spec is not None and spec.loader is not None
-    folders = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(folders)
     warnings.simplefilter("ignore")
     seen: Counter[str] = Counter()
     began, longest, raised = time.monotonic(), (0.0, 0), 0

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import builtins
 import gzip
-import importlib.util
 import io
 import json
 import os
@@ -19,20 +18,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import test_imaging_fuzz as fuzz
+import test_your_data as data
+
 from mtdlr.cohort.check import check_study
 from mtdlr.cohort.check_table import as_csv, as_text, rows_of, scans_text
 from mtdlr.errors import MtdlrError
 
-
-def _sibling(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-fuzz, data = _sibling("test_imaging_fuzz"), _sibling("test_your_data")
 STUDY = """[cohort]
 images = "{images}"
 table = "clinical.csv"

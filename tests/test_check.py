@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import json
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
+import messy_export as messy
 import pandas as pd
 import pytest
 
@@ -20,11 +20,6 @@ from mtdlr.predict import one_scan
 from mtdlr.prepare import Prepared, read_patient
 from mtdlr.study import PrepareSettings, Study
 from mtdlr.workers import Workers
-
-_spec = importlib.util.spec_from_file_location("messy_export", Path(__file__).with_name("messy_export.py"))
-assert _spec is not None and _spec.loader is not None
-messy = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(messy)
 
 EXPECTED = {
     "P02": "E-WEIGHT", "P03": "E-NOINJECTION", "P04": "W-DOSEMBQ", "P05": "E-NAC", "P06": "E-GAP", "P07": "E-TIME",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import imaging_series as series
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,11 +25,6 @@ from mtdlr.imaging import archive, nifti
 from mtdlr.imaging.layout import NOTHING, ScanSet, discover
 from mtdlr.study import Study
 from mtdlr.volume import Volume
-
-_spec = importlib.util.spec_from_file_location("imaging_series", Path(__file__).with_name("imaging_series.py"))
-assert _spec is not None and _spec.loader is not None
-series = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(series)
 
 ROOT = Path(__file__).parents[1]
 STUDY = """[cohort]

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
+import folder_fuzz as folders
 import pytest
-
-_spec = importlib.util.spec_from_file_location("folder_fuzz", Path(__file__).with_name("folder_fuzz.py"))
-assert _spec is not None and _spec.loader is not None
-folders = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(folders)
 
 CASES = 60
 

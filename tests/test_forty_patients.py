@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import messy_export as messy
 import numpy as np
 import pytest
+import test_your_data as data
 from pydicom import Dataset, dcmread
 from pydicom.uid import generate_uid
 
@@ -18,16 +19,6 @@ from mtdlr.cohort.check_table import as_text, rows_of
 from mtdlr.imaging import nifti
 from mtdlr.volume import Volume
 
-
-def _sibling(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-data, messy = _sibling("test_your_data"), _sibling("messy_export")
 STUDY = """[cohort]
 images = "export"
 table = "clinical.csv"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from pathlib import Path
 
 import highdicom as hd
+import imaging_series as series
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -23,11 +23,6 @@ from mtdlr.imaging.images import read_ct
 from mtdlr.imaging.layout import discover, given_files
 from mtdlr.imaging.reading import inspect_scan, read_scan
 from mtdlr.volume import Volume
-
-_spec = importlib.util.spec_from_file_location("imaging_series", Path(__file__).with_name("imaging_series.py"))
-assert _spec is not None and _spec.loader is not None
-series = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(series)
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 GRID = Volume.on_grid(np.zeros((4, 30, 40), bool), spacing_mm=(3.0, 1.0, 1.0))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shutil
 import zipfile
 from pathlib import Path
 
+import imaging_series as series
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
@@ -23,11 +23,6 @@ from mtdlr.imaging.dicom_choice import Choice, choose
 from mtdlr.imaging.images import read_ct, read_pet
 from mtdlr.imaging.layout import content_hash, discover
 from mtdlr.imaging.reading import inspect_scan, read_scan
-
-_spec = importlib.util.spec_from_file_location("imaging_series", Path(__file__).with_name("imaging_series.py"))
-assert _spec is not None and _spec.loader is not None
-series = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(series)
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 CANARY = "ZZPHI^CANARY"

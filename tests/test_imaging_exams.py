@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
+import imaging_series as series
 import numpy as np
 import pytest
+import test_imaging_contours as contours
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
@@ -14,18 +15,6 @@ from mtdlr.errors import ScanError
 from mtdlr.imaging.images import read_ct
 from mtdlr.imaging.layout import ScanSet, discover, names_the_patient
 from mtdlr.imaging.reading import read_scan
-
-
-def _sibling(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-series = _sibling("imaging_series")
-contours = _sibling("test_imaging_contours")
 
 
 def codes(scan: ScanSet) -> set[str]:

@@ -6,7 +6,6 @@ Each case is a seeded mutation of a good file, so a failure can be made again fr
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import io
 import json
 import random
@@ -16,9 +15,12 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import imaging_series as series
 import nibabel
 import numpy as np
 import pytest
+import test_imaging_contours as contours
+import test_imaging_dicom as dicom
 from pydicom import dcmread
 from pydicom.datadict import keyword_for_tag
 from pydicom.tag import Tag
@@ -32,19 +34,6 @@ from mtdlr.imaging.inspect import inspect_scan as inspect_voxels
 from mtdlr.imaging.layout import content_hash, discover, given_files
 from mtdlr.imaging.reading import inspect_scan, read_scan
 from mtdlr.volume import Volume
-
-
-def _sibling(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-series = _sibling("imaging_series")
-contours = _sibling("test_imaging_contours")
-dicom = _sibling("test_imaging_dicom")
 
 LONGEST_S = 5.0
 VALUES = [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import os
 import struct
 import tracemalloc
 from pathlib import Path
 
+import imaging_series as series
 import nibabel
 import numpy as np
 import pytest
@@ -22,17 +22,6 @@ from mtdlr.imaging.layout import ScanSet, discover, given_files
 from mtdlr.volume import Volume
 
 RAS = np.array([[2.0, 0, 0, -10], [0, 3.0, 0, -20], [0, 0, 4.0, 30], [0, 0, 0, 1]])
-
-
-def _sibling(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-series = _sibling("imaging_series")
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray = RAS, level: int = 6) -> Path:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import zipfile
 from pathlib import Path
 
+import imaging_series as series
 import numpy as np
 import pytest
 
@@ -15,11 +15,6 @@ from mtdlr.imaging import nifti
 from mtdlr.imaging.layout import ScanSet, content_hash, discover, given_files, with_series
 from mtdlr.imaging.reading import inspect_scan, read_scan
 from mtdlr.volume import Volume
-
-_spec = importlib.util.spec_from_file_location("imaging_series", Path(__file__).with_name("imaging_series.py"))
-assert _spec is not None and _spec.loader is not None
-series = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(series)
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 

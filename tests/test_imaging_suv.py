@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import tarfile
 from datetime import datetime
 from pathlib import Path
 
+import imaging_series as series
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,11 +22,6 @@ from mtdlr.imaging.layout import discover
 from mtdlr.imaging.suv import range_warning, suv_scale
 from mtdlr.imaging.suv_facts import PetHeader, normalisation
 from mtdlr.imaging.suv_time import Acquisition, Clock, mean_decay_s, suv_change_percent
-
-_spec = importlib.util.spec_from_file_location("imaging_series", Path(__file__).with_name("imaging_series.py"))
-assert _spec is not None and _spec.loader is not None
-series = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(series)
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "data"
 PHILIPS = "Philips PET Private Group"
@@ -527,8 +522,6 @@ def test_normalisation_needs_sex() -> None:
         normalisation("IBW", 70.0, 175.0, None)
     assert caught.value.code == "E-SEX"
     assert normalisation("BSA", 70.0, 175.0, None)[0] == pytest.approx(18481, abs=1)
-
-
 
 
 # --- what scanners and de-identification leave behind -----------------------------------------------------------------

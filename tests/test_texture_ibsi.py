@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from collections.abc import Callable, Iterator
 from math import isnan
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import texture_tags as tags
 from numpy.typing import NDArray
 
 from mtdlr.texture import GreyLevels
@@ -22,11 +22,6 @@ from mtdlr.texture.morphology import shape
 from mtdlr.texture.ngtdm import ngtdm_features
 from mtdlr.texture.profile import GLCM
 from mtdlr.texture.sizes import DEPENDENCE, RUN, ZONE, size_features
-
-_spec = importlib.util.spec_from_file_location("texture_tags", Path(__file__).with_name("texture_tags.py"))
-assert _spec is not None and _spec.loader is not None
-tags = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tags)
 
 IBSI = Path(__file__).parents[1].parent / "shared" / "data" / "ibsi"
 Conforms = Callable[[str, int, int], None]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from collections.abc import Callable, Iterator
 from itertools import permutations, product
 from pathlib import Path
 
 import numpy as np
 import pytest
+import texture_tags as tags
 from numpy.typing import NDArray
 
 from mtdlr import texture
@@ -18,11 +18,6 @@ from mtdlr.radiomics import extract as radiomics
 from mtdlr.texture import Filter, GreyLevels
 from mtdlr.texture.filters import filtered
 from mtdlr.texture.laplacian import sampled_laplacian
-
-_spec = importlib.util.spec_from_file_location("texture_tags", Path(__file__).with_name("texture_tags.py"))
-assert _spec is not None and _spec.loader is not None
-tags = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tags)
 
 IBSI = Path(__file__).parents[1].parent / "shared" / "data" / "ibsi"
 pytestmark = pytest.mark.skipif(not IBSI.exists(), reason="the IBSI data lie in ../shared/data/ibsi")

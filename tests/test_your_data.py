@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import re
 import shutil
@@ -15,8 +14,11 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import imaging_series as series
+import messy_export as messy
 import numpy as np
 import pytest
+import test_imaging_contours as contours
 from typer.testing import CliRunner
 
 from mtdlr import cli
@@ -27,17 +29,6 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "your-data.md"
 PATIENTS = 40
 BLOCK = re.compile(r"(<!-- output of (\S+) -->\n```\n)(.*?)(```)", re.DOTALL)
-
-
-def _sibling(name: str):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-series, contours, messy = _sibling("imaging_series"), _sibling("test_imaging_contours"), _sibling("messy_export")
 
 
 def image(path: Path, seed: int, low: float = 0.0, high: float = 9.0) -> None:
