@@ -3,8 +3,9 @@
     python bench/bench_serve.py BUNDLE tnm_stage=III B001.zip B002.zip ... [--times 3]
 
 Each upload is paired with the same prediction, page and PDF made in this process, whose model is loaded and warm: wall
-and processor seconds of both, in turn. The first upload comes right after the start. Memory is that of all processes of
-the server, MB: private (anonymous pages), proportional (PSS) and resident.
+and processor seconds of both, in turn. On a machine with other work the wall says little; what of it lies before and
+after the served prediction itself says more. The first upload comes right after the start. Memory is that of all
+processes of the server, MB: private (anonymous pages), proportional (PSS) and resident.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tempfile
 import time
 import zipfile
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from mtdlr.predict import Bundle, write_prediction
@@ -89,15 +91,31 @@ def alone(model: Bundle, scan: Path, clinical: dict[str, str], folder: Path) -> 
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def served(address: str, pid: int, upload: bytes) -> tuple[float, float, float, bytes]:
-    """(wall s to the acknowledgement, wall s to the result, processor s, prediction.json) of an upload."""
-    wall, cpu = time.perf_counter(), cpu_s(pid)
+@dataclass(frozen=True)
+class Served:
+    """Seconds of an upload: to its acknowledgement, to its result, in that time before and after the prediction with its
+    page and PDF, of the processor; and its prediction.json."""
+
+    acknowledged: float
+    result: float
+    before: float
+    after: float
+    cpu: float
+    numbers: bytes
+
+
+def served(address: str, pid: int, upload: bytes, jobs: Path) -> Served:
+    """Send a scan and wait for its result, asking ten times a second."""
+    wall, cpu, state, begun = time.time(), cpu_s(pid), "waiting", 0.0
     job = json.loads(ask(address, "POST", "/jobs", upload)[1])["id"]
-    acknowledged = time.perf_counter() - wall
-    while json.loads(ask(address, "GET", f"/jobs/{job}/state")[1])["state"] in ("waiting", "running"):
-        time.sleep(0.05)
+    acknowledged = time.time() - wall
+    while state in ("waiting", "running"):
+        time.sleep(0.1)
+        state = json.loads(ask(address, "GET", f"/jobs/{job}/state")[1])["state"]
+        begun = (jobs / job / "job.json").stat().st_mtime if state == "running" else begun
     numbers = ask(address, "GET", f"/jobs/{job}/result/prediction.json")[1]
-    return acknowledged, time.perf_counter() - wall, cpu_s(pid) - cpu, numbers
+    ended, last = time.time(), (jobs / job / "result" / "overview.png").stat().st_mtime
+    return Served(acknowledged, ended - wall, begun - wall, ended - last, cpu_s(pid) - cpu, numbers)
 
 
 def pairs(address: str, pid: int, args: argparse.Namespace, model: Bundle, place: Path) -> None:
@@ -106,15 +124,15 @@ def pairs(address: str, pid: int, args: argparse.Namespace, model: Bundle, place
     for k in range(args.times):
         for scan in args.scans:
             upload = form(scan.read_bytes(), args.clinical.split(","))
-            acknowledged, wall, cpu, numbers = served(address, pid, upload)
-            folder = place / f"{scan.stem}-{k}"
-            beside = alone(model, scan, clinical, folder)
-            more.append((wall - beside[0], cpu - beside[1]))
-            print(f"{scan.stem}: acknowledged {acknowledged:.2f} s; upload to result {wall:.2f} s ({cpu:.2f} CPU); "
-                  f"alone {beside[0]:.2f} ({beside[1]:.2f} CPU); more {more[-1][0]:+.2f} ({more[-1][1]:+.2f} CPU); "
-                  f"same {numbers == (folder / 'prediction.json').read_bytes()}", flush=True)
-    for name, values in zip(("wall", "CPU"), zip(*more, strict=True), strict=True):
-        print(f"more, {name} s: median {statistics.median(values):.2f}, most {max(values):.2f} of {len(values)}")
+            one, folder = served(address, pid, upload, place / "served" / "jobs"), place / f"{scan.stem}-{k}"
+            wall, cpu = alone(model, scan, clinical, folder)
+            more.append((one.result - wall, one.cpu - cpu, one.before + one.after))
+            same = one.numbers == (folder / "prediction.json").read_bytes()
+            print(f"{scan.stem}: acknowledged {one.acknowledged:.2f} s; upload to result {one.result:.2f} s "
+                  f"({one.cpu:.2f} CPU), {one.before:.2f} of it before and {one.after:.2f} after the prediction; alone {wall:.2f} "
+                  f"({cpu:.2f} CPU); more {more[-1][0]:+.2f} ({more[-1][1]:+.2f} CPU); same {same}", flush=True)
+    for name, values in zip(("more, wall", "more, CPU", "before and after"), zip(*more, strict=True), strict=True):
+        print(f"{name}: median {statistics.median(values):.2f} s, most {max(values):.2f} s of {len(values)}")
 
 
 def main() -> None:

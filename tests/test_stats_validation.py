@@ -20,6 +20,7 @@ from mtdlr.stats import (
     kaplan_meier,
     validate_bootstrap,
 )
+from mtdlr.stats.optimism import RefittedModel
 from mtdlr.survival import Survival
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -171,6 +172,16 @@ def test_groups_by_definition():
         assert ours.group_predicted[g] == pytest.approx(predicted[group == g].mean())
         assert ours.group_observed[g] == pytest.approx(observed, abs=1e-12)
     assert ours.groups.apparent == pytest.approx(ours.group_observed - ours.group_predicted)
+
+
+def test_those_censored_between_events_join_the_earlier_event():
+    """The groups of a resample are the event times and no more, and predictions are those of `fit_cox` all the same."""
+    x, surv = _cohort(2)
+    model = RefittedModel.checked(x, surv, "efron")
+    assert model.rows.fresh.size <= np.unique(surv.time_months[surv.event]).size + 1 < np.unique(surv.time_months).size
+    for month in (3.0, 12.0):
+        survival = fit_cox(x, surv).survival(x, [month])[model.order, 0]
+        assert np.exp(-np.exp(model.scale_at(np.ones(len(surv)), month))) == pytest.approx(survival, abs=1e-10)
 
 
 def test_curve_of_a_true_model_is_near_the_diagonal():

@@ -5,6 +5,7 @@ frozen value that holds its interval and p value.
 """
 
 from mtdlr.stats.auc_curve import AucCurve, auc_curve
+from mtdlr.stats.bootstrap_calibration import BootstrapCalibration, calibrate_bootstrap
 from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.combat import Combat, fit_combat
 from mtdlr.stats.competing import CumulativeIncidence, GrayTest, cumulative_incidence, gray_test
@@ -58,6 +59,7 @@ from mtdlr.stats.lasso import (
 from mtdlr.stats.lasso_stability import RepeatedLassoCV, repeat_cross_validation, selection_frequency
 from mtdlr.stats.log_rank import LogRank, group_hazard_ratio, log_rank, log_rank_trend
 from mtdlr.stats.net_benefit import NetBenefit, compare_net_benefit, net_benefit
+from mtdlr.stats.optimism import OptimismCorrected
 from mtdlr.stats.pooling import Pooled, pool
 from mtdlr.stats.roc import CutOff, Roc, at_threshold, delong, roc, youden
 from mtdlr.stats.sample_size import DevelopmentSize, ValidationSize, development_size, validation_size
@@ -74,13 +76,7 @@ from mtdlr.stats.updating import (
     update_cox,
     update_optimism,
 )
-from mtdlr.stats.validation import (
-    BootstrapCalibration,
-    OptimismCorrected,
-    Validation,
-    calibrate_bootstrap,
-    validate_bootstrap,
-)
+from mtdlr.stats.validation import Validation, validate_bootstrap
 
 __all__ = [
     "AucCurve",

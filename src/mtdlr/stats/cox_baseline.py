@@ -162,14 +162,39 @@ def log_hazard_at(rows: SortedRows, eta: Vector, time: Vector, month: float) -> 
     """The log cumulative baseline hazard at a month, at eta = 0; -inf before the first event.
 
     Args:
-        rows: n rows of one stratum.
+        rows: n rows of one stratum; an event time ends its group, which may hold later censored rows too.
         eta: (n,) log relative hazards, in sorted order.
         time: (n,) months, in sorted order.
         month: horizon in months.
     """
-    group, log_hazard, *_ = _by_time(rows._replace(x=np.empty((eta.size, 0))), eta)
-    reached = np.flatnonzero(time[rows.start[group]] <= month)  # the latest comes first
-    return float(log_hazard[reached[0]]) if reached.size else -np.inf
+    reached = int(np.searchsorted(-time[rows.start[1:] - 1], -month))
+    return float(_log_hazard_from(rows, eta, reached))
+
+
+@njit(cache=True, error_model="numpy")
+def _log_hazard_from(rows, eta, reached):  # type: ignore[no-untyped-def]
+    """The log of the sum of the hazard's steps of the groups from `reached` on, whose times are the earliest."""
+    s0, shift, none, empty = 0.0, 0.0, np.zeros(0), np.zeros((0, 0))
+    top, total = -np.inf, 0.0
+    for g in range(rows.fresh.size):
+        shift, s0 = rescaled(eta, rows.weight, rows.start[g], rows.start[g + 1], shift, s0, none, empty)
+        deaths, mass, t0 = 0.0, 0.0, 0.0
+        for i in range(rows.start[g], rows.start[g + 1]):
+            if rows.weight[i] > 0.0:
+                r = rows.weight[i] * np.exp(eta[i] - shift)
+                if rows.event[i]:
+                    deaths += rows.patients[i]
+                    mass += rows.weight[i]
+                    t0 += r
+                else:
+                    s0 += r
+        if deaths > 0.0 and g >= reached:
+            step = np.log(tied_steps(s0, t0, mass, int(deaths) if rows.efron else 1)[0]) - shift
+            if step > top:
+                total, top = total * np.exp(top - step), step
+            total += np.exp(step - top)
+        s0 += t0
+    return top + np.log(total)
 
 
 @njit(cache=True, error_model="numpy")

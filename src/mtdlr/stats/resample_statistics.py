@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 
 from mtdlr.stats.concordance_pairs import count_pairs
 from mtdlr.stats.cox_likelihood import SortedRows, at_zero, derivatives, newton
-from mtdlr.stats.kaplan_meier import product_limit
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -137,7 +136,7 @@ def group_survival(survival: Vector, code: Index, rows: SortedRows, time: Vector
     Args:
         survival: (n,) predicted survival at the month, in sorted order.
         code: (n,) group code of each row, 0 to n_groups - 1.
-        rows: n rows of one stratum, in sorted order.
+        rows: n rows of one stratum, in sorted order, their groups as in `log_hazard_at`.
         time: (n,) months, in sorted order.
         month: horizon in months.
         n_groups: number of groups.
@@ -146,17 +145,33 @@ def group_survival(survival: Vector, code: Index, rows: SortedRows, time: Vector
         (n_groups, 4): mean predicted survival, Kaplan-Meier survival, standard error of its log, and patients; nan in
         the second and third where a group has fewer than two patients or ends before the month.
     """
-    months = time[rows.start[:-1]][::-1]
-    reached, last = (int(np.searchsorted(months, month, side=side)) for side in ("left", "right"))
-    rank = np.minimum(np.repeat(np.arange(months.size)[::-1], np.diff(rows.start)), last)  # all later times are one
-    shape, place = (n_groups, last + 1), (last + 1) * code + rank
-    leaving, events = (np.bincount(place, who, n_groups * (last + 1)).reshape(shape)
-                       for who in (rows.patients, rows.patients * rows.event))
-    curve, log_variance, at_risk = product_limit(leaving, events)
-    curve, log_variance = curve[:, last - 1], log_variance[:, last - 1]
-    n, expected = at_risk[:, 0], np.bincount(code, rows.patients * survival, n_groups)
+    reached, last = (int(np.searchsorted(-time, -month, side=side)) for side in ("right", "left"))
+    n, expected = (np.bincount(code, who, n_groups) for who in (rows.patients, rows.patients * survival))
+    later = np.bincount(code[:reached], rows.patients[:reached], n_groups)
+    curve, log_variance = _curves(code, rows, last, n)
     dead = curve <= 0.0
-    known = (n >= 2.0) & (dead | (at_risk[:, reached] > 0.0))
+    known = (n >= 2.0) & (dead | (later > 0.0))
     with np.errstate(invalid="ignore"):
         return np.column_stack([np.where(n > 0, expected / n, np.nan), np.where(known, curve, np.nan),
                                 np.where(known & ~dead, np.sqrt(log_variance), np.nan), n])
+
+
+@njit(cache=True, error_model="numpy")
+def _curves(code, rows, last, n):  # type: ignore[no-untyped-def]
+    """Kaplan-Meier survival of groups of n patients at the time of the row `last`, and the variance of its log."""
+    at_risk, curve, log_variance = n.copy(), np.ones(n.size), np.zeros(n.size)
+    leaving, dying = np.zeros(n.size), np.zeros(n.size)
+    for g in range(rows.fresh.size - 1, -1, -1):
+        if rows.start[g + 1] <= last:
+            break
+        leaving[:], dying[:] = 0.0, 0.0
+        for i in range(rows.start[g], rows.start[g + 1]):
+            leaving[code[i]] += rows.patients[i]
+            if rows.event[i]:
+                dying[code[i]] += rows.patients[i]
+        for k in range(n.size):
+            if dying[k] > 0.0:
+                curve[k] *= 1.0 - dying[k] / at_risk[k]
+                log_variance[k] += dying[k] / (at_risk[k] * (at_risk[k] - dying[k]))
+            at_risk[k] -= leaving[k]
+    return curve, log_variance
