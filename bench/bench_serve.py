@@ -93,7 +93,7 @@ def alone(model: Bundle, scan: Path, clinical: dict[str, str], folder: Path) -> 
 
 @dataclass(frozen=True)
 class Served:
-    """Seconds of an upload: to its acknowledgement, to its result, in that time before and after the prediction with its
+    """Seconds of an upload: to its acknowledgement, to its result, of these before and after the prediction with its
     page and PDF, of the processor; and its prediction.json."""
 
     acknowledged: float
@@ -129,8 +129,9 @@ def pairs(address: str, pid: int, args: argparse.Namespace, model: Bundle, place
             more.append((one.result - wall, one.cpu - cpu, one.before + one.after))
             same = one.numbers == (folder / "prediction.json").read_bytes()
             print(f"{scan.stem}: acknowledged {one.acknowledged:.2f} s; upload to result {one.result:.2f} s "
-                  f"({one.cpu:.2f} CPU), {one.before:.2f} of it before and {one.after:.2f} after the prediction; alone {wall:.2f} "
-                  f"({cpu:.2f} CPU); more {more[-1][0]:+.2f} ({more[-1][1]:+.2f} CPU); same {same}", flush=True)
+                  f"({one.cpu:.2f} CPU), {one.before:.2f} of it before and {one.after:.2f} after the prediction; "
+                  f"alone {wall:.2f} ({cpu:.2f} CPU); more {more[-1][0]:+.2f} "
+                  f"({more[-1][1]:+.2f} CPU); same {same}", flush=True)
     for name, values in zip(("more, wall", "more, CPU", "before and after"), zip(*more, strict=True), strict=True):
         print(f"{name}: median {statistics.median(values):.2f} s, most {max(values):.2f} s of {len(values)}")
 

@@ -197,6 +197,13 @@ def _log_hazard_from(rows, eta, reached):  # type: ignore[no-untyped-def]
     return top + np.log(total)
 
 
+@njit(cache=True, error_model="numpy", inline="always")
+def _add_row(total, r, x, i):  # type: ignore[no-untyped-def]
+    """Add r times row i of x to a sum, without room for the product."""
+    for a in range(total.size):
+        total[a] += r * x[i, a]
+
+
 @njit(cache=True, error_model="numpy")
 def _by_time(rows, eta):  # type: ignore[no-untyped-def]
     """At each time with an event, latest first: its group, the log cumulative hazard, its variance, the mean of x
@@ -221,10 +228,10 @@ def _by_time(rows, eta):  # type: ignore[no-untyped-def]
                     deaths += rows.patients[i]
                     mass += rows.weight[i]
                     t0 += r
-                    t1 += r * rows.x[i]
+                    _add_row(t1, r, rows.x, i)
                 else:
                     s0 += r
-                    s1 += r * rows.x[i]
+                    _add_row(s1, r, rows.x, i)
         if deaths > 0.0:
             c0, d0, d1 = tied_steps(s0, t0, mass, int(deaths) if rows.efron else 1)
             log_hazard[g], log_variance[g] = np.log(c0) - shift, d0 / c0**2

@@ -80,8 +80,9 @@ class CoxRows:
         if n_events < 2:
             raise FitError(Problem("E-FEWEVENTS", "a Cox model cannot be fitted to one event", found="1 event",
                                    expected="at least 2, better 10 per column"))
-        start = matrix[sets.order[0]]  # a constant column is exactly 0 from here, however large its value
-        z = matrix[sets.order] - start
+        z = matrix.take(sets.order, axis=0)
+        start = z[0].copy()  # a constant column is exactly 0 from here, however large its value
+        z -= start
         mean = weight @ z / weight.sum()
         z -= mean
         scale = np.sqrt(weight @ (z * z) / weight.sum())
@@ -135,8 +136,8 @@ def finite(matrix: Matrix, names: Sequence[str]) -> Matrix:
     Raises:
         FitError: E-MISSING for a missing or infinite value, E-NUMBER for one beyond 1e100.
     """
-    bad = ~(np.abs(matrix) <= _LARGEST)
-    if bad.any():
+    if matrix.size and not (matrix.min() >= -_LARGEST and matrix.max() <= _LARGEST):  # nan is neither
+        bad = ~(np.abs(matrix) <= _LARGEST)
         row, column = np.argwhere(bad)[0]
         where, value = f"column {names[column]}, row {row}", matrix[row, column]
         if np.isfinite(value):
