@@ -6,6 +6,7 @@ import json
 import struct
 import zlib
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ _AXES = {"axial": 0, "coronal": 1, "sagittal": 2}
 
 
 def load_predictor(bundle: Path) -> Predictor:
-    """What a worker does for the model in a folder.
+    """What a worker does for the model in a folder; all that a first prediction would wait for is loaded now.
 
     Args:
         bundle: made by a run.
@@ -45,17 +46,18 @@ def load_predictor(bundle: Path) -> Predictor:
     Raises:
         BundleError: as `Bundle.load`.
     """
-    return predictor_of(Bundle.load(bundle))
+    model = Bundle.load(bundle)
+    return replace(predictor_of(model), copies=_warmed(model))
 
 
 def predictor_of(model: Bundle) -> Predictor:
-    """What a worker does for a model; all that a first prediction would wait for is loaded now."""
+    """What a worker does for a model."""
     nomogram = model.frozen.nomograms[MAIN]
     facts = {"endpoint": nomogram.endpoint, "months": list(nomogram.months), "digest": model.frozen.digest,
              "n": nomogram.cox.n, "events": nomogram.cox.n_events,
              "fields": fields(nomogram, model.frozen.study.nomogram_covariates),
              "centers": list(model.frozen.harmonised_centers)}
-    return Predictor(facts, partial(_predict, model), copies=_warmed(model))
+    return Predictor(facts, partial(_predict, model))
 
 
 def _warmed(model: Bundle) -> bool:
