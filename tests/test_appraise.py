@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mtdlr.errors import FitError, Problem
+from mtdlr.evaluate import appraise as module
 from mtdlr.evaluate.appraise import appraise, develop, differences, follow_up, subgroups
 from mtdlr.nomogram import Nomogram
 from mtdlr.stats.calibration import calibrate
@@ -106,6 +108,21 @@ def test_development_is_that_of_the_nomogram(study) -> None:  # type: ignore[no-
     expected = validate_bootstrap(x, surv, n_resamples=50)
     assert found.corrected is not None and found.corrected.c.value == expected.c.value
     assert set(found.proportional) == {"tnm", "score", "GLOBAL"} and set(found.trends) == {"tnm=IVa", "score"}
+
+
+def test_an_optimism_that_cannot_be_had_is_a_warning(  # type: ignore[no-untyped-def]
+    study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no resample can be fitted the development is whole but for the optimism, and no error is left."""
+    table, _, _, nomogram = study
+
+    def none(*_: object, **__: object) -> None:
+        raise FitError(Problem("E-RESAMPLES", "no resample could be fitted"))
+
+    monkeypatch.setattr(module, "validate_bootstrap", none)
+    found = develop(nomogram, table[table["split"] == "training"], candidates=1456, resamples=50)
+    assert found.corrected is None and found.proportional
+    assert [(p.code, p.is_error) for p in found.problems] == [("W-NOOPTIMISM", False)]
 
 
 def test_cohorts_are_compared(study) -> None:  # type: ignore[no-untyped-def]

@@ -21,6 +21,7 @@ from mtdlr.evaluate.appraise import Development
 from mtdlr.evaluate.arms import Arm
 from mtdlr.evaluate.rivals import Rivals
 from mtdlr.nomogram.scores import DEEP_PLAIN
+from mtdlr.report import review as module
 from mtdlr.report.checklist import fill_checklists
 from mtdlr.report.facts import facts_of, review_facts
 from mtdlr.report.figures.judged import concordance_figure
@@ -128,7 +129,7 @@ def test_a_wide_interval_is_no_good_calibration(done: Review) -> None:
 def test_what_is_wrong_names_the_codes(done: Review) -> None:
     """Errors and warnings of the run are named by code; without any, nothing was noticed."""
     wrong = replace(done.judged, problems=(Problem("E-SUV", "x"), Problem("W-ROI", "y")))
-    assert "E-SUV" in _line(wrong, "What is wrong?")[0] and "W-ROI" in _line(wrong, "What is wrong?")[0]
+    assert "1 kind of error (E-SUV) and 1 kind of warning (W-ROI)" in _line(wrong, "What is wrong?")[0]
     assert _line(replace(done.judged, problems=()), "What is wrong?")[1] == "good"
     many = replace(done.judged, problems=[Problem(f"W-{name}", "x") for name in ("A", "B", "NEGATIVEWEIGHT", "RIVAL")])
     assert "(W-NEGATIVEWEIGHT, W-RIVAL, W-A, W-B)" in _line(many, "What is wrong?")[0], "the gravest first"
@@ -211,6 +212,26 @@ def test_a_figure_for_a_journal_has_600_dpi(tmp_path: Path) -> None:
         assert picture.width == pytest.approx(84 / 25.4 * 600, abs=2)
         assert [round(float(d)) for d in picture.info["dpi"]] == [600, 600]
     assert not (tmp_path / "without" / "figure1.tiff").exists()
+
+
+def test_the_development_is_of_the_patients_that_the_nomogram_saw(
+    results: Results, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    """A training patient without a stage, which is imputed for the nomogram, counts in its events per parameter."""
+    table = results.cohort.table.copy()
+    table.loc[table.index[table["split"] == "training"][:3], "tnm"] = np.nan
+    seen: list[pd.DataFrame] = []
+
+    def stop(_: object, rows: pd.DataFrame, *__: object, **___: object) -> None:
+        seen.append(rows)
+        raise InterruptedError
+
+    for name, value in (("appraise", {}), ("subgroups", ())):
+        monkeypatch.setattr(module, name, lambda *_, value=value, **__: value)
+    monkeypatch.setattr(module, "develop", stop)
+    with pytest.raises(InterruptedError):
+        review(replace(results, cohort=Cohort(table, {})))
+    assert len(seen[0]) == 100 and seen[0]["tnm"].notna().all()
 
 
 def test_a_hopeless_study_is_still_reviewed(results: Results, tmp_path: Path) -> None:  # noqa: F811

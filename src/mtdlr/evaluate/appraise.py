@@ -180,7 +180,9 @@ def develop(
         corrected = validate_bootstrap(x, surv, n_resamples=resamples, seed=seed, ties=cox.ties)
         problems += corrected.problems
     except FitError as error:
-        problems += error.problems
+        problems.append(Problem("W-NOOPTIMISM", "the optimism of the nomogram step cannot be estimated: "
+                                f"{error.problems[0].what}", where="main nomogram",
+                                remedy="Read the figures of other cohorts alone; use fewer variables, or more events"))
     try:
         proportional = proportional_hazards_test(cox, x, surv, terms=nomogram.design.slices)
         trends = hazard_trends(cox, x, surv)

@@ -71,10 +71,11 @@ def review(results: Results) -> Review:
              if main in found.predicted else ())
     appraisals = appraise(found.risks, found.predicted, found.table, months, cutoffs=found.cutoffs,
                           reference="manual_radio_stage")
-    training = found.table[found.table["split"] == "training"].join(found.scores)
+    known = impute(found.table, results.model.imputed)[0].join(found.scores)  # as the nomogram was fitted
+    training = known[known["split"] == "training"]
     development = develop(found.nomogram, training, found.candidates, seed=results.study.evaluate.seed,
                           resamples=min(results.study.evaluate.bootstrap, 200))
-    judgeable = impute(found.table, results.model.imputed)[0].join(found.scores)[found.risks[main].notna()]
+    judgeable = known[found.risks[main].notna()]
     judged = Judged(main, found.reference, found.labels, found.evaluations, appraisals, development,
                     tuple(dict.fromkeys((*results.problems, *development.problems))),
                     results.study.score.training == "out_of_fold",

@@ -232,10 +232,15 @@ def _wrong(judged: Judged) -> Line:
     warnings = sorted({p.code for p in judged.problems if not p.is_error}, key=lambda code: (code not in GRAVE, code))
     if not errors and not warnings:
         return Line("What is wrong?", "Nothing was noticed.", "good")
-    told = [f"{len(errors)} kinds of error ({', '.join(errors[:4])})"] if errors else []
-    told += [f"{len(warnings)} kinds of warning ({', '.join(warnings[:6])}{', ...' if len(warnings) > 6 else ''})"] \
-        if warnings else []
+    told = [_kinds(errors, "error", 4)] if errors else []
+    told += [_kinds(warnings, "warning", 6)] if warnings else []
     return Line("What is wrong?", f"{' and '.join(told)}: read them below.", "bad" if errors else "open")
+
+
+def _kinds(codes: Sequence[str], what: str, most: int) -> str:
+    """How many kinds of errors or warnings there are, and the first codes."""
+    more = ", ..." if len(codes) > most else ""
+    return f"{len(codes)} {'kind' if len(codes) == 1 else 'kinds'} of {what} ({', '.join(codes[:most])}{more})"
 
 
 def interval_of(estimate: Estimate, digits: int = 3) -> str:
