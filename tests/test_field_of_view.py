@@ -10,16 +10,17 @@ import pytest
 import torch
 from one_prediction import nomogram
 
+from mtdlr import predict as stage
 from mtdlr.imaging import grid
-from mtdlr.infer import Networks
+from mtdlr.infer import Networks, score_patient
 from mtdlr.model import FrozenModel
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.singletask import SingletaskConfig
 from mtdlr.nets.weights import Checkpoint, build
 from mtdlr.nomogram.scores import Scale
 from mtdlr.predict import field_doubt
-from mtdlr.prepared import Prepared, narrower
-from mtdlr.study import Study
+from mtdlr.prepared import PatientScore, Prepared, narrower
+from mtdlr.study import ScoreSettings, Study
 from mtdlr.volume import Volume
 
 ROW = pd.DataFrame({"tnm_stage": ["IVa"], "auto_radio": [0.1], "deepmts": [0.0]}, index=["patient"])
@@ -93,3 +94,15 @@ def test_a_scan_that_covers_the_region_is_scored_once(networks: Networks, monkey
     monkeypatch.setattr("mtdlr.predict.score_patient", lambda *_: pytest.fail("scored again"))
     assert field_doubt(model(1000.0), networks, scanned(80.0), ROW) == ()
     assert field_doubt(model(1000.0), networks, scanned(50.0), ROW.assign(deepmts=np.nan)) == ()
+
+
+def test_only_networks_behind_the_nomogram_score_again(networks: Networks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second scoring leaves out the single-task network, which the nomogram does not use."""
+    asked: list[list[str]] = []
+
+    def spied(patient: Prepared, some: Networks, fold: int | None, settings: ScoreSettings) -> PatientScore:
+        asked.append(sorted(some))
+        return score_patient(patient, some, fold, settings)
+    monkeypatch.setattr(stage, "score_patient", spied)
+    (problem,) = field_doubt(model(1000.0), networks, scanned(50.0), ROW)
+    assert asked == [["deepmts"]] and problem.code == "W-FIELDRISK"

@@ -199,7 +199,11 @@ def field_doubt(
     less, nomogram = narrower(prepared, _LESS_MM), model.nomograms[MAIN]
     if less is None or row[_scores_of(nomogram, row)].isna().to_numpy().any():
         return ()
-    scored = deep_scores(model, score_patient(less, networks, None, model.study.score))
+    needed = {name: found for name, found in networks.items()
+              if name == "deepmts" or "single_task" in nomogram.design.variables}
+    again = score_patient(less, needed, None, model.study.score)
+    absent = {name: (float("nan"),) * len(found) for name, found in networks.items()}
+    scored = deep_scores(model, replace(again, risks={**absent, **again.risks}))
     before, after = (float(nomogram.log_hazard(one)[0]) for one in (row, row.assign(**scored)))
     cutoff = model.cutoffs.get(MAIN)
     crossed = cutoff is not None and (before >= cutoff) != (after >= cutoff)
