@@ -35,7 +35,8 @@ _API = ("mtdlr.stats", "mtdlr.texture", "mtdlr.radiomics", "mtdlr.nomogram", "mt
         "mtdlr.imaging.nifti", "mtdlr.imaging.suv", "mtdlr.imaging.itk", "mtdlr.imaging.reading",
         "mtdlr.imaging.layout",
         "mtdlr.survival", "mtdlr.volume", "mtdlr.estimate", "mtdlr.errors", "mtdlr.prepare", "mtdlr.prepared",
-        "mtdlr.signature", "mtdlr.study", "mtdlr.pipeline", "mtdlr.predict", "mtdlr.validate")
+        "mtdlr.signature", "mtdlr.study", "mtdlr.pipeline", "mtdlr.predict", "mtdlr.validate", "mtdlr.bundle",
+        "mtdlr.model", "mtdlr.report.patient_page", "mtdlr.report.prediction", "mtdlr.report.model_card")
 _QUICK = ("mtdlr.survival", "mtdlr.radiomics.featureextractor")  # with `-t quick`, for the tests
 _DOCTEST = re.compile(r"\s*(>>>|\.\.\.)")
 

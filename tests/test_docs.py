@@ -90,6 +90,19 @@ def test_examples_name_what_there_is(name: str) -> None:
                 assert hasattr(mtdlr, node.attr), node.attr
 
 
+def test_what_examples_import_is_in_the_reference() -> None:
+    """Every module that pages and notebooks import from, and the home of every name of `mtdlr`, is in the reference."""
+    conf = (DOCS / "conf.py").read_text(encoding="utf-8")
+    listed = next(ast.literal_eval(node.value) for node in ast.parse(conf).body
+                  if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "_API")
+    texts = [page.read_text(encoding="utf-8") for page in (*PAGES, *(ROOT / "examples" / "notebooks").glob("*.ipynb"))]
+    named = {name for text in texts for name in re.findall(r"from (mtdlr\.[\w.]+) import", text)}
+    named |= set(mtdlr._HOME.values())
+    assert len(named) > 15
+    assert [name for name in sorted(named) if not any(f"{one}.".startswith(f"{name}.") or name.startswith(one)
+                                                      for one in listed)] == []
+
+
 def _anchors(page: Path) -> set[str]:
     """The headings of a page as links name them."""
     heads = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
