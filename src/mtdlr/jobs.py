@@ -229,9 +229,8 @@ def fit_signature(job: FitSignature) -> Path:
 
 def load_signature(folder: Path) -> tuple[Signature, pd.Series]:
     """(signature, its training scores) of a stored fit."""
-    scores = pd.read_csv(folder / "training_scores.csv", index_col="patient_id", dtype={"patient_id": str},
-                         float_precision="round_trip")
-    return Signature.load(folder / "signature.json"), scores["score"]
+    scores = pd.read_csv(folder / "training_scores.csv", dtype=str).set_index("patient_id")
+    return Signature.load(folder / "signature.json"), scores["score"].astype(float)  # exact, also before pandas 3.1
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def study_rivals(
         (folder / PROBLEMS).write_text(json.dumps([problem.as_dict() for problem in rivals.problems]))
 
     folder = store.make(Recipe("rivals", settings, inputs), build)
-    risks = pd.read_csv(folder / RISKS, index_col="patient_id", dtype={"patient_id": str}, float_precision="round_trip")
+    risks = pd.read_csv(folder / RISKS, dtype=str).set_index("patient_id").astype(float)
     return Rivals(risks.reindex(table.index), tuple(
         Problem(**problem) for problem in json.loads((folder / PROBLEMS).read_text())))
 
