@@ -26,7 +26,7 @@ from mtdlr.workers.parts import Shard
 SRC = Path(__file__).parents[1] / "src"
 SETTINGS = ("deepmts.epochs=1", "deepmts.segmentation_epochs=0", "singletask.epochs=1", "deepmts.width=0.25",
             "singletask.width=0.25", "score.folds=2", "prepare.size=32", "prepare.spacing_mm=5.0",
-            "radiomics.spacing_mm=8.0", "run.workers=1")
+            "radiomics.spacing_mm=8.0", "radiomics.profile=ibsi", "run.workers=1")
 FOLDS, SHARDS = 2, 2
 
 
