@@ -169,7 +169,7 @@ def _described(job: Job, values: Mapping[str, str]) -> Job:
 
 
 def _state_of(service: Service, job_id: str) -> dict[str, Any]:
-    """What a program is told of a job."""
+    """The state of a job, for the JSON answer."""
     job = service.queue.job(job_id)
     return {"id": job.id, "state": job.state, "ahead": service.queue.ahead_of(job),
             "problems": [problem.as_dict() for problem in job.problems], "page": f"/jobs/{job.id}"}
@@ -204,7 +204,7 @@ def _refused(request: Request, error: Refusal) -> Response:
 
 def _not_found(request: Request, error: HTTPException) -> Response:
     refusal = _nothing() if error.status_code == 404 else Refusal(
-        error.status_code, Problem("E-METHOD", "this cannot be asked for in this way", found=request.method[:20]))
+        error.status_code, Problem("E-METHOD", "this method is not allowed at this address", found=request.method[:20]))
     return _answer(refusal, request.headers)
 
 

@@ -24,7 +24,7 @@ _ID = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Job:
-    """One patient's prediction, asked for or made.
+    """One patient's prediction, requested or finished.
 
     Args:
         id: 32 hex digits that cannot be guessed.

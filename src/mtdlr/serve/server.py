@@ -77,7 +77,7 @@ def serve(
     load: Callable[[], Predictor], folder: Path, address: Address, *, keep: bool = False,
     limits: Limits | None = None, token: str | None = None, ready: Callable[[str], None] = print,
 ) -> None:
-    """Serve a model until the process is told to stop.
+    """Serve a model until the process is stopped.
 
     Args:
         load: makes the predictor in the worker; importable by name.

@@ -137,11 +137,11 @@ def _left_out(nomogram: Nomogram, x: Any, surv: Survival, method: Method, month:
 
 
 def _advice(method: Method, test: ClosedTest, left_out: Mapping[str, Performance]) -> list[Problem]:
-    """What the reader must be told of the choice."""
+    """Warnings about the choice of the update."""
     problems = []
     order = ("none", *METHODS)
     if order.index(method) > order.index(test.chosen):
-        problems.append(Problem("W-UPDATEMORE", "the patients do not ask for so large an update", found=method,
+        problems.append(Problem("W-UPDATEMORE", "the update is larger than the closed test chose", found=method,
                                 expected=test.chosen, remedy="Report the smaller update beside it"))
     smaller = [name for name in METHODS[: METHODS.index(method)] if left_out[name].ipa >= left_out[method].ipa]
     if smaller:
