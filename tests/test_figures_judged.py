@@ -210,3 +210,22 @@ def test_the_course_of_a_training_is_its_log() -> None:
     for part, columns in zip(drawn, (("dice_loss", "survival_loss"), ("val_dice", "val_c_index")), strict=True):
         for column, rows in zip(columns, (log, log[1:]), strict=True):
             assert tuple(np.round([row[column] for row in rows], 6)) in part, column
+
+
+def test_a_training_of_one_epoch_is_a_point() -> None:
+    """One epoch is drawn as a mark, which a line through one point is not; several epochs have no marks."""
+    for epochs, marker in ((1, "o"), (2, "")):
+        log = [{"epoch": float(k), "dice_loss": -0.1, "val_dice": 0.2} for k in range(epochs)]
+        assert {line.get_marker() for axes in training_figure(log).axes for line in axes.lines} == {marker}
+
+
+def test_labels_of_thresholds_stay_apart() -> None:
+    """However few thresholds can be estimated, the axis has at most seven labels."""
+    thresholds = np.arange(0.05, 0.4, 0.05)
+    value = 0.2 - thresholds
+    curve: Any = SimpleNamespace(thresholds=thresholds, value=value, low=value - 0.1, high=value + 0.1)
+    figure = benefit_figure({"MTDLR": curve}, {"Less treat all": curve})
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        assert sum(low <= tick <= high for tick in axes.get_xticks()) <= 7

@@ -159,7 +159,8 @@ def training_figure(log: Sequence[Mapping[str, float]], *, width: Width = "doubl
         axes = panel(figure, (i % across) * pitch + _LEFT, foot, pitch - _LEFT - _RIGHT, height)
         for j, name in enumerate(part):
             points = [(row["epoch"], row[name]) for row in log if name in row]
-            axes.plot(*zip(*points, strict=True), color=_color(j), ls=_dash(j), label=_loss_name(name))
+            axes.plot(*zip(*points, strict=True), color=_color(j), ls=_dash(j), label=_loss_name(name),
+                      marker="o" if len(points) == 1 else "", markersize=3)  # one epoch is a point, not a line
         if start:
             axes.axvline(start, color=GREY, lw=0.6, ls=(0, (2, 2)))
         axes.set(xlabel="Epoch", ylabel=ylabel)

@@ -7,6 +7,7 @@ from math import isfinite
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from mtdlr.estimate import Estimate
 from mtdlr.report.figures.page import (
@@ -144,6 +145,7 @@ def benefit_figure(
                 axes.fill_between(curve.thresholds, curve.low, curve.high, color=CYCLE[k], alpha=0.15, lw=0)
         values = np.concatenate([curve.value for curve in shown.values()]) if shown else np.zeros(1)
         top = max(float(np.nanmax(values, initial=0.01)), 0.01)
+        axes.xaxis.set_major_locator(MaxNLocator(6))  # few, so that they stay apart
         axes.set(xlabel="Threshold probability", ylabel=ylabel, ylim=(-0.35 * top if i == 0 else None, None))
         if shown:
             axes.legend(loc="best", fontsize=SMALL)
