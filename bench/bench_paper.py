@@ -19,7 +19,7 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,11 @@ class Plan:
     sizes: tuple[int, int, int]
     grid: int
     shards: int
+
+    def options(self, seeds: Iterable[int], modes: Iterable[str]) -> str:
+        """The command line's options that stand for it."""
+        words = {"seeds": seeds, "modes": modes, "sizes": self.sizes, "grid": [self.grid], "shards": [self.shards]}
+        return " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in words.items())
 
     def run_folder(self, mode: str, seed: int) -> Path:
         """Where one study's results lie."""
@@ -144,7 +149,7 @@ def page(table: pd.DataFrame, cost: pd.DataFrame, plan: Plan) -> str:
     seeds, out = sorted(table["seed"].unique()), ["# The paper at its own size, on synthetic patients", ""]
     sizes = f"{sum(plan.sizes)} patients ({' + '.join(map(str, plan.sizes))})"
     out += [f"{sizes}, {plan.grid}^3 voxels of {SPACING_MM:g} mm, seeds {', '.join(map(str, seeds))}. One command:",
-            "", f"    python bench/bench_paper.py FOLDER --seeds {' '.join(map(str, seeds))}", "",
+            "", f"    python bench/bench_paper.py FOLDER {plan.options(seeds, table['mode'].unique())}", "",
             "The patients come from the project's own generator. What holds here shows what the method can find in such"
             " images.", "It says nothing about patients.", ""]
     for mode, part in table.groupby("mode", sort=False):
