@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from mtdlr.cohort import Cohort, imputation, impute, leakage, read_cohort, require_events, split_patients
+from mtdlr.cohort.check import sparse
 from mtdlr.cohort.patients import survey_cohort
 from mtdlr.errors import CohortError, TableError
 from mtdlr.imaging import nifti
@@ -52,6 +53,17 @@ def test_patients_without_scans_are_named_and_left_out(tmp_path: Path) -> None:
     assert sorted((p.code, p.where) for p in cohort.problems if p.code != "W-NOMASK") == [
         ("E-NOSCAN", "patient P3"), ("W-NOROW", "")]
     assert [p.scan.patient_id for p in cohort] == ["P1", "P2"]
+
+
+@pytest.mark.parametrize(("masked", "codes"), [((), {"E-NOMASK"}), ((1,), {"W-NOMASK"}), ((1, 2), set())])
+def test_check_says_that_nobody_trains_without_masks(tmp_path: Path, masked: tuple[int, ...], codes: set[str]) -> None:
+    """Without any tumour mask DeepMTS cannot train: an error before the run prepares everybody; some missing warn."""
+    for k in (1, 2):
+        _scan(tmp_path, f"P{k}", k)
+    for k in masked:
+        nifti.write(tmp_path / "images" / f"P{k}.nii.gz", Volume.on_grid(np.ones((6, 6, 6), bool), (3.0, 3.0, 3.0)))
+    cohort = read_cohort(_settings(tmp_path, ["P1,5,1,1,training,A", "P2,6,0,2,training,B"]))
+    assert {p.code for p in sparse(cohort)} - {"W-EPV"} == codes
 
 
 def test_an_error_of_the_table_stops_a_run_but_not_a_check(tmp_path: Path) -> None:

@@ -112,6 +112,7 @@ def test_check_tells_the_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             array = rng.uniform(low, high, (6, 5, 4)).astype(np.float32)
             (tmp_path / "images").mkdir(exist_ok=True)
             nifti.write(tmp_path / "images" / f"P{k:02d}__{kind}.nii.gz", Volume.on_grid(array, (3.0, 2.0, 2.0)))
+    nifti.write(tmp_path / "images" / "P00.nii.gz", Volume.on_grid(np.ones((6, 5, 4), bool), (3.0, 2.0, 2.0)))
     rows = "".join(f"P{k:02d},{20 + k},{int(k < 12)},III\n" for k in range(14))
     (tmp_path / "clinical.csv").write_text("patient_id,time_months,event,stage\n" + rows)
     (tmp_path / "study.toml").write_text('preset = "quick"\n[cohort]\nimages = "images"\nstage = "stage"\n'

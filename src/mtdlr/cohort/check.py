@@ -160,7 +160,7 @@ def blind_cohorts(cohort: Cohort, study: Study) -> list[Problem]:
 
 
 def sparse(cohort: Cohort) -> list[Problem]:
-    """Warnings for cohorts that carry less than the models ask of them."""
+    """What is said of a training cohort that carries less than the models ask of it."""
     training = cohort.of("training")
     events = int(training.table["event"].sum())
     problems = []
@@ -169,7 +169,11 @@ def sparse(cohort: Cohort) -> list[Problem]:
             "W-EPV", "fewer than ten events for each variable of the nomogram", where="training cohort",
             found=f"{events} events, {MODEL_VARIABLES} variables", remedy="Expect unstable hazard ratios"))
     unmasked = [p.id for p in training if p.scan.mask is None]
-    if unmasked:
+    if unmasked and len(unmasked) == len(training):
+        problems.append(Problem("E-NOMASK", "DeepMTS learns from tumour masks, and no training patient has one",
+                                where="training cohort", found=f"{len(training)} patients without a mask",
+                                remedy="Give masks: a column `mask` in the manifest, or contours beside the scans"))
+    elif unmasked:
         problems.append(Problem("W-NOMASK", f"{len(unmasked)} training patients have no tumour mask",
                                 where="training cohort", found=", ".join(unmasked[:8]),
                                 remedy="They train the survival task only and have no ManualRadio-Score"))
