@@ -219,7 +219,9 @@ def _models_table(found: CohortValidation) -> Table:
 
 def _uno(found: CohortValidation, name: str) -> str:
     """Uno's C of a model up to the last horizon; a dash where no two patients can be ordered."""
-    risk, rows = found.risks[name], found.cohort.table
+    assert found.findings is not None
+    rows = found.cohort.table
+    risk = found.findings.risks[name].reindex(rows.index)  # with the known risk of made-up patients, if they have one
     known = risk.notna()
     surv = Survival(rows.loc[known, "time_months"].to_numpy(float), rows.loc[known, "event"].to_numpy(bool))
     try:
