@@ -68,8 +68,8 @@ def test_require_extra_says_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_version_is_one() -> None:
-    """pyproject.toml, CITATION.cff and .zenodo.json carry the version of the package."""
+    """CITATION.cff and .zenodo.json carry the version of the package, and pyproject.toml reads it there."""
     root = Path(__file__).parents[1]
     assert f"version: {mtdlr.__version__}\n" in (root / "CITATION.cff").read_text()
     assert f'"version": "{mtdlr.__version__}"' in (root / ".zenodo.json").read_text()
-    assert f'version = "{mtdlr.__version__}"' in (root / "pyproject.toml").read_text()
+    assert 'version = { attr = "mtdlr.__version__" }' in (root / "pyproject.toml").read_text()

@@ -372,7 +372,7 @@ def test_a_picture_that_fails_does_not_cost_the_report(finished: Run, tmp_path: 
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """Without one patient's picture and explanation the report is written, and the patient is named; tables made again
     from what is stored are the same to the byte."""
-    patient = finished._shown[0]
+    patient = finished.judged.some_of_each(1)[0]
     monkeypatch.setattr("mtdlr.jobs.draw", _raises(MemoryError()))
     with _again(finished, tmp_path, "picture", [finished._drawn.keys[patient]]) as run:
         run.all()

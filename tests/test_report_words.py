@@ -146,7 +146,8 @@ def test_a_patients_masks_are_compared_line_by_line() -> None:
     """Volume and SUV in both masks, with the difference in percent; a dash where one mask is missing."""
     name, label = next(iter(SUV_LABELS.items()))
     rows = {row[0]: row[1:] for row in patient_rows(masks(), "P1")}
-    assert rows["Volume (ml)"] == ("10.00", "8.00", "+25.0") and rows[label] == ("5.00", "4.00", "+25.0")
+    assert rows["Volume on the network grid (ml)"] == ("10.00", "8.00", "+25.0")
+    assert rows[label] == ("5.00", "4.00", "+25.0")
     assert {row[0]: row[1:] for row in patient_rows(masks(), "P3")}[label] == ("2.00", "-", "-")
     assert name in SUV_LABELS
 
