@@ -40,7 +40,9 @@ def test_equals_torch(shape: tuple[int, ...], with_sum: bool, monkeypatch: pytes
     leaves = [x.clone().requires_grad_(), added.clone().requires_grad_()]
     doubles = [x.double().requires_grad_(), added.double().requires_grad_()]
     y = ours(leaves[0], leaves[1] if with_sum else None)
-    expected = F.relu(plain(doubles[0])) + (doubles[1] if with_sum else 0.0)
+    normalised = plain(doubles[0])
+    expected = F.relu(normalised) + (doubles[1] if with_sum else 0.0)
+    upper[normalised.abs() < 1e-4] = 0.0  # at the kink, rounding decides whether a gradient passes
     y.backward(upper)
     expected.backward(upper.double())
     assert far(y, expected) < 1e-5
