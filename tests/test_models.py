@@ -129,6 +129,9 @@ def test_a_nomogram_of_one_networks_risks_fits_the_mean_of_several() -> None:
         (inside.table["deepmts"], signal[:4000]), (outside.table["deepmts"], hidden))]
     assert slopes[1] / slopes[0] == pytest.approx(1.0, abs=0.05)
     assert outside.table["deepmts"].var() > 1.3
+    expected = inside.spread_as_new(inside.table, "csn-only")  # else `shift` would call a tenth of them unusual
+    for column in ("deepmts", "single_task"):
+        assert expected[column].std() == pytest.approx(outside.table[column].std(), rel=0.03)
 
 
 def test_networks_that_agree_and_single_networks_are_not_rescaled() -> None:

@@ -137,6 +137,8 @@ def test_every_patient_is_scored_and_evaluated(finished: Run) -> None:
     assert len(scores) == 54 and scores[["deepmts", "single_task", "manual_radio"]].notna().all().all()
     assert {split for _, split in finished.evaluations} == {"training", "internal", "external"}
     assert finished.evaluations["truth", "training"].c.value > 0.7
+    told = json.loads((finished.output / "evaluation.json").read_text())["performance"]
+    assert told and not [one["model"] for one in told if one["label"] == one["model"]]  # names for readers
     assert "W-FEWSTEPS" in {p.code for p in finished.problems}  # four epochs of two
 
 

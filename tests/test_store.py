@@ -322,6 +322,14 @@ def test_a_result_says_which_code_made_it(tmp_path: Path) -> None:
     assert run_status(tmp_path)["signature"] == "1 of 1; 1 made by other code"
 
 
+@pytest.mark.parametrize("text", ["[{", "{}x", '[{"found": 1}]', '["E-SUV"]', "7"])
+def test_status_bears_damaged_problems(tmp_path: Path, text: str) -> None:
+    """A problems.json that is no list of problems costs its own line of the status only."""
+    (tmp_path / "objects").mkdir()
+    (tmp_path / "problems.json").write_text(text)
+    assert run_status(tmp_path)["problems"].startswith("problems.json cannot be read")
+
+
 def test_status_takes_no_lock(tmp_path: Path) -> None:
     """A run can begin while status looks, and status sees that a process works."""
     with open_store(tmp_path):

@@ -91,8 +91,10 @@ def test_an_update_is_a_file_of_its_own_that_can_be_judged_again(place: Path) ->
     assert _call("--update", "slope").exit_code == 0
     assert Path("model.toml").read_text() == MODEL and _read()["update"]["method"] == "slope"
     assert "Effective sample size" in (Path("out") / "report.html").read_text()
-    Path("out/updated-nomogram.json").rename("updated.json")
-    assert _call(model="updated.json").exit_code == 0
+    assert Path("out/tables/table3.csv").is_file()
+    assert _call(model="out/updated-nomogram.json").exit_code == 0
+    assert not Path("out/tables/table3.csv").exists()  # the table of the update is not this validation's
+    assert Path("out/updated-nomogram.json").is_file()  # the model that was judged is
     assert _read()["main"]["months"]["48"]["slope"]["value"] == pytest.approx(1.0, abs=0.05)
 
 

@@ -198,7 +198,7 @@ def fit_model(
 
 def with_aggregates(
     model: FrozenModel, rows: pd.DataFrame, prepared: Mapping[str, Path], features: pd.DataFrame, *,
-    scored: Mapping[str, Path], folds: pd.Series
+    scored: Mapping[str, Path], deep: Scores
 ) -> FrozenModel:
     """The model with the aggregates of its training patients.
 
@@ -208,7 +208,7 @@ def with_aggregates(
         prepared: the folder of each prepared patient, which holds its description.
         features: (patients, features) of the predicted masks.
         scored: the folder of each scored patient, which holds its bottlenecks.
-        folds: of each training patient.
+        deep: the networks' scores.
     """
     found = {str(i): load_description(prepared[str(i)]) for i in rows.index}
     seen = {i: one for i in found if i in scored and (one := load_bottlenecks(scored[i])) is not None}
@@ -216,7 +216,8 @@ def with_aggregates(
     images = sorted({salted(model.digest, image) for one in found.values() for image in one.images})
     measured = model.signatures["auto"].measured(features.reindex(rows.index), rows["center"])
     return replace(model, aggregates=Aggregates(
-        training_reference(found, rows, measured, bottlenecks=seen, folds={str(i): int(k) for i, k in folds.items()}),
+        training_reference(found, deep.spread_as_new(rows, model.study.singletask.network), measured, bottlenecks=seen,
+                           folds={str(i): int(k) for i, k in deep.folds.items()}),
         training_bound(model.nomograms[MAIN], filled), margins(rows, model.study.cohort),
         model.digest, tuple(images), TrainingRisks.fit(model.risks(filled)[MAIN])))
 

@@ -286,7 +286,7 @@ class Run:
                            {source: signature for source, (signature, _) in self.signatures.items()}, self.study,
                            networks=self.networks, mean_image=self.mean_image)
         return with_aggregates(fitted, self.training.join(self.score_table), self.prepared.folders,
-                               self.feature_tables["auto"], scored=self.scored.folders, folds=self.folds)
+                               self.feature_tables["auto"], scored=self.scored.folders, deep=self.scores)
 
     @cached_property
     def findings(self) -> Findings:

@@ -19,6 +19,7 @@ from mtdlr.prepared import PLAIN
 IN_SAMPLE = "_in_sample"
 DEEP_PLAIN = f"deepmts{PLAIN}"
 """DeepMTS by the fit without the ten measures: shown beside it, and in no nomogram."""
+PLAIN_LABEL = "DeepMTS without measures"
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,17 @@ class Scores:
             patient: the patient's id.
         """
         return (self.held_out if patient in self.folds.index else self.scales)["deepmts"]
+
+    def spread_as_new(self, rows: pd.DataFrame, single: str) -> pd.DataFrame:
+        """Training patients' rows, their deep scores spread as those of new patients: times 1 / sqrt(v), their SD.
+
+        Args:
+            rows: with the columns deepmts and single_task, out of fold.
+            single: name of the single-task network.
+        """
+        wider = {column: (self.held_out[network][0].sd / self.scales[network][0].sd) ** 0.5
+                 for column, network in (("deepmts", "deepmts"), ("single_task", single))}
+        return rows.assign(**{column: rows[column] * factor for column, factor in wider.items()})
 
 
 def combine_scores(

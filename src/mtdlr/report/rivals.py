@@ -8,13 +8,11 @@ from typing import Any
 
 from mtdlr.evaluate.arms import Arm
 from mtdlr.evaluate.rivals import RIVALS
-from mtdlr.nomogram.scores import DEEP_PLAIN
+from mtdlr.nomogram.scores import DEEP_PLAIN, PLAIN_LABEL
 from mtdlr.report.numbers import estimate_numbers
 from mtdlr.report.summary import Judged, difference_text
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text
 from mtdlr.study import MAIN, SCORES
-
-PLAIN_LABEL = "DeepMTS without measures"
 
 
 def rival_table(judged: Judged) -> Table:

@@ -145,5 +145,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _count_problems(path: Path) -> str:
     if not path.exists():
         return "not yet known"
-    codes = [problem["code"] for problem in json.loads(path.read_text())]
+    try:
+        codes = [str(problem["code"]) for problem in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "problems.json cannot be read; the next run writes it again"
     return f"{sum(c.startswith('E-') for c in codes)} errors, {sum(c.startswith('W-') for c in codes)} warnings"

@@ -24,7 +24,14 @@ from mtdlr.study import CohortSettings, Study
 from mtdlr.survival import Survival
 from mtdlr.validate.performance import TableValidation, numbers, validate_table
 from mtdlr.validate.update import Choice, NomogramUpdate, update_nomogram, update_numbers
-from mtdlr.validate.write import calibration_table, center_table, performance_figures, render, update_table
+from mtdlr.validate.write import (
+    calibration_table,
+    center_table,
+    clear_results,
+    performance_figures,
+    render,
+    update_table,
+)
 
 _LARGEST = 1 << 24
 
@@ -124,11 +131,13 @@ def validate_published(nomogram: Nomogram, study: Study, update: Choice = "none"
 def write_published(done: PublishedValidation, folder: Path) -> None:
     """Write report.html, tables/, figures/, evaluation.json, scores.csv, and updated-nomogram.json after an update.
 
+    They take the place of an earlier report; an updated nomogram of an earlier call stays where none is made.
+
     Args:
         done: of `validate_published`.
         folder: where the files go; made if missing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    clear_results(folder)
     found, update = done.found, done.update
     tables = ([calibration_table(found)] if found.months else []) + ([center_table(found)] if found.centers else []) + (
         [update_table(update)] if update is not None else [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -44,7 +45,7 @@ DONE = {"stored": "ComBat as fitted on this centre's training patients",
 
 
 def write_validation(found: CohortValidation, folder: Path) -> None:
-    """Write everything a reader of the validation needs into a folder.
+    """Write everything a reader of the validation needs into a folder, in place of an earlier report.
 
     report.html, tables/, figures/, evaluation.json, scores.csv, shift.json, and `updated-model/` where there is an
     update: a new bundle with its parent's hash, the method and the numbers it rests on.
@@ -53,7 +54,7 @@ def write_validation(found: CohortValidation, folder: Path) -> None:
         found: what the validation found.
         folder: where the files go; made if missing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    clear_results(folder)
     figures = {} if found.main is None else performance_figures(
         found.main, folder / "figures", found.study.cohort.endpoint, _groups(found))
     (folder / "evaluation.json").write_text(json.dumps(evaluation(found), indent=1), encoding="utf-8")
@@ -67,6 +68,20 @@ def write_validation(found: CohortValidation, folder: Path) -> None:
         target = folder / "updated-model"
         target.mkdir(exist_ok=True)
         save_bundle(updated_model(found), target)
+
+
+def clear_results(folder: Path) -> None:
+    """Make the folder of a validation, without tables and figures of an earlier one: some would outlive it.
+
+    Everything else stays: what is stored to go on from, and an updated model, which may be the one that is judged now.
+
+    Args:
+        folder: made if missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("tables", "figures"):
+        if (folder / name).is_dir():
+            shutil.rmtree(folder / name)
 
 
 def render(
