@@ -91,6 +91,22 @@ def test_unos_c_must_agree_that_it_works(done: Review) -> None:
     assert mark == "open" and "not shown by Uno's, 0.550 (0.370-0.740)" in answer
 
 
+@pytest.mark.parametrize(("all_from", "own_to", "answer", "mark"), [
+    (2, 5, "at thresholds from", "good"), (5, 2, "at any threshold", "open"), (3, 3, "except at", "open")])
+def test_a_decision_needs_to_beat_nobody_too(done: Review, all_from: int, own_to: int, answer: str, mark: str) -> None:
+    """Net benefit must be shown above treating everybody and above treating nobody, at more than one threshold."""
+    key = ("mtdlr", "external")
+    appraisal = done.judged.appraisals[key]
+    month = max(appraisal.over_all)
+    place = np.arange(appraisal.over_all[month].thresholds.size)
+    over = replace(appraisal.over_all[month], low=np.where(place >= all_from, 0.1, -0.1))
+    own = replace(appraisal.benefit[month], low=np.where(place <= own_to, 0.1, -0.1))
+    changed = replace(appraisal, over_all={month: over}, benefit={**appraisal.benefit, month: own})
+    judged = replace(done.judged, appraisals={**done.judged.appraisals, key: changed})
+    said, found = _line(judged, "Would it help decisions?")
+    assert answer in said and found == mark
+
+
 def test_the_strongest_rival_may_be_a_part(done: Review) -> None:
     """A score that enters the nomogram and is ahead of it is called one of its parts; another model is not."""
     question, key = "Better than the strongest other model?", ("mtdlr", "external")

@@ -218,6 +218,8 @@ def test_the_networks_are_judged_by_patients_that_they_never_saw() -> None:
     far = judge_networks(Reference(groups, {}, 90), new[0] + 40.0)
     assert far.refused and far.problems[0].code == "E-SHIFT" and "what the networks see" in far.problems[0].what
     assert far.problems[0].found.endswith("times the usual distance")
+    said = [p for row in new for p in judge_networks(fooled, row).problems]
+    assert said and all(float(p.found.split()[0]) >= float(p.expected.split()[-1]) for p in said)
 
 
 def test_few_patients_and_other_networks_are_not_judged() -> None:

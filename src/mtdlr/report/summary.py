@@ -182,12 +182,14 @@ def _useful(judged: Judged, place: str) -> Line | None:
     if not known:
         return None
     month, found = max(known.items())
-    better = found.thresholds[found.low > 0]
-    if better.size:
-        return Line("Would it help decisions?", f"Net benefit at {month:g} months is above treating everybody at "
-                    f"thresholds from {better.min():.0%} to {better.max():.0%}.", "good")
+    own = appraisal.benefit[month] if appraisal else found
+    better = found.thresholds[(found.low > 0) & (own.low > 0)]  # at high risks, treating nobody beats everybody too
+    if better.size > 1:
+        return Line("Would it help decisions?", f"Net benefit at {month:g} months is above treating everybody and "
+                    f"nobody at thresholds from {better.min():.0%} to {better.max():.0%}.", "good")
+    where = f", except at {better[0]:.0%}" if better.size else " at any threshold"
     return Line("Would it help decisions?", f"Net benefit at {month:g} months is not shown to be above treating "
-                "everybody at any threshold.", "open")
+                f"everybody and nobody{where}.", "open")
 
 
 def _groups(judged: Judged, place: str) -> Line | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import fdtrc
+from scipy.special import fdtrc, fdtri
 
 from mtdlr.shift.distance import LEAST_PATIENTS, REFUSE, WARN, Reference, ReferenceGroup, Shift, outside
 
@@ -60,8 +60,9 @@ def judge_networks(reference: Reference, bottlenecks: Bottlenecks | None) -> Shi
         return Shift({})
     squared = float(np.mean([group.distances(row[None])[0] / group.typical for group, row in pairs]))
     freedom, n = (float(np.mean([getattr(group, name) for group, _ in pairs])) for name in ("freedom", "n"))
-    beyond = float(fdtrc(freedom, max(n / 2.0, 2.0), squared))
+    other = max(n / 2.0, 2.0)
+    beyond = float(fdtrc(freedom, other, squared))
     problems = () if beyond >= 1.0 - WARN else (outside(
-        NETWORK, f"{np.sqrt(squared):.1f} times the usual distance", "at most about 2",
-        refused=beyond < 1.0 - REFUSE),)
+        NETWORK, f"{np.sqrt(squared):.2f} times the usual distance",
+        f"at most {np.sqrt(fdtri(freedom, other, WARN)):.2f}", refused=beyond < 1.0 - REFUSE),)
     return Shift({NETWORK: 1.0 - beyond}, problems)
