@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from mtdlr.cohort import impute
 from mtdlr.errors import Problem
 from mtdlr.estimate import Estimate
-from mtdlr.evaluate.rivals import RIVALS, Rivals, rivals_ahead
+from mtdlr.evaluate.rivals import BESIDE, Rivals, rivals_ahead
 from mtdlr.model import FrozenModel, cross_fitted, read_known_risk, training_cutoff
-from mtdlr.nomogram.scores import DEEP_PLAIN, IN_SAMPLE, PLAIN_LABEL
+from mtdlr.nomogram.scores import DEEP_PLAIN, IN_SAMPLE
 from mtdlr.spreadsheet import notebook_table
 from mtdlr.stats.calibration import Calibration, calibrate
 from mtdlr.stats.concordance import Concordance, compare_concordance, concordance
@@ -177,7 +177,7 @@ def judge(
     if settings.known_risk is not None:
         risks[TRUTH] = read_known_risk(settings.known_risk).reindex(risks.index)
         cutoffs[TRUTH] = training_cutoff(risks[TRUTH], table)
-    labels = {one.name: one.label for one in (*model.models, *KNOWN)} | RIVALS | {DEEP_PLAIN: PLAIN_LABEL}
+    labels = {one.name: one.label for one in (*model.models, *KNOWN)} | BESIDE
     if rivals is not None:
         risks = risks.join(rivals.risks).join(scores[[name for name in (DEEP_PLAIN,) if name in scores]])
         how = {"out_of_fold": "out of fold", "in_sample": "in sample"}[model.study.score.training]

@@ -28,6 +28,7 @@ from scipy.stats import rankdata
 from mtdlr.cohort.cells import is_missing
 from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import FitError, Problem, TableError
+from mtdlr.nomogram.scores import DEEP_PLAIN
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.ridge import PENALTIES, cross_validate_ridge, ridge_path
 from mtdlr.survival import Survival
@@ -35,6 +36,8 @@ from mtdlr.survival import Survival
 RIVALS = {"volume_stage": "Volume + stage", "clinical_ridge": "Clinical ridge Cox", "image_pca": "Image-PCA ridge Cox",
           "equal_weights": "Equal-weight radiomics", "embedding": "Embedding ridge Cox"}
 """Every rival and the name it is printed with."""
+BESIDE = {DEEP_PLAIN: "DeepMTS without measures"} | RIVALS
+"""Everything that is judged beside the study's own models."""
 JUDGED = {"deepmts": "DeepMTS", "mtdlr": "MTDLR"}
 """The study's own models that rivals are held against."""
 COMPONENTS = 40

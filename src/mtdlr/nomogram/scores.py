@@ -19,7 +19,6 @@ from mtdlr.prepared import PLAIN
 IN_SAMPLE = "_in_sample"
 DEEP_PLAIN = f"deepmts{PLAIN}"
 """DeepMTS by the fit without the ten measures: shown beside it, and in no nomogram."""
-PLAIN_LABEL = "DeepMTS without measures"
 
 
 @dataclass(frozen=True)

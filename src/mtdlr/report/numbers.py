@@ -10,7 +10,7 @@ from mtdlr.associate import Association
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
 from mtdlr.evaluate.appraise import follow_up
-from mtdlr.evaluate.rivals import RIVALS
+from mtdlr.evaluate.rivals import BESIDE
 from mtdlr.report.results import Results
 from mtdlr.stats.calibration import Calibration
 from mtdlr.study import models_of
@@ -20,7 +20,7 @@ SCHEMA = 2  # 1: a list of evaluations alone
 
 def evaluation_numbers(results: Results) -> dict[str, Any]:
     """The numbers of Tables 1 to 4, of optimism and of calibration, as plain JSON values; None for not estimable."""
-    labels = {model.name: model.label for model in models_of(results.study)} | RIVALS
+    labels = {model.name: model.label for model in models_of(results.study)} | BESIDE
     return {
         "schema": SCHEMA, "model": results.model.digest, "months": list(results.study.nomogram.months),
         "follow_up": {split: estimate_numbers(found) for split, found in follow_up(results.cohort.table).items()},

@@ -7,8 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from mtdlr.evaluate.arms import Arm
-from mtdlr.evaluate.rivals import RIVALS
-from mtdlr.nomogram.scores import DEEP_PLAIN, PLAIN_LABEL
+from mtdlr.evaluate.rivals import BESIDE, RIVALS
 from mtdlr.report.numbers import estimate_numbers
 from mtdlr.report.summary import Judged, difference_text
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text
@@ -21,7 +20,7 @@ def rival_table(judged: Judged) -> Table:
     Args:
         judged: the evaluations of all models.
     """
-    names = {MAIN: judged.labels[MAIN], "deepmts": judged.labels["deepmts"], DEEP_PLAIN: PLAIN_LABEL} | RIVALS
+    names = {MAIN: judged.labels[MAIN], "deepmts": judged.labels["deepmts"]} | BESIDE
     rows = tuple(
         (label, SPLIT_LABELS[split].split()[0], estimate_text(found.c), p_text(found.c.p),
          *(difference_text(judged.appraisals[own, split].versus.get(name)) if (own, split) in judged.appraisals else "-"
