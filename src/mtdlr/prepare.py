@@ -21,6 +21,7 @@ from mtdlr.imaging.layout import ScanSet
 from mtdlr.imaging.locate import SURE, Region, locate_by_template, locate_head
 from mtdlr.imaging.reading import Scan, read_scan
 from mtdlr.imaging.register import Alignment, align, misalignment, slice_offset_mm
+from mtdlr.imaging.slices import filled_slices
 from mtdlr.prepared import Prepared
 from mtdlr.study import PrepareSettings
 from mtdlr.volume import Volume
@@ -267,7 +268,7 @@ def _body_without_ct(pet: Volume, ct: Volume) -> float:
     if not body.any():
         return 0.0
     tissue = grid.resample(ct, pet, interpolation="nearest", outside=-2000).array >= _NO_CT_HU
-    seen = np.stack([ndimage.binary_fill_holes(plane) for plane in tissue])  # the airway is no gap
+    seen = filled_slices(tissue)  # the airway is no gap
     return float((body & ~seen).sum() / body.sum())
 
 

@@ -16,6 +16,7 @@ from scipy import fft, ndimage
 
 from mtdlr.errors import Problem
 from mtdlr.imaging import grid
+from mtdlr.imaging.slices import filled_slices
 from mtdlr.volume import Volume
 
 SURE = 0.5  # below this confidence the region is reported as unsure
@@ -88,7 +89,7 @@ def _fits(ct: Volume, center_mm: tuple[float, float, float], brain_y_mm: float) 
     around = grid.cube(center_mm, size=31, spacing_mm=4.0)
     hu = grid.resample(ct, around, outside=-1000.0).array
     seen = grid.inside(around, ct)
-    body = np.stack([ndimage.binary_fill_holes(plane > _AIR_HU) for plane in hu]) & seen
+    body = filled_slices(hu > _AIR_HU) & seen
     tissue = float(body[8:23, 8:23, 8:23].mean())
     air = np.argwhere(body & (hu < _AIR_HU))
     before = float((around.points_mm(air)[:, 1] < brain_y_mm).mean()) if len(air) >= _AIR_VOXELS else 1.0
@@ -166,7 +167,7 @@ def _filled(bone: NDArray[np.bool_]) -> NDArray[np.bool_]:
     disk = (steps[:, None] ** 2 + steps**2 <= reach**2)[None]
     padded = np.pad(bone, ((0, 0), (reach + 1,) * 2, (reach + 1,) * 2))
     closed = ndimage.binary_closing(padded, structure=disk)[:, reach + 1:-reach - 1, reach + 1:-reach - 1]
-    return np.stack([ndimage.binary_fill_holes(plane) if plane.any() else plane for plane in closed])
+    return filled_slices(closed)
 
 
 def _landmarks(brain: Volume) -> tuple[NDArray[np.float64], float, bool]:

@@ -21,6 +21,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from mtdlr.imaging import grid
+from mtdlr.imaging.slices import filled_slices
 from mtdlr.volume import Volume
 
 Motion = Literal["shift", "rigid", "affine"]
@@ -192,7 +193,7 @@ def _body(hu: NDArray) -> NDArray[np.bool_]:
     labels, _ = ndimage.label(ndimage.binary_opening(hu > -300))
     sizes = np.bincount(labels.ravel()) * _MAP_MM**3 / 1000
     sizes[0] = 0
-    return np.stack([ndimage.binary_fill_holes(plane) for plane in (sizes > 50)[labels]])
+    return filled_slices((sizes > 50)[labels])
 
 
 def _tissue_maps(hu: NDArray, body: NDArray[np.bool_], valid: NDArray[np.bool_]) -> list[NDArray[np.float32]]:

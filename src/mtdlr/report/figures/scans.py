@@ -7,6 +7,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from contourpy import ContourGenerator, contour_generator
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
@@ -42,6 +43,7 @@ _BLUR_VOXELS = 0.7
 _RAISES, _LOWERS = VERMILLION, BLUE
 _EDGES = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.985), (0.5, 0.015))  # where the letters of the sides stand
 _HA, _VA = ("left", "right", "center", "center"), ("center", "center", "top", "bottom")
+_GAP = np.full((1, 2), np.nan)
 _DARK = "#b8860b"  # stands for yellow on white
 _LINES: dict[str, tuple[str, Any]] = {"manual": (YELLOW, "-"), "predicted": (SKY, (0, (2.5, 1.2)))}
 _OTHER: tuple[str, Any] = (PURPLE, (0, (1, 1)))
@@ -267,7 +269,7 @@ def _draw_whole(axes: Axes, flat: Volume, across: int, contours: Mapping[str, Vo
         if len(points):
             color, dash = _on_white(label)
             inside, *_ = np.histogram2d(points[:, 2], points[:, across], bins=(_edges(z), _edges(x)))
-            axes.contour(x, z, inside > 0, levels=[0.5], colors=[color], linewidths=0.8, linestyles=[dash])
+            _line_around(axes, contour_generator(x, z, inside > 0), color, dash)
     corner, opposite = _extent(region)
     axes.plot([corner[across], opposite[across], opposite[across], corner[across], corner[across]],
               [corner[2], corner[2], opposite[2], opposite[2], corner[2]], color=VERMILLION, lw=0.8)
@@ -294,7 +296,15 @@ def _on_white(label: str) -> tuple[str, Any]:
 
 def _outline(axes: Axes, mask: NDArray[np.float64], color: str, dash: object) -> None:
     if mask.min() < 0.5 <= mask.max():
-        axes.contour(mask, levels=[0.5], colors=[color], linewidths=0.8, linestyles=[dash])
+        _line_around(axes, contour_generator(z=mask), color, dash)
+
+
+def _line_around(axes: Axes, levels: ContourGenerator, color: str, dash: object) -> None:
+    """The line at half of a mask, its pieces apart; `axes.contour` would take ten times as long."""
+    pieces = [piece for line in levels.lines(0.5) for piece in (line, _GAP)]
+    if pieces:
+        x, y = np.concatenate(pieces).T
+        axes.plot(x, y, color=color, lw=0.8, ls=dash, scalex=False, scaley=False)
 
 
 def _letters(axes: Axes, sides: str, shape: tuple[int, ...], color: str) -> None:
