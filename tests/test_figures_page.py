@@ -23,6 +23,7 @@ from mtdlr.report.figures.page import (
     SMALL,
     VERMILLION,
     WIDTH_MM,
+    Lettering,
     drawn,
     embedded,
     interval_text,
@@ -177,7 +178,7 @@ def test_lines_are_centred_on_their_place() -> None:
     """Three lines are written one line height apart, the middle one's capitals centred on the place."""
     figure = page("single", 40.0)
     axes = sheet(figure)
-    write(axes, 10.0, 20.0, "one\ntwo\nthree", NORMAL, backed=True)
+    write(axes, 10.0, 20.0, "one\ntwo\nthree", Lettering(NORMAL), backed=True)
     found = [text.get_position()[1] for text in axes.texts]
     assert [text.get_text() for text in axes.texts] == ["one", "two", "three"]
     assert np.diff(found) == pytest.approx([-line_height(NORMAL)] * 2)

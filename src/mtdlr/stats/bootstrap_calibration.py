@@ -82,15 +82,14 @@ class BootstrapCalibration:
         return self.predicted + self.curve.corrected
 
 
-def calibrate_bootstrap(  # noqa: PLR0913
+def calibrate_bootstrap(
     x: ArrayLike,
     surv: Survival,
     month: float,
     *,
     n_groups: int = 5,
-    n_resamples: int = 1000,
+    resamples: int | ArrayLike = 1000,
     seed: int = 0,
-    indices: ArrayLike | None = None,
     ties: Ties = "efron",
 ) -> BootstrapCalibration:
     """The optimism-corrected calibration, at a month, of the Cox model of `surv` on x.
@@ -100,9 +99,8 @@ def calibrate_bootstrap(  # noqa: PLR0913
         surv: follow-up.
         month: horizon in months, within the follow-up.
         n_groups: groups of predicted survival, cut at its quantiles.
-        n_resamples: as in `validate_bootstrap`.
+        resamples: as in `validate_bootstrap`.
         seed: as in `validate_bootstrap`.
-        indices: as in `validate_bootstrap`.
         ties: as in `fit_cox`.
 
     Raises:
@@ -122,7 +120,7 @@ def calibrate_bootstrap(  # noqa: PLR0913
     apparent = judge.difference(scale, ones)
     if apparent is None:
         raise no_resample()
-    training, test, failed = both_sides(draws(len(surv), n_resamples, seed, indices), judge.differences)
+    training, test, failed = both_sides(draws(len(surv), resamples, seed), judge.differences)
     both, table = corrected_for_optimism(apparent, training, test), judge.groups(scale, ones)
     groups, curve = both.part(slice(len(table))), both.part(slice(len(table), None))
     return BootstrapCalibration(

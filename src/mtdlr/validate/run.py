@@ -134,8 +134,10 @@ def validate_cohort(
         signatures = {source: signature for source, (signature, _) in run.signatures.items()}
         policies = harmonised(run.judged.table, run.feature_tables, signatures)
         problems += unharmonised(run.judged.table, run.feature_tables, signatures)
-    found = _judged(model, merged, included, scores, shifts, problems, followed, update)
-    return replace(found, harmonised=policies)
+    found = CohortValidation(model, merged, included, followed, shifts, scores,
+                             lower_bounds(model, _rows(model, included, scores)), None, None, None,
+                             _errors_first(problems), policies)
+    return _judged(found, update) if followed else found
 
 
 def merge(model: FrozenModel, study: Study) -> Study:
@@ -236,29 +238,28 @@ def _rows(model: FrozenModel, cohort: Cohort, scores: pd.DataFrame) -> pd.DataFr
     return impute(cohort.table, model.imputed)[0].join(scores)
 
 
-def _judged(  # noqa: PLR0913
-    model: FrozenModel, study: Study, cohort: Cohort, scores: pd.DataFrame, shifts: Mapping[str, Shift],
-    problems: list[Problem], followed: bool, update: Choice,
-) -> CohortValidation:
-    """The numbers of the model as received, then of its update."""
-    rows = _rows(model, cohort, scores)
-    main = findings = updated = None
-    if followed:
-        findings = judge(model, cohort.table, scores, study.evaluate)
-        centers = list(cohort.table["center"].astype(str))
-        surv = Survival(rows["time_months"].to_numpy(float), rows["event"].to_numpy(bool))
-        main = validate_table(model.nomograms[MAIN], rows, surv, centers=centers,
-                              cutoff=model.cutoffs.get(MAIN, float("nan")))
-        said = {f"{month:g} months" for month in main.months}  # the findings say the same of every nomogram
-        problems = [*problems, *findings.problems, *(p for p in main.problems if p.where not in said
-                                                     or p.code not in {one.code for one in findings.problems})]
-        if update != "none" and surv.n_events:
-            known = rows.index.isin(main.risk.index)
-            updated = update_nomogram(model.nomograms[MAIN], rows[known], surv.take(known), update)
-            problems += updated.problems
-    ordered = tuple(sorted(dict.fromkeys(problems), key=lambda p: not p.is_error))
-    return CohortValidation(model, study, cohort, followed, shifts, scores, lower_bounds(model, rows), findings, main,
-                            updated, ordered)
+def _judged(received: CohortValidation, update: Choice) -> CohortValidation:
+    """With the numbers of the model as received, then of its update."""
+    model, cohort = received.model, received.cohort
+    findings = judge(model, cohort.table, received.scores, received.study.evaluate)
+    rows, centers = _rows(model, cohort, received.scores), list(cohort.table["center"].astype(str))
+    surv = Survival(rows["time_months"].to_numpy(float), rows["event"].to_numpy(bool))
+    main = validate_table(model.nomograms[MAIN], rows, surv, centers=centers,
+                          cutoff=model.cutoffs.get(MAIN, float("nan")))
+    said = {f"{month:g} months" for month in main.months}  # the findings say the same of every nomogram
+    problems = [*received.problems, *findings.problems, *(p for p in main.problems if p.where not in said
+                                                          or p.code not in {one.code for one in findings.problems})]
+    updated = None
+    if update != "none" and surv.n_events:
+        known = rows.index.isin(main.risk.index)
+        updated = update_nomogram(model.nomograms[MAIN], rows[known], surv.take(known), update)
+        problems += updated.problems
+    return replace(received, findings=findings, main=main, update=updated, problems=_errors_first(problems))
+
+
+def _errors_first(problems: Sequence[Problem]) -> tuple[Problem, ...]:
+    """Each problem once, errors first."""
+    return tuple(sorted(dict.fromkeys(problems), key=lambda p: not p.is_error))
 
 
 def _late(model: FrozenModel, scores: pd.DataFrame, measured: pd.DataFrame) -> dict[str, Shift]:

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from mtdlr.estimate import Estimate
 from mtdlr.report.figures.page import (
     BLUE,
+    BOLD,
     GREY,
+    PLAIN,
     SMALL,
     WIDTH_MM,
     Width,
@@ -62,15 +64,14 @@ def forest_figure(hazard_ratios: Mapping[str, Estimate], *, width: Width = "doub
     y = bottom + sum(heights)
     for (_, estimate), label, height, text, test in zip(rows, labels, heights, texts, tests, strict=True):
         y -= height
-        weight = "bold" if _is_heading(estimate) else "normal"
-        write(paper, _MARGIN, y + height / 2.0, label, SMALL, weight=weight)
-        write(paper, ratio_column, y + height / 2.0, text, SMALL)
-        write(paper, p_column, y + height / 2.0, test, SMALL)
+        write(paper, _MARGIN, y + height / 2.0, label, BOLD if _is_heading(estimate) else PLAIN)
+        write(paper, ratio_column, y + height / 2.0, text)
+        write(paper, p_column, y + height / 2.0, test)
         if isfinite(estimate.value) and estimate.value > 0:
             _draw_ratio(axes, estimate, y + height / 2.0 - bottom)
     head = bottom + sum(heights) + 2.5
-    write(paper, ratio_column, head, "HR (95% CI)", SMALL, weight="bold")
-    write(paper, p_column, head, "P", SMALL, weight="bold")
+    write(paper, ratio_column, head, "HR (95% CI)", BOLD)
+    write(paper, p_column, head, "P", BOLD)
     _log_axis(axes, [estimate for _, estimate in rows], sum(heights), ratio_column - _GAP - left)
     return figure
 

@@ -12,9 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from mtdlr.estimate import Estimate
 from mtdlr.report.figures.page import (
     BLUE,
+    BOLD,
     CYCLE,
     DASHES,
     GREY,
+    PLAIN,
     SMALL,
     VERMILLION,
     WIDTH_MM,
@@ -72,12 +74,12 @@ def concordance_figure(
             if isfinite(estimate.low):
                 axes.plot([estimate.low, estimate.high], [y, y], color=color, lw=1.6 if heavy else 0.9)
             at = foot + (y + 0.5) * _ROW
-            write(paper, left + room + 1.5, at, interval_text(estimate, 2) if isfinite(estimate.value) else "-", SMALL)
+            write(paper, left + room + 1.5, at, interval_text(estimate, 2) if isfinite(estimate.value) else "-")
             if i % across == 0:
-                write(paper, 1.5, at, model, SMALL, weight="bold" if heavy else "normal")
+                write(paper, 1.5, at, model, BOLD if heavy else PLAIN)
         axes.set(ylim=(-0.5, len(models) - 0.5), xlim=_limits(c), xlabel="C-index", yticks=[])
         axes.spines["left"].set_visible(False)
-        write(paper, left, foot + height + 2.5, wrap(cohort, pitch), SMALL, weight="bold")
+        write(paper, left, foot + height + 2.5, wrap(cohort, pitch), BOLD)
     return figure
 
 

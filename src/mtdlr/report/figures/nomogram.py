@@ -24,6 +24,7 @@ from mtdlr.report.figures.page import (
     SMALL,
     VERMILLION,
     WIDTH_MM,
+    Lettering,
     Width,
     drawn,
     line_height,
@@ -287,8 +288,7 @@ def _inside(mark: float, columns: _Columns) -> float:
 
 def _draw_row(axes: Axes, row: _Row, columns: _Columns, y: float) -> None:
     """Title, distribution, axis, ticks, labels and the patient's mark of one row."""
-    weight = "bold" if row.strong else "normal"
-    write(axes, _MARGIN, y, row.title, NORMAL, weight=weight)
+    write(axes, _MARGIN, y, row.title, Lettering(NORMAL, "bold" if row.strong else "normal"))
     axes.bar([x for x, _ in row.counts], [height * _BARS for _, height in row.counts],
              (columns.right - columns.left) / _BINS * 0.85, y, color=SKY, alpha=0.6, lw=0, zorder=1)
     if row.ticks:
@@ -298,11 +298,11 @@ def _draw_row(axes: Axes, row: _Row, columns: _Columns, y: float) -> None:
         heights = _lane_heights(row.labels, label.side)
         start = TICK + sum(heights[: label.lane])
         middle = y + label.side * (start + heights[label.lane] / 2.0)
-        write(axes, label.anchor, middle, label.text, SMALL, ha=label.align, backed=True)
+        write(axes, label.anchor, middle, label.text, ha=label.align, backed=True)
         if label.lane:
             axes.plot([label.tick] * 2, [y, y + label.side * (start + 0.3)], color=GREY, lw=0.4, zorder=2)
     if row.note:
-        write(axes, columns.note, y, row.note, SMALL, weight="bold", color=VERMILLION)
+        write(axes, columns.note, y, row.note, Lettering(weight="bold", color=VERMILLION))
     if row.mark is not None:
         at = _inside(row.mark, columns)
         marker = "o" if abs(at - row.mark) < 1e-6 else ">" if row.mark > at else "<"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache, wraps
 from io import BytesIO
 from math import isfinite
@@ -136,9 +137,26 @@ def wrap(text: str, width_mm: float, size: float = SMALL, *, bold: bool = False)
     return "\n".join(lines)
 
 
-def write(  # noqa: PLR0913
-    axes: Axes, x: float, y: float, text: str, size: float, *, ha: str = "left", weight: str = "normal",
-    color: str = BLACK, backed: bool = False,
+@dataclass(frozen=True)
+class Lettering:
+    """How a text is printed.
+
+    Args:
+        size: points.
+        weight: "normal" or "bold".
+        color: of the text.
+    """
+
+    size: float = SMALL
+    weight: str = "normal"
+    color: str = BLACK
+
+
+PLAIN, BOLD = Lettering(), Lettering(weight="bold")
+
+
+def write(
+    axes: Axes, x: float, y: float, text: str, lettering: Lettering = PLAIN, *, ha: str = "left", backed: bool = False,
 ) -> None:
     """Write lines of text on a sheet, their capitals centred on (x, y) mm whatever hangs below them.
 
@@ -147,18 +165,16 @@ def write(  # noqa: PLR0913
         x: mm of the left edge, the middle or the right edge.
         y: mm of the middle.
         text: one or more lines.
-        size: points.
+        lettering: of all lines.
         ha: "left", "center" or "right".
-        weight: "normal" or "bold".
-        color: of the text.
         backed: whether a white ground hides lines that pass behind.
     """
-    lines = text.split("\n")
+    lines, size = text.split("\n"), lettering.size
     ground = {"facecolor": "white", "edgecolor": "none", "pad": 0.5} if backed else None
     for i, line in enumerate(lines):
         middle = y + line_height(size) * ((len(lines) - 1) / 2.0 - i)
         axes.text(x, middle - _CAPITAL * size / 72.0 / MM / 2.0, line, ha=ha, va="baseline", fontsize=size,
-                  weight=weight, color=color, bbox=ground, zorder=5)
+                  weight=lettering.weight, color=lettering.color, bbox=ground, zorder=5)
 
 
 def number(value: float, digits: int = 6) -> str:

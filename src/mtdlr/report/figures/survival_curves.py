@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from mtdlr.estimate import Estimate
 from mtdlr.report.figures.page import (
+    BOLD,
     CYCLE,
     DASHES,
     GREY,
     NORMAL,
     SMALL,
     WIDTH_MM,
+    Lettering,
     Width,
     drawn,
     line_height,
@@ -228,15 +230,15 @@ def _numbers_at_risk(
     y = box.y0 * page_height - _BOTTOM - _ROW / 2.0
     paper = sheet(figure)
     edge = left - max(text_width(label) for label in groups) - 3.0 if len(figure.axes) > 1 else 1.5
-    write(paper, edge, y, "Number at risk", SMALL, weight="bold")
+    write(paper, edge, y, "Number at risk", BOLD)
     last = axes.get_xlim()[1]
     y -= _ROW / 2.0
     for i, (label, curve) in enumerate(groups.items()):
         height = _ROW * (1 + label.count("\n"))
         y -= height
-        write(paper, edge, y + height / 2.0, label, SMALL, color=_color(i))
+        write(paper, edge, y + height / 2.0, label, Lettering(color=_color(i)))
         for month, count in zip(months, _at_risk(curve, months), strict=True):
-            write(paper, left + (right - left) * month / last, y + height / 2.0, str(count), SMALL, ha="center")
+            write(paper, left + (right - left) * month / last, y + height / 2.0, str(count), ha="center")
 
 
 def _at_risk(curve: Course, months: NDArray[np.float64]) -> NDArray[np.int64]:
