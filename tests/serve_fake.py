@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import mmap
 import os
 import signal
 import sys
@@ -23,6 +25,7 @@ FACTS = {"endpoint": "PFS", "months": [36.0], "digest": "0123456789abcdef", "n":
          "centers": ["A", "B"]}
 
 KEPT: list[bytearray] = []
+MAPPED: list[mmap.mmap] = []
 
 
 def load() -> Predictor:
@@ -33,6 +36,19 @@ def load() -> Predictor:
 def load_whole() -> Predictor:
     """A predictor that a copy of its process could not use."""
     return Predictor(FACTS, predict, copies=False)
+
+
+def load_libraries() -> Predictor:
+    """A predictor with two mapped files: one as it is on the disk, one that was written to before it was locked."""
+    for _ in range(2):
+        with open(__file__, "rb") as source:
+            MAPPED.append(mmap.mmap(source.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+    MAPPED[1][:7] = b"written"
+    for one in MAPPED:
+        place = ctypes.addressof(ctypes.c_char.from_buffer(one))
+        assert not ctypes.CDLL(None).mprotect(ctypes.c_void_p(place), ctypes.c_size_t(len(one)), mmap.PROT_READ)
+    assert MAPPED[0][:3] == b'"""'
+    return Predictor(FACTS, predict)
 
 
 def refuse() -> Predictor:
@@ -58,7 +74,7 @@ def predict(scan: Path, job: Job, folder: Path) -> None:
     (folder / "view").mkdir()
     values = {"problems": [], "clinical": dict(job.clinical), "endpoint": "PFS", "group": "low", "mask_ml": 3.0,
               "survival": {"36": {"value": 0.9, "low": 0.8, "high": 0.95}}, "scan": scan.name,
-              "center": job.center, "process": os.getpid(),
+              "mapped": [one[:7].decode() for one in MAPPED], "center": job.center, "process": os.getpid(),
               "files": sorted(path.relative_to(scan).as_posix() for path in scan.rglob("*"))}
     (folder / "result" / "prediction.json").write_text(json.dumps(values))
     (folder / "result" / "report.html").write_text("<p>report</p>")

@@ -94,6 +94,15 @@ def test_heavy_packages_have_one_home(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SRC)))
+def test_nothing_imports_the_statistics_of_scipy(path: Path) -> None:
+    """scipy.stats costs each process 40 MB and half a second, for formulas that `stats` has: scipy.special does."""
+    for node in _running(ast.parse(path.read_text())):
+        named = [f"{node.module}.{one.name}" for one in node.names] if isinstance(node, ast.ImportFrom) else []
+        found = [name for name in (*named, *_imports(node)) if name.startswith(("scipy.stats", "scipy.spatial"))]
+        assert not found, path.name
+
+
+@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SRC)))
 def test_no_import_inside_a_function(path: Path) -> None:
     """Only the command line, the jobs and the optional document writers import where they run."""
     if _is_in(path, MAY_IMPORT_INSIDE):

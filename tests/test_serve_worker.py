@@ -73,6 +73,17 @@ def test_the_memory_of_a_prediction_goes_back_to_the_system(queue: Queue) -> Non
     assert _private_mb(_worker(queue)) < before + 16
 
 
+@pytest.mark.parametrize("queue", [serve_fake.load_libraries], indirect=True)
+def test_a_worker_that_waits_holds_no_page_of_a_library(queue: Queue) -> None:
+    """Pages that only loading needed are let go; they are read again on demand, and what was written to them stays."""
+    _, *maps = Path(f"/proc/{_worker(queue)}/smaps").read_text().split("serve_fake.py\n")
+    resident = sorted(int(one.partition("Rss:")[2].split()[0]) for one in maps)
+    assert len(resident) == 2 and resident[0] == 0 < resident[1]
+    job = queue.wait(_sent(queue, "III").id, 60.0)
+    found = json.loads((queue.folder / job.id / "result" / "prediction.json").read_text())
+    assert found["mapped"] == [Path(serve_fake.__file__).read_text()[:7], "written"]
+
+
 def test_a_cancelled_prediction_does_not_cost_the_model(queue: Queue) -> None:
     """After a cancel its copy has ended, and the same worker does the next job: no network is loaded again."""
     worker, job = _worker(queue), _sent(queue, "hold")

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from mtdlr.errors import BundleError, FitError, Problem
 from mtdlr.radiomics.harmonise import CenterPolicy, Harmonisation, fit_harmonisation, large_centers
 from mtdlr.radiomics.robustness import robust_features
 from mtdlr.spreadsheet import notebook_table
 from mtdlr.stats.lasso import LassoCV, Penalties, cross_validate_lasso, stratified_folds
+from mtdlr.stats.ranks import midranks
 from mtdlr.store import strict_json
 from mtdlr.study import SignatureSettings
 from mtdlr.survival import Survival
@@ -339,7 +339,7 @@ def _candidates(table: pd.DataFrame, max_correlation: float | None) -> list[str]
 
 def _not_redundant(x: NDArray[np.float64], limit: float) -> NDArray[np.int64]:
     """Columns whose |Spearman| with every kept earlier column is at most `limit`."""
-    ranks = rankdata(x, axis=0)
+    ranks = midranks(x)
     correlation = np.abs(np.corrcoef(ranks, rowvar=False))
     correlation = np.atleast_2d(correlation)
     kept: list[int] = []

@@ -23,13 +23,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from mtdlr.cohort.cells import is_missing
 from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import FitError, Problem, TableError
 from mtdlr.nomogram.scores import DEEP_PLAIN
 from mtdlr.stats.concordance import concordance
+from mtdlr.stats.ranks import midranks
 from mtdlr.stats.ridge import PENALTIES, cross_validate_ridge, ridge_path
 from mtdlr.survival import Survival
 
@@ -194,7 +194,7 @@ def fit_equal_weights(x: Matrix, surv: Survival) -> Model:
     varying = np.flatnonzero(x.std(axis=0) > 1e-9 * np.maximum(1.0, np.abs(x).max(axis=0)))
     if not varying.size:
         raise FitError(Problem("E-NOFEATURES", "no feature is complete and varies between patients"))
-    ranks = rankdata(x[:, varying], axis=0)
+    ranks = midranks(x[:, varying])
     apart = np.abs(np.atleast_2d(np.corrcoef(ranks, rowvar=False))) <= LIMIT_SPEARMAN
     kept: list[int] = []
     for j in range(varying.size):

@@ -18,7 +18,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
 from mtdlr.imaging import grid
 from mtdlr.imaging.slices import filled_slices
@@ -240,11 +239,21 @@ def _matrix(parameters: NDArray[np.float64], center: NDArray[np.float64]) -> NDA
     """The motion's (4, 4) matrix: about the centre, then the shift."""
     matrix = np.eye(4)
     if parameters.size == 6:
-        matrix[:3, :3] = Rotation.from_rotvec(parameters[3:] / _LONG).as_matrix()
+        matrix[:3, :3] = _turn(parameters[3:] / _LONG)
     if parameters.size == 12:
         matrix[:3, :3] += parameters[3:].reshape(3, 3) / _LONG
     matrix[:3, 3] = center + parameters[:3] - matrix[:3, :3] @ center
     return matrix
+
+
+def _turn(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The (3, 3) rotation about a vector by its length in radians, Rodrigues' formula."""
+    angle = float(np.linalg.norm(vector))
+    if not angle:
+        return np.eye(3)
+    x, y, z = vector / angle
+    across = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+    return np.asarray(np.eye(3) + np.sin(angle) * across + (1.0 - np.cos(angle)) * across @ across)
 
 
 def _directions(offsets: NDArray[np.float64], motion: Motion) -> NDArray[np.float64]:

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from mtdlr.errors import FitError
 from mtdlr.estimate import Estimate
@@ -20,6 +19,7 @@ from mtdlr.report.results import Results
 from mtdlr.report.tables import SPLIT_LABELS, Table, estimate_text, p_text
 from mtdlr.stats.groups import kruskal_wallis
 from mtdlr.stats.inference import normal_quantile
+from mtdlr.stats.ranks import spearman
 from mtdlr.study import MAIN, SCORES
 
 VOLUME = "mtv_ml_2_5"
@@ -143,10 +143,10 @@ def rank_correlation(x: pd.Series, y: pd.Series) -> Estimate:
     pair = pd.concat([x, y], axis=1).dropna().to_numpy(float)
     if len(pair) < FEWEST or (np.ptp(pair, axis=0) == 0).any():
         return NOT_KNOWN
-    found = spearmanr(pair[:, 0], pair[:, 1])
-    middle = atanh(min(max(float(found.statistic), -1 + 1e-12), 1 - 1e-12))
+    rho, p = spearman(pair[:, 0], pair[:, 1])
+    middle = atanh(min(max(rho, -1 + 1e-12), 1 - 1e-12))
     reach = normal_quantile(0.95) * sqrt(1.06 / (len(pair) - 3))  # Fieller, Hartley and Pearson 1957
-    return Estimate(float(found.statistic), tanh(middle - reach), tanh(middle + reach), float(found.pvalue))
+    return Estimate(rho, tanh(middle - reach), tanh(middle + reach), p)
 
 
 def _confounded(name: str, split: str, score: pd.Series, volume: pd.Series, groups: pd.DataFrame) -> Confounding:

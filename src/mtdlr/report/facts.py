@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from mtdlr.evaluate.appraise import Subgroup
 from mtdlr.evaluate.competing import CAUSE
@@ -17,6 +16,7 @@ from mtdlr.report.checklist import Fact
 from mtdlr.report.results import Results
 from mtdlr.report.summary import Judged
 from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
+from mtdlr.stats.ranks import spearman
 from mtdlr.stats.sample_size import development_size
 from mtdlr.store import digest
 from mtdlr.study import MAIN, REFERENCE
@@ -214,8 +214,8 @@ def _volume_correlation(results: Results) -> str:
     pair = pd.concat([results.findings.risks[MAIN], pet["mtv_ml_2_5"]], axis=1).dropna().to_numpy(float)
     if len(pair) < 5 or (np.ptp(pair, axis=0) == 0).any():
         return ""
-    found = spearmanr(pair[:, 0], pair[:, 1])
-    return f"rank correlation of the MTDLR risk with MTV {found.statistic:.2f} (P {p_text(float(found.pvalue))})"
+    rho, p = spearman(pair[:, 0], pair[:, 1])
+    return f"rank correlation of the MTDLR risk with MTV {rho:.2f} (P {p_text(p)})"
 
 
 def _limits(results: Results) -> str:

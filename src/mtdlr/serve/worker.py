@@ -13,6 +13,7 @@ import errno
 import gc
 import multiprocessing
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -32,6 +33,8 @@ from mtdlr.store import disk_full
 
 _COPIES = sys.platform == "linux"
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
+_DONTNEED = 4  # madvise's MADV_DONTNEED
+_MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ \S+ +/")  # of a file, not to be written to
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def work(load: Callable[[], Predictor], folder: Path, pipe: Connection) -> None:
     if copies:
         gc.collect()
         gc.freeze()  # a copy's collector would write to, and so double, every page of what is loaded
+        _let_go_of_libraries()
     else:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the server has ended
@@ -98,6 +102,23 @@ def scan_of(upload: Path) -> Path:
     """What `predict` is given: the zip where one zip was sent, else the folder."""
     entries = list(upload.iterdir())
     return entries[0] if len(entries) == 1 and entries[0].suffix.lower() == ".zip" else upload
+
+
+def _let_go_of_libraries() -> None:
+    """Unmap the pages of libraries, most of which loading alone needed: 150 MB for torch and LLVM.
+
+    They are the files' own bytes: the system's cache has them, and a page that is touched again is mapped again. A copy
+    maps its own in any case. Mappings that can be written to, or hold a page that was, are left alone.
+    """
+    start = size = 0
+    madvise = ctypes.CDLL(None).madvise
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.partition(" ")[0]:
+            found = _MAPPING.match(line)
+            start, end = (int(edge, 16) for edge in found.groups()) if found else (0, 0)
+            size = end - start
+        elif size and line.split() == ["Anonymous:", "0", "kB"]:
+            madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _DONTNEED)
 
 
 def _end_with_parent() -> None:

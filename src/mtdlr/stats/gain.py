@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from mtdlr.stats.ridge import log_partial_likelihood, ridge_path
 from mtdlr.survival import Survival
@@ -82,7 +82,7 @@ def _gain(name: str, x: Matrix, surv: Survival, already: float, level: float) ->
         return Gain(name, 0.0, 0.0, 1.0, enters=False)
     value, coefficient = _log_likelihood(x, surv)
     chi_square = max(0.0, 2.0 * (value - already))
-    p = float(norm.sf(np.copysign(np.sqrt(chi_square), coefficient)))
+    p = float(ndtr(-np.copysign(np.sqrt(chi_square), coefficient)))
     return Gain(name, coefficient, chi_square, p, bool(coefficient > 0 and p < level))
 
 

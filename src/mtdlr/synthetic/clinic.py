@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 T_STAGES = ("T1", "T2", "T3", "T4")
 N_STAGES = ("N0", "N1", "N2", "N3")
@@ -141,8 +141,8 @@ def _truncated_normal(
 ) -> NDArray[np.float64]:
     """Normal values cut to [low, high]."""
     center, low, high = center_low_high
-    p_low, p_high = norm.cdf((np.array([low, high]) - center) / sd)
-    return np.asarray(center + sd * norm.ppf(p_low + (p_high - p_low) * _stratified(n, rng)))
+    p_low, p_high = ndtr((np.array([low, high]) - center) / sd)
+    return np.asarray(center + sd * ndtri(p_low + (p_high - p_low) * _stratified(n, rng)))
 
 
 def _truncated_lognormal(
