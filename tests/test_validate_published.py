@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from mtdlr.cli import app
-from mtdlr.errors import MtdlrError
+from mtdlr.errors import MtdlrError, StoreError
 from mtdlr.nomogram import Nomogram
 from mtdlr.survival import Survival
 from mtdlr.validate import numbers, validate_table
@@ -96,6 +96,16 @@ def test_an_update_is_a_file_of_its_own_that_can_be_judged_again(place: Path) ->
     assert not Path("out/tables/table3.csv").exists()  # the table of the update is not this validation's
     assert Path("out/updated-nomogram.json").is_file()  # the model that was judged is
     assert _read()["main"]["months"]["48"]["slope"]["value"] == pytest.approx(1.0, abs=0.05)
+
+
+def test_an_update_never_overwrites_another_one(place: Path) -> None:
+    """A folder with another updated nomogram is refused and stays as it was; the same update again is fine."""
+    assert _call("--update", "slope").exit_code == 0
+    before = {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()}
+    refused = _call("--update", "baseline").exception
+    assert isinstance(refused, StoreError) and refused.code == "E-EXISTS"
+    assert {path: path.read_bytes() for path in Path("out").rglob("*") if path.is_file()} == before
+    assert _call("--update", "slope").exit_code == 0
 
 
 @pytest.mark.parametrize(("text", "found"), [

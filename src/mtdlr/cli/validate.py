@@ -26,6 +26,7 @@ def validate(
     """Validate a frozen model on the patients of another centre, as it was received; update it only on request."""
     from mtdlr.bundle import read_bundle
     from mtdlr.validate.run import validate_cohort
+    from mtdlr.validate.updated import require_free
     from mtdlr.validate.write import evaluation, write_validation
     from mtdlr.workers import Workers
 
@@ -39,7 +40,9 @@ def validate(
         write_published(judged, out)
         _end(judged.problems, judged.found.n, published_numbers(judged), out, as_json)
     workers = Workers(settings.run.workers, settings.run.threads, progress(as_json))
-    found = validate_cohort(read_bundle(bundle), settings, out, update=update,  # type: ignore[arg-type]
+    model = read_bundle(bundle)
+    require_free(out, model, update)
+    found = validate_cohort(model, settings, out, update=update,  # type: ignore[arg-type]
                             accept=accept, workers=workers)
     write_validation(found, out)
     _end(found.problems, len(found.cohort), evaluation(found), out, as_json)

@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mtdlr.cohort.clinical import survey_clinical
-from mtdlr.errors import BundleError, CohortError, MtdlrError, Problem
+from mtdlr.errors import BundleError, CohortError, MtdlrError, Problem, StoreError
 from mtdlr.nomogram import Nomogram
 from mtdlr.spreadsheet import plain_cell
 from mtdlr.stats.terms import Factor
@@ -136,9 +136,16 @@ def write_published(done: PublishedValidation, folder: Path) -> None:
     Args:
         done: of `validate_published`.
         folder: where the files go; made if missing.
+
+    Raises:
+        StoreError: E-EXISTS, before anything is written, where the folder holds another updated nomogram.
     """
+    found, update, target = done.found, done.update, folder / "updated-nomogram.json"
+    new = "" if update is None else update.nomogram.to_json()
+    if new and target.exists() and target.read_text(encoding="utf-8") != new:
+        raise StoreError(Problem("E-EXISTS", "the folder holds another updated nomogram, which would be lost",
+                                 where=target.name, remedy="Choose another folder with -o, or move that file away"))
     clear_results(folder)
-    found, update = done.found, done.update
     tables = ([calibration_table(found)] if found.months else []) + ([center_table(found)] if found.centers else []) + (
         [update_table(update)] if update is not None else [])
     (folder / "evaluation.json").write_text(json.dumps(published_numbers(done), indent=1), encoding="utf-8")
@@ -149,8 +156,8 @@ def write_published(done: PublishedValidation, folder: Path) -> None:
     page = render(folder, tables, performance_figures(found, folder / "figures", done.nomogram.endpoint),
                   title=done.study.report.title, summary=lines, problems=done.problems, parent="as published")
     (folder / "report.html").write_text(page, encoding="utf-8")
-    if update is not None:
-        (folder / "updated-nomogram.json").write_text(update.nomogram.to_json(), encoding="utf-8")
+    if new:
+        target.write_text(new, encoding="utf-8")
 
 
 def published_numbers(done: PublishedValidation) -> dict[str, Any]:

@@ -16,7 +16,6 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from mtdlr.bundle import save_bundle
 from mtdlr.errors import FitError, Problem
 from mtdlr.evaluate import Evaluation
 from mtdlr.model import GUARANTEE
@@ -32,6 +31,7 @@ from mtdlr.survival import Survival
 from mtdlr.validate.performance import TableValidation, numbers
 from mtdlr.validate.run import CohortValidation
 from mtdlr.validate.update import NomogramUpdate, update_numbers
+from mtdlr.validate.updated import require_same, save_updated, updated_model
 from mtdlr.versions import versions
 
 if TYPE_CHECKING:
@@ -53,7 +53,13 @@ def write_validation(found: CohortValidation, folder: Path) -> None:
     Args:
         found: what the validation found.
         folder: where the files go; made if missing.
+
+    Raises:
+        StoreError: E-EXISTS, before anything is written, where `updated-model/` is another model.
     """
+    updated = None if found.update is None else updated_model(found.model, found.update)
+    if updated is not None:
+        require_same(folder, updated)
     clear_results(folder)
     figures = {} if found.main is None else performance_figures(
         found.main, folder / "figures", found.study.cohort.endpoint, _groups(found))
@@ -64,10 +70,8 @@ def write_validation(found: CohortValidation, folder: Path) -> None:
     page = render(folder, validation_tables(found), figures, title=found.study.report.title, summary=summary(found),
                   problems=found.problems, parent=found.model.digest)
     (folder / "report.html").write_text(page, encoding="utf-8")
-    if found.update is not None:
-        target = folder / "updated-model"
-        target.mkdir(exist_ok=True)
-        save_bundle(updated_model(found), target)
+    if updated is not None:
+        save_updated(folder, updated)
 
 
 def clear_results(folder: Path) -> None:
@@ -107,17 +111,6 @@ def render(
     return page.from_string(text).render(
         title=title, groups=group_problems(problems), summary=summary, figures=figures, versions=versions(),
         parent=parent, tables=[Markup(to_html(table)) for table in numbered])  # cells are escaped there
-
-
-def updated_model(found: CohortValidation) -> Any:
-    """The model with its updated nomogram, and in its facts the parent's hash, the method, patients and events."""
-    assert found.update is not None
-    update = found.update.update
-    facts = {name: value for name, value in found.model.facts.items() if name != "c"} | {
-        "parent": found.model.digest, "update": update.method, "update_n": update.n, "update_events": update.n_events}
-    kept = found.model.aggregates  # the risks of its training patients are the parent's
-    return replace(found.model, nomograms={**found.model.nomograms, MAIN: found.update.nomogram}, facts=facts,
-                   aggregates=None if kept is None else replace(kept, risks=None))
 
 
 def evaluation(found: CohortValidation) -> dict[str, Any]:
