@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +23,11 @@ import radiomics_conformance
 from numpy.typing import ArrayLike
 
 from mtdlr.survival import Survival
+
+# Both workers and some eighty processes of tests import the same files, and pytest rewrites each test file: kept as
+# bytecode, all begin in half the time. A shell that forbids bytecode means its own work.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 FOLDER = Path(__file__).parent / "reference"
 DATASETS = ("lung", "gbsg", "pbc", "npc_train", "npc_val", "npc_ext")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 SRC = Path(__file__).parents[1] / "src" / "mtdlr"
 ROWS = [
@@ -35,8 +34,10 @@ MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/do
                      "imaging/itk", "synthetic/dicom_writer"}
 
 
-def _modules() -> list[Path]:
-    return sorted(SRC.rglob("*.py"))
+@cache
+def _modules() -> dict[Path, ast.Module]:
+    """Every module of the package with its parsed text: read once, judged by every rule."""
+    return {path: ast.parse(path.read_text()) for path in sorted(SRC.rglob("*.py"))}
 
 
 def _unit(path: Path) -> str:
@@ -73,52 +74,69 @@ def _running(tree: ast.AST) -> list[ast.AST]:
     return found
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SRC)))
-def test_imports_point_down(path: Path) -> None:
+@cache
+def _all_running() -> dict[Path, list[ast.AST]]:
+    return {path: _running(tree) for path, tree in _modules().items()}
+
+
+@cache
+def _all_imports() -> dict[Path, list[str]]:
+    return {path: [name for node in nodes for name in _imports(node)] for path, nodes in _all_running().items()}
+
+
+def _imported_from(node: ast.AST) -> list[str]:
+    """`scipy.stats` for `from scipy import stats`."""
+    return [f"{node.module}.{one.name}" for one in node.names] if isinstance(node, ast.ImportFrom) else []
+
+
+def _functions(tree: ast.AST) -> list[ast.FunctionDef]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(SRC).as_posix()
+
+
+def test_imports_point_down() -> None:
     """No module imports from a higher row, and the folders of knowledge do not import one another."""
-    unit = _unit(path)
-    for node in _running(ast.parse(path.read_text())):
-        for name in _imports(node):
-            if name.startswith("mtdlr.") and (target := name.split(".")[1]) in ROW_OF:
-                assert ROW_OF[target] <= ROW_OF[unit], f"{unit} imports {target}"
-                assert target == unit or not {unit, target} <= ROWS[2], f"{unit} imports {target}"
+    wrong = []
+    for path, names in _all_imports().items():
+        unit = _unit(path)
+        for name in names:
+            if name.startswith("mtdlr.") and (target := name.split(".")[1]) in ROW_OF and (
+                    ROW_OF[target] > ROW_OF[unit] or (target != unit and {unit, target} <= ROWS[2])):
+                wrong.append(f"{_name(path)} imports {target}")
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SRC)))
-def test_heavy_packages_have_one_home(path: Path) -> None:
+def test_heavy_packages_have_one_home() -> None:
     """Each heavy dependency is imported in one file or folder, so that it can be replaced there."""
-    for node in _running(ast.parse(path.read_text())):
-        for name in _imports(node):
-            home = HOMES.get(name.split(".")[0])
-            assert home is None or _is_in(path, home), f"{path.name} imports {name}"
+    assert not [f"{_name(path)} imports {name}" for path, names in _all_imports().items() for name in names
+                if not _is_in(path, HOMES.get(name.split(".")[0], {_unit(path)}))]
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SRC)))
-def test_nothing_imports_the_statistics_of_scipy(path: Path) -> None:
+def test_nothing_imports_the_statistics_of_scipy() -> None:
     """scipy.stats costs each process 40 MB and half a second, for formulas that `stats` has: scipy.special does."""
-    for node in _running(ast.parse(path.read_text())):
-        named = [f"{node.module}.{one.name}" for one in node.names] if isinstance(node, ast.ImportFrom) else []
-        found = [name for name in (*named, *_imports(node)) if name.startswith(("scipy.stats", "scipy.spatial"))]
-        assert not found, path.name
+    names = [(path, name) for path, nodes in _all_running().items() for node in nodes
+             for name in (*_imports(node), *_imported_from(node))]
+    assert not [f"{_name(path)} imports {name}" for path, name in names
+                if name.startswith(("scipy.stats", "scipy.spatial"))]
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SRC)))
-def test_no_import_inside_a_function(path: Path) -> None:
+def test_no_import_inside_a_function() -> None:
     """Only the command line, the jobs and the optional document writers import where they run."""
-    if _is_in(path, MAY_IMPORT_INSIDE):
-        return
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef):
-            inside = [n for child in ast.walk(node) for n in _imports(child)]
-            assert not inside, f"{path.name}:{node.name} imports {inside}"
+    wrong = []
+    for path, tree in _modules().items():
+        if not _is_in(path, MAY_IMPORT_INSIDE):
+            inside = {node.name: [n for child in ast.walk(node) for n in _imports(child)] for node in _functions(tree)}
+            wrong += [f"{_name(path)}:{function} imports {names}" for function, names in inside.items() if names]
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SRC)))
-def test_patients_are_a_field(path: Path) -> None:
+def test_patients_are_a_field() -> None:
     """A patient on a problem is `Problem.patients`, never written into or parsed out of `where`."""
-    text = path.read_text()
-    if path.name != "errors.py":
-        assert not re.search(r"""where=f?"patients? |\.at\(f?"patients? |where\.(startswith|split|partition)\(""", text)
+    told = re.compile(r"""where=f?"patients? |\.at\(f?"patients? |where\.(startswith|split|partition)\(""")
+    assert not [_name(path) for path in _modules() if path.name != "errors.py" and told.search(path.read_text())]
 
 
 def test_every_module_has_a_row() -> None:
@@ -126,16 +144,15 @@ def test_every_module_has_a_row() -> None:
     assert {_unit(path) for path in _modules()} <= set(ROW_OF)
 
 
-@pytest.mark.parametrize("path", _modules(), ids=lambda p: str(p.relative_to(SRC)))
-def test_files_and_functions_are_short(path: Path) -> None:
+def test_files_and_functions_are_short() -> None:
     """A file has at most 400 lines, a function at most 60."""
-    text = path.read_text()
-    assert text.count("\n") <= 400
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
+    wrong = [f"{_name(path)} has more than 400 lines" for path in _modules() if path.read_text().count("\n") > 400]
+    for path, tree in _modules().items():
+        for node in _functions(tree):
             body = node.body[1:] if ast.get_docstring(node) else node.body
-            if body:
-                assert (node.end_lineno or 0) - body[0].lineno < 60, f"{path.name}:{node.name}"
+            if body and (node.end_lineno or 0) - body[0].lineno >= 60:
+                wrong.append(f"{_name(path)}:{node.name} has more than 60 lines")
+    assert not wrong
 
 
 def test_no_function_is_excused_from_the_limits() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import importlib.util
 import pkgutil
 import re
 import subprocess
@@ -52,10 +53,11 @@ def test_every_code_is_documented() -> None:
     assert all(code.replace("W-", "E-") in used for code in documented - used), "a warning made from an error"
 
 
-@pytest.mark.parametrize("name", sorted(m.name for m in pkgutil.walk_packages(mtdlr.__path__, "mtdlr.")
-                                        if not m.name.endswith("__main__")))
-def test_documented_examples_hold(name: str) -> None:
+def test_documented_examples_hold() -> None:
     """Every example in a docstring gives what it says."""
-    if name == "mtdlr.nets.norm_gpu":
-        pytest.importorskip("triton")  # comes with torch for CUDA
-    assert doctest.testmod(importlib.import_module(name)).failed == 0
+    names = sorted(m.name for m in pkgutil.walk_packages(mtdlr.__path__, "mtdlr.") if not m.name.endswith("__main__"))
+    if not importlib.util.find_spec("triton"):  # comes with torch for CUDA
+        names.remove("mtdlr.nets.norm_gpu")
+    found = {name: doctest.testmod(importlib.import_module(name)) for name in names}
+    assert [name for name, one in found.items() if one.failed] == []
+    assert sum(one.attempted for one in found.values()) > 100
