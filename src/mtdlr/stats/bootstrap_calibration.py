@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -117,18 +118,28 @@ def calibrate_bootstrap(
     if scale is None:
         raise no_resample()
     judge = _Judge.of(model, float(month), scale, n_groups)
-    apparent = judge.difference(scale, ones)
+    reading = judge.read(scale)
+    apparent = judge.difference(reading, ones)
     if apparent is None:
         raise no_resample()
     training, test, failed = both_sides(draws(len(surv), resamples, seed), judge.differences)
-    both, table = corrected_for_optimism(apparent, training, test), judge.groups(scale, ones)
+    both, table = corrected_for_optimism(apparent, training, test), judge.groups(reading, ones)
     groups, curve = both.part(slice(len(table))), both.part(slice(len(table), None))
     return BootstrapCalibration(
         month=float(month), group_predicted=table[:, 0], group_observed=table[:, 1], group_se=table[:, 2],
-        group_n=table[:, 3].astype(np.int64), groups=groups, predicted=np.exp(-np.exp(judge.grid)), curve=curve,
+        group_n=table[:, 3].astype(np.int64), groups=groups, predicted=judge.grid_survival, curve=curve,
         mean_absolute_error=float(np.interp(scale, judge.grid, np.abs(curve.corrected)).mean()),
         resamples=len(training) + failed, failed=failed,
     )
+
+
+class _Reading(NamedTuple):
+    """Predictions (n,) at a month: survival, group code, spline columns less their means, the grid's less the same."""
+
+    survival: Vector
+    code: Index
+    basis: Matrix
+    grid_basis: Matrix
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +152,7 @@ class _Judge:
     knots: tuple[float, ...]
     grid: Vector
     grid_basis: Matrix
+    grid_survival: Vector
 
     @classmethod
     def of(cls, model: RefittedModel, month: float, scale: Vector, n_groups: int) -> _Judge:
@@ -150,39 +162,46 @@ class _Judge:
         inner = min(_CURVE_TRIM, scale.size // 4)
         grid = np.linspace(float(ranked[inner]), float(ranked[-1 - inner]), _CURVE_POINTS)
         knots = harrell_knots(scale, _CURVE_KNOTS)
-        return cls(model, month, cuts, knots, grid, spline_basis(grid, knots))
+        return cls(model, month, cuts, knots, grid, spline_basis(grid, knots), np.exp(-np.exp(grid)))
 
-    def groups(self, scale: Vector, counts: Vector) -> Matrix:
-        """(g, 4): mean predicted, Kaplan-Meier, se of its log, patients, of predictions on the cloglog scale."""
+    def read(self, scale: Vector) -> _Reading:
+        """What the predictions are to groups and curve, whoever is judged by them."""
         survival = np.exp(-np.exp(scale))
-        code = np.clip(np.searchsorted(self.cuts, survival, side="right") - 1, 0, self.cuts.size - 2)
-        rows = self.model.with_counts(counts)
-        return group_survival(survival, code, rows, self.model.time, self.month, self.cuts.size - 1)
-
-    def smooth(self, scale: Vector, counts: Vector) -> Vector | None:
-        """(k,) smoothed observed survival on the grid."""
+        code = np.minimum(np.maximum(np.searchsorted(self.cuts, survival, side="right") - 1, 0), self.cuts.size - 2)
         basis = spline_basis(scale, self.knots)
         center = basis.mean(axis=0)
-        rows = self.model.with_counts(counts, basis - center)
-        fit = maximum_near(rows, np.eye(1, basis.shape[1])[0])  # a calibrated model has slope 1 and no bend
+        return _Reading(survival, code, np.ascontiguousarray(basis - center), self.grid_basis - center)
+
+    def groups(self, reading: _Reading, counts: Vector) -> Matrix:
+        """(g, 4): mean predicted, Kaplan-Meier, se of its log, patients."""
+        rows = self.model.with_counts(counts)
+        table: Matrix = group_survival(reading.survival, reading.code, rows, self.model.time, self.month,
+                                       self.cuts.size - 1)
+        return table
+
+    def smooth(self, reading: _Reading, counts: Vector) -> Vector | None:
+        """(k,) smoothed observed survival on the grid."""
+        rows = self.model.with_counts(counts, reading.basis)
+        fit = maximum_near(rows, np.eye(1, reading.basis.shape[1])[0])  # a calibrated model has slope 1 and no bend
         if fit is None:
             return None
         log_hazard = log_hazard_at(rows, rows.x @ fit[0], self.model.time, self.month)
-        return survival_of(log_hazard + (self.grid_basis - center) @ fit[0])
+        return survival_of(log_hazard + reading.grid_basis @ fit[0])
 
-    def difference(self, scale: Vector, counts: Vector) -> Vector | None:
+    def difference(self, reading: _Reading, counts: Vector) -> Vector | None:
         """(g + k,) observed minus predicted survival, by group and along the curve."""
-        curve = self.smooth(scale, counts)
+        curve = self.smooth(reading, counts)
         if curve is None:
             return None
-        table = self.groups(scale, counts)
-        return np.concatenate([table[:, 1] - table[:, 0], curve - np.exp(-np.exp(self.grid))])
+        table = self.groups(reading, counts)
+        return np.concatenate([table[:, 1] - table[:, 0], curve - self.grid_survival])
 
     def differences(self, counts: Vector) -> tuple[Vector, Vector] | None:
         """The differences of a resample's model on the resample and on the original patients."""
         scale = self.model.scale_at(counts, self.month)
         if scale is None:
             return None
-        training = self.difference(scale, counts[self.model.order])
-        test = self.difference(scale, np.ones(scale.size))
+        reading = self.read(scale)
+        training = self.difference(reading, counts[self.model.order])
+        test = self.difference(reading, np.ones(scale.size))
         return None if training is None or test is None else (training, test)

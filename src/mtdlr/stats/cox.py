@@ -281,7 +281,7 @@ def fit_cox(
     cases = cases or Cases()
     data, efron = CoxRows.checked(x, surv, names, cases), ties == "efron"
     kept, rows, null = informative(data, efron=efron)
-    b, loglik, info, step, converged = newton(rows, data.offset, null, _MAX_ITERATIONS, _TOLERANCE)
+    b, loglik, info, step, converged = newton(rows, data.offset, null, _MAX_ITERATIONS, _TOLERANCE, True)
     p, scale = data.z.shape[1], data.scale[kept]
     coef, covariance = np.zeros(p), np.zeros((p, p))
     coef[kept] = b / scale

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.stats.checks import months_of
-from mtdlr.stats.cox_likelihood import RiskSets, SortedRows, rescaled
+from mtdlr.stats.cox_likelihood import RiskSets, SortedRows, add_scaled, clear, rescaled
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -150,12 +150,12 @@ def baseline_hazard(rows: SortedRows, eta: Vector, sets: RiskSets, scale: Vector
         scale: (p,) units of x in one standardised one.
         strata: labels by stratum code.
     """
-    group, log_hazard, log_variance, mean, events, at_risk = _by_time(rows, eta)
-    order = np.lexsort((sets.time[group], sets.stratum[group]))
-    group = group[order]
+    log_hazard, log_variance, mean, events, at_risk = _by_time(rows, eta)
+    group = np.flatnonzero(log_variance)
+    group = group[np.lexsort((sets.time[group], sets.stratum[group]))]
     last = np.array([sets.time[sets.stratum == code].max() for code in range(len(strata))])
-    return Baseline(strata, last, sets.stratum[group], sets.time[group], log_hazard[order], log_variance[order],
-                    mean[order] * scale, events[order], at_risk[order])
+    return Baseline(strata, last, sets.stratum[group], sets.time[group], log_hazard[group], log_variance[group],
+                    mean[group] * scale, events[group], at_risk[group])
 
 
 def log_hazard_at(rows: SortedRows, eta: Vector, time: Vector, month: float) -> float:
@@ -197,18 +197,11 @@ def _log_hazard_from(rows, eta, reached):  # type: ignore[no-untyped-def]
     return top + np.log(total)
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def _add_row(total, r, x, i):  # type: ignore[no-untyped-def]
-    """Add r times row i of x to a sum, without room for the product."""
-    for a in range(total.size):
-        total[a] += r * x[i, a]
-
-
 @njit(cache=True, error_model="numpy")
 def _by_time(rows, eta):  # type: ignore[no-untyped-def]
-    """At each time with an event, latest first: its group, the log cumulative hazard, its variance, the mean of x
-    weighted by the steps, patients with the event and patients at risk. A first pass over the falling times gives the
-    steps, a second one over the rising times their running sums, all as logarithms."""
+    """At the time of each group, latest first: the log cumulative hazard, its variance (0 without an event), the mean
+    of x weighted by the steps, patients with the event and patients at risk. A first pass over the falling times gives
+    the steps, a second one over the rising times their running sums, all as logarithms."""
     groups, p = rows.fresh.size, rows.x.shape[1]
     log_hazard, log_variance, mean = np.full(groups, -np.inf), np.zeros(groups), np.zeros((groups, p))
     events, at_risk = np.zeros(groups), np.zeros(groups)
@@ -216,10 +209,10 @@ def _by_time(rows, eta):  # type: ignore[no-untyped-def]
     for g in range(groups):
         if rows.fresh[g]:
             s0, alive = 0.0, 0.0
-            s1[:] = 0.0
+            clear(s1)
         shift, s0 = rescaled(eta, rows.weight, rows.start[g], rows.start[g + 1], shift, s0, s1, none)
         deaths, mass, t0 = 0.0, 0.0, 0.0
-        t1[:] = 0.0
+        clear(t1)
         for i in range(rows.start[g], rows.start[g + 1]):
             if rows.weight[i] > 0.0:
                 r = rows.weight[i] * np.exp(eta[i] - shift)
@@ -228,20 +221,20 @@ def _by_time(rows, eta):  # type: ignore[no-untyped-def]
                     deaths += rows.patients[i]
                     mass += rows.weight[i]
                     t0 += r
-                    _add_row(t1, r, rows.x, i)
+                    add_scaled(t1, r, rows.x[i])
                 else:
                     s0 += r
-                    _add_row(s1, r, rows.x, i)
+                    add_scaled(s1, r, rows.x[i])
         if deaths > 0.0:
             c0, d0, d1 = tied_steps(s0, t0, mass, int(deaths) if rows.efron else 1)
             log_hazard[g], log_variance[g] = np.log(c0) - shift, d0 / c0**2
-            mean[g] = (d0 * s1 + d1 * t1) / c0
             events[g], at_risk[g] = deaths, alive
             s0 += t0
-            s1 += t1
+            for a in range(p):
+                mean[g, a] = (d0 * s1[a] + d1 * t1[a]) / c0
+            add_scaled(s1, 1.0, t1)
     _summed(log_hazard, log_variance, mean, rows.fresh)
-    used = np.flatnonzero(log_variance)
-    return used, log_hazard[used], log_variance[used], mean[used], events[used], at_risk[used]
+    return log_hazard, log_variance, mean, events, at_risk
 
 
 @njit(cache=True, error_model="numpy")

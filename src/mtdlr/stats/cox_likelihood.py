@@ -86,6 +86,14 @@ class SortedRows(NamedTuple):
     efron: bool
 
 
+class Start(NamedTuple):
+    """Value, gradient (p,) and information (p, p; lower half) of the log partial likelihood at coefficients of 0."""
+
+    loglik: float
+    score: Vector
+    info: Matrix
+
+
 def sorted_rows(x: Matrix, weight: Vector, sets: RiskSets, *, efron: bool) -> SortedRows:
     """Rows that each stand for one patient.
 
@@ -125,43 +133,53 @@ def rescaled(eta, weight, first, last, shift, s0, s1, s2):  # type: ignore[no-un
     if highest <= shift + _SLACK:
         return shift, s0
     factor = np.exp(shift - highest)
-    s1 *= factor
-    s2 *= factor
+    for a in range(s1.size):
+        s1[a] *= factor
+    for a in range(s2.shape[0]):
+        for b in range(s2.shape[1]):
+            s2[a, b] *= factor
     return highest, s0 * factor
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def _add_rows(rows, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped-def]
-    """Add some rows to s1 and s2; returns the sum of their relative risks."""
-    s0 = 0.0
-    if last - first < _MANY:
-        for i in range(first, last):
-            if rows.weight[i] > 0.0:
-                r = rows.weight[i] * np.exp(eta[i] - shift)
-                s0 += r
-                for a in range(s1.size):
-                    rx = r * rows.x[i, a]
-                    s1[a] += rx
-                    for b in range(a + 1):
-                        s2[a, b] += rx * rows.x[i, b]
-        return s0
+@njit(cache=True, error_model="numpy")
+def _add_block(x, weight, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped-def]
+    """Add many rows to s1 and s2 by BLAS; returns the sum of their relative risks."""
+    s0, p = 0.0, s1.size
+    scaled, r = np.empty((min(_BLOCK, last - first), p)), np.empty(min(_BLOCK, last - first))
     for lo in range(first, last, _BLOCK):
-        x = rows.x[lo : min(lo + _BLOCK, last)]
-        r = np.zeros(len(x))
-        for k in range(len(x)):
-            if rows.weight[lo + k] > 0.0:
-                r[k] = rows.weight[lo + k] * np.exp(eta[lo + k] - shift)
-        s0 += r.sum()
-        s1 += np.dot(r, x)
-        s2 += np.dot((x * r.reshape(-1, 1)).T, x)
+        n = min(_BLOCK, last - lo)
+        total = 0.0
+        for k in range(n):
+            r[k] = weight[lo + k] * np.exp(eta[lo + k] - shift) if weight[lo + k] > 0.0 else 0.0
+            total += r[k]
+            for a in range(p):
+                scaled[k, a] = x[lo + k, a] * r[k]
+        s0 += total
+        part, squares = np.dot(r[:n], x[lo:lo + n]), np.dot(scaled[:n].T, x[lo:lo + n])
+        for a in range(p):
+            s1[a] += part[a]
+            for b in range(a + 1):
+                s2[a, b] += squares[a, b]
     return s0
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def _add_score(score, weight, x):  # type: ignore[no-untyped-def]
-    """Add a row with an event to the gradient."""
-    for a in range(score.size):
-        score[a] += weight * x[a]
+def _add_rows(rows, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped-def]
+    """Add some rows to s1 and s2; returns the sum of their relative risks. Called in one place: each is compiled."""
+    s0, p = 0.0, s1.size
+    if last - first >= _MANY:
+        s0 = _add_block(rows.x, rows.weight, eta, shift, first, last, s1, s2)
+    else:
+        for i in range(first, last):
+            if rows.weight[i] > 0.0:
+                r = rows.weight[i] * np.exp(eta[i] - shift)
+                s0 += r
+                for a in range(p):
+                    rx = r * rows.x[i, a]
+                    s1[a] += rx
+                    for b in range(a + 1):
+                        s2[a, b] += rx * rows.x[i, b]
+    return s0
 
 
 @njit(cache=True, error_model="numpy")
@@ -171,6 +189,83 @@ def _add_event(score, info, step, s0, s1, s2):  # type: ignore[no-untyped-def]
         score[a] -= step * s1[a]
         for b in range(a + 1):
             info[a, b] += step * (s2[a, b] - s1[a] * s1[b] / s0)
+
+
+@njit(cache=True, error_model="numpy")
+def _add_tied(score, info, share, terms, s0, s1, s2, t0, t1, t2):  # type: ignore[no-untyped-def]
+    """The same for the terms of one time, each of weight `share`; returns the sum of their log risk sets."""
+    logs, c0, c1, d0, d1, d2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for j in range(terms):
+        v = (terms - j) / terms
+        at_risk = s0 + v * t0
+        logs += share * np.log(at_risk)
+        step = share / at_risk
+        c0 += step
+        c1 += step * v
+        d0 += step / at_risk
+        d1 += step * v / at_risk
+        d2 += step * v * v / at_risk
+    for a in range(score.size):
+        score[a] -= c0 * s1[a] + c1 * t1[a]
+        for b in range(a + 1):
+            info[a, b] += (c0 * s2[a, b] + c1 * t2[a, b] - d0 * s1[a] * s1[b] - d2 * t1[a] * t1[b]
+                           - d1 * (s1[a] * t1[b] + t1[a] * s1[b]))
+    return logs
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def clear(vector):  # type: ignore[no-untyped-def]
+    """Set a vector to 0; a loop, since an assignment to a slice takes the compiler seconds.
+
+    Args:
+        vector: (n,), changed.
+    """
+    for a in range(vector.size):
+        vector[a] = 0.0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def add_scaled(total, factor, values):  # type: ignore[no-untyped-def]
+    """total += factor * values, in place and without room for the product.
+
+    Args:
+        total: (n,), changed.
+        factor: a number.
+        values: (n,).
+    """
+    for a in range(total.size):
+        total[a] += factor * values[a]
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _clear_lower(square):  # type: ignore[no-untyped-def]
+    """Set the lower half of a matrix to 0."""
+    for a in range(len(square)):
+        for b in range(a + 1):
+            square[a, b] = 0.0
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _add_lower(total, square):  # type: ignore[no-untyped-def]
+    """Add the lower half of a matrix to another's."""
+    for a in range(len(total)):
+        for b in range(a + 1):
+            total[a, b] += square[a, b]
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def _events(rows, eta, shift, first, last, score):  # type: ignore[no-untyped-def]
+    """Where the events of a group begin, how many patients and what weight they are, and the sum of their log relative
+    hazards; their rows are added to the gradient."""
+    deaths, mass, total, dead = 0.0, 0.0, 0.0, last
+    while dead > first and rows.event[dead - 1]:
+        dead -= 1
+        if rows.weight[dead] > 0.0:
+            deaths += rows.patients[dead]
+            mass += rows.weight[dead]
+            total += rows.weight[dead] * (eta[dead] - shift)
+            add_scaled(score, rows.weight[dead], rows.x[dead])
+    return dead, deaths, mass, total
 
 
 @njit(cache=True, error_model="numpy")
@@ -190,57 +285,44 @@ def derivatives(rows, eta, score, info):  # type: ignore[no-untyped-def]
         The log partial likelihood.
     """
     p = rows.x.shape[1]
-    score[:] = 0.0
-    info[:, :] = 0.0
     s0, s1, s2 = 0.0, np.zeros(p), np.zeros((p, p))
     t1, t2 = np.zeros(p), np.zeros((p, p))
     loglik, shift = 0.0, 0.0
+    clear(score)
+    _clear_lower(info)
     for g in range(rows.fresh.size):
         first, last = rows.start[g], rows.start[g + 1]
         if rows.fresh[g]:
             s0 = 0.0
-            s1[:] = 0.0
-            s2[:, :] = 0.0
+            clear(s1)
+            _clear_lower(s2)
         shift, s0 = rescaled(eta, rows.weight, first, last, shift, s0, s1, s2)
-        deaths, mass, dead = 0.0, 0.0, last  # where the events of the group begin
-        while dead > first and rows.event[dead - 1]:
-            dead -= 1
-            if rows.weight[dead] > 0.0:
-                deaths += rows.patients[dead]
-                mass += rows.weight[dead]
-                loglik += rows.weight[dead] * (eta[dead] - shift)
-                _add_score(score, rows.weight[dead], rows.x[dead])
-        s0 += _add_rows(rows, eta, shift, first, dead, s1, s2)
+        dead, deaths, mass, total = _events(rows, eta, shift, first, last, score)
+        loglik += total
+        terms = int(deaths) if rows.efron else 1
+        t0 = 0.0
+        for dying in range(2 if deaths > 0.0 else 1):
+            lo, hi = (dead, last) if dying else (first, dead)
+            apart = dying == 1 and terms > 1
+            u1, u2 = (t1, t2) if apart else (s1, s2)
+            if apart:
+                clear(t1)
+                _clear_lower(t2)
+            u0 = _add_rows(rows, eta, shift, lo, hi, u1, u2)
+            if apart:
+                t0 = u0
+            else:
+                s0 += u0
         if deaths == 0.0:
             continue
-        terms = int(deaths) if rows.efron else 1
         if terms == 1:
-            s0 += _add_rows(rows, eta, shift, dead, last, s1, s2)
             loglik -= mass * np.log(s0)
             _add_event(score, info, mass / s0, s0, s1, s2)
-            continue
-        t1[:] = 0.0
-        t2[:, :] = 0.0
-        t0 = _add_rows(rows, eta, shift, dead, last, t1, t2)
-        share, c0, c1, d0, d1, d2 = mass / terms, 0.0, 0.0, 0.0, 0.0, 0.0
-        for j in range(terms):
-            v = (terms - j) / terms
-            at_risk = s0 + v * t0
-            loglik -= share * np.log(at_risk)
-            step = share / at_risk
-            c0 += step
-            c1 += step * v
-            d0 += step / at_risk
-            d1 += step * v / at_risk
-            d2 += step * v * v / at_risk
-        for a in range(p):
-            score[a] -= c0 * s1[a] + c1 * t1[a]
-            for b in range(a + 1):
-                info[a, b] += (c0 * s2[a, b] + c1 * t2[a, b] - d0 * s1[a] * s1[b] - d2 * t1[a] * t1[b]
-                               - d1 * (s1[a] * t1[b] + t1[a] * s1[b]))
-        s0 += t0
-        s1 += t1
-        s2 += t2
+        else:
+            loglik -= _add_tied(score, info, mass / terms, terms, s0, s1, s2, t0, t1, t2)
+            s0 += t0
+            add_scaled(s1, 1.0, t1)
+            _add_lower(s2, t2)
     return loglik
 
 
@@ -283,7 +365,7 @@ def solve_lower(info, right, factor):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def newton(rows, offset, start, max_iter, tol):  # type: ignore[no-untyped-def]
+def newton(rows, offset, start, max_iter, tol, settle):  # type: ignore[no-untyped-def]
     """Maximise the partial likelihood from beta = 0, where its value, score and information are `start`.
 
     Stops once the Newton decrement (twice the gain still promised by the quadratic) is below `tol`, having taken that
@@ -295,42 +377,53 @@ def newton(rows, offset, start, max_iter, tol):  # type: ignore[no-untyped-def]
         start: what `at_zero` returns.
         max_iter: most Newton steps; each is halved up to 30 times until it gains.
         tol: largest Newton decrement at the end.
+        settle: whether value and information are computed after the last step too; without, the value is the
+            quadratic's, right to tol^1.5, and the information is that before the step.
 
     Returns:
         (beta (p,), loglik, info (p, p; lower half), last step (p,), converged).
     """
     p = rows.x.shape[1]
-    beta, step = np.zeros(p), np.zeros(p)
-    loglik, score, info = start[0], start[1].copy(), start[2].copy()
+    beta, trial = np.zeros(p), np.zeros(p)
+    loglik, score, info = start.loglik, start.score.copy(), start.info.copy()
     trial_score, trial_info, factor = np.zeros(p), np.zeros((p, p)), np.zeros((p, p))
+    step = np.zeros(p)
     converged = False
     for _ in range(max_iter):
         good, step = solve_lower(info, score, factor)
         if not good:
             break
-        converged = np.sum(step * score) < tol
+        decrement = 0.0
+        for a in range(p):
+            decrement += step[a] * score[a]
+        converged = decrement < tol
         gained = False
         for _half in range(30):
-            trial = beta + step
-            value = derivatives(rows, offset + np.dot(rows.x, trial), trial_score, trial_info)
+            clear(trial)
+            add_scaled(trial, 1.0, beta)
+            add_scaled(trial, 1.0, step)
+            if converged and not settle:
+                return trial, loglik + 0.5 * decrement, info, step, True
+            eta = np.dot(rows.x, trial)
+            add_scaled(eta, 1.0, offset)
+            value = derivatives(rows, eta, trial_score, trial_info)
             if value >= loglik - 1e-12 * (abs(loglik) + 1.0):
                 gained = True
                 break
-            step = step * 0.5
+            add_scaled(step, -0.5, step)
         if not gained:
             converged = False
             break
-        beta, loglik = trial, value
-        score[:] = trial_score
-        info[:, :] = trial_info
+        beta, trial, loglik = trial, beta, value
+        score, trial_score = trial_score, score
+        info, trial_info = trial_info, info
         if converged:
             break
     return beta, loglik, info, step, converged
 
 
-@njit(cache=True, error_model="numpy")
-def at_zero(rows, offset):  # type: ignore[no-untyped-def]
-    """The `start` of `newton`: value, score (p,) and information (p, p; lower half) at beta = 0.
+def at_zero(rows: SortedRows, offset: Vector) -> Start:
+    """The `start` of `newton`.
 
     Args:
         rows: SortedRows of n rows and p columns.
@@ -338,5 +431,4 @@ def at_zero(rows, offset):  # type: ignore[no-untyped-def]
     """
     p = rows.x.shape[1]
     score, info = np.zeros(p), np.zeros((p, p))
-    loglik = derivatives(rows, offset, score, info)
-    return loglik, score, info
+    return Start(float(derivatives(rows, offset, score, info)), score, info)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mtdlr.errors import FitError, Problem
 from mtdlr.stats.checks import aligned, follow_up, groups_of, need_events, risks, scores
-from mtdlr.stats.cox_likelihood import RiskSets, SortedRows, derivatives, risk_sets, sorted_rows
+from mtdlr.stats.cox_likelihood import RiskSets, SortedRows, Start, derivatives, risk_sets, sorted_rows
 from mtdlr.survival import Survival, numbers
 
 Matrix = NDArray[np.float64]
@@ -171,14 +170,6 @@ def _numbers(values: ArrayLike | None, default: float, surv: Survival, sets: Ris
     array = np.full(len(surv), default) if values is None else risks(values, surv, what)
     ordered: Vector = array[sets.order]
     return ordered
-
-
-class Start(NamedTuple):
-    """Value, gradient (p,) and information (p, p; lower half) of the log partial likelihood at coefficients of 0."""
-
-    loglik: float
-    score: Vector
-    info: Matrix
 
 
 def informative(data: CoxRows, *, efron: bool) -> tuple[NDArray[np.int64], SortedRows, Start]:

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mtdlr.stats.cox_likelihood import Index, Matrix, RiskSets, SortedRows, Vector, rescaled
+from mtdlr.stats.cox_likelihood import Index, Matrix, RiskSets, SortedRows, Vector, add_scaled, clear, rescaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,31 +56,32 @@ def _event_terms(rows, eta):  # type: ignore[no-untyped-def]
     for g in range(rows.fresh.size):
         if rows.fresh[g]:
             s0 = 0.0
-            s1[:] = 0.0
+            clear(s1)
         first, last = rows.start[g], rows.start[g + 1]
         shift, s0 = rescaled(eta, rows.weight, first, last, shift, s0, s1, none)
         deaths, mass, t0 = 0, 0.0, 0.0
-        t1[:] = 0.0
+        clear(t1)
         for i in range(first, last):
             r = np.exp(eta[i] - shift)
             if rows.event[i] and rows.weight[i] > 0.0:
                 deaths += 1
                 mass += rows.weight[i]
                 t0 += r
-                t1 += r * rows.x[i]
+                add_scaled(t1, r, rows.x[i])
             else:
                 s0 += r
-                s1 += r * rows.x[i]
+                add_scaled(s1, r, rows.x[i])
         terms = deaths if rows.efron else min(deaths, 1)
         for j in range(terms):
             v = (terms - j) / terms
             group[k], share[k], out[k] = g, mass / terms, j / terms
             at_risk = s0 + v * t0
             log_at_risk[k] = shift + np.log(at_risk)
-            mean[k] = (s1 + v * t1) / at_risk
+            for a in range(p):
+                mean[k, a] = (s1[a] + v * t1[a]) / at_risk
             k += 1
         s0 += t0
-        s1 += t1
+        add_scaled(s1, 1.0, t1)
     return group[:k], share[:k], log_at_risk[:k], out[:k], mean[:k]
 
 

@@ -24,6 +24,7 @@ from mtdlr.stats.resample_statistics import (
     frozen_discrimination,
     maximum_near,
     null_loglik,
+    ranking,
 )
 from mtdlr.survival import Survival
 
@@ -102,8 +103,9 @@ class RefittedModel:
         refit = maximum_near(everyone, np.ones(1))
         if refit is None:
             return None
-        return (fitted_discrimination(resample, eta, self.time, null_loglik(resample), fit[1]),
-                frozen_discrimination(everyone, eta, self.time, slope=float(refit[0][0]), null=self.null,
+        ranks = ranking(eta)
+        return (fitted_discrimination(resample, eta, self.time, ranks=ranks, null=null_loglik(resample), loglik=fit[1]),
+                frozen_discrimination(everyone, eta, self.time, ranks=ranks, slope=float(refit[0][0]), null=self.null,
                                       loglik=refit[1]))
 
     def scale_at(self, counts: Vector, month: float) -> Vector | None:

@@ -6,7 +6,6 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mtdlr.stats.concordance_pairs import count_pairs
 from mtdlr.stats.cox_likelihood import SortedRows, at_zero, derivatives, newton
 
 Vector = NDArray[np.float64]
@@ -15,7 +14,8 @@ Index = NDArray[np.int64]
 
 _TOLERANCE = 1e-9
 _MAX_ITERATIONS = 50
-_STILL_MOVING = 0.05
+_STILL_MOVING = 0.05  # change of the log hazard over a column's range in the last step; shorter than
+_STILL_STEP = 1e-6  # this a step moves nobody
 
 
 def maximum_near(rows: SortedRows, near: Vector) -> tuple[Vector, float] | None:
@@ -26,8 +26,10 @@ def maximum_near(rows: SortedRows, near: Vector) -> tuple[Vector, float] | None:
         near: (p,) coefficients.
     """
     offset = rows.x @ near
-    move, loglik, _info, step, converged = newton(rows, offset, at_zero(rows, offset), _MAX_ITERATIONS, _TOLERANCE)
-    moving = (np.abs(step) * _spread(rows.x) > _STILL_MOVING).any()
+    move, loglik, _info, step, converged = newton(rows, offset, at_zero(rows, offset), _MAX_ITERATIONS, _TOLERANCE,
+                                                  False)
+    far = np.abs(step) > _STILL_STEP
+    moving = far.any() and (np.abs(step[far]) * np.ptp(rows.x[:, far], axis=0) > _STILL_MOVING).any()
     return (near + move, float(loglik)) if converged and not moving else None
 
 
@@ -37,26 +39,32 @@ def null_loglik(rows: SortedRows) -> float:
     Args:
         rows: n rows.
     """
-    return float(at_zero(rows, np.zeros(rows.event.size))[0])
+    return at_zero(rows, np.zeros(rows.event.size)).loglik
 
 
-@njit(cache=True)
-def _spread(x):  # type: ignore[no-untyped-def]
-    """(p,) range of each column; compiled, since numpy takes a column at a time."""
-    low, high = x[0].copy(), x[0].copy()
-    for i in range(1, len(x)):
-        for a in range(low.size):
-            low[a], high[a] = min(low[a], x[i, a]), max(high[a], x[i, a])
-    return high - low
+def ranking(eta: Vector) -> tuple[Index, Index]:
+    """(order (n,) of rising linear predictors, dense rank (n,) of each row from 0).
+
+    Args:
+        eta: (n,) linear predictor.
+    """
+    order = np.argsort(eta)
+    ranked = eta[order]
+    rank = np.zeros(eta.size, dtype=np.int64)
+    rank[order[1:]] = np.cumsum(ranked[1:] != ranked[:-1])
+    return order, rank
 
 
-def fitted_discrimination(rows: SortedRows, eta: Vector, time: Vector, null: float, loglik: float) -> Vector:
+def fitted_discrimination(
+    rows: SortedRows, eta: Vector, time: Vector, *, ranks: tuple[Index, Index], null: float, loglik: float
+) -> Vector:
     """(7,) dxy, r2, slope, d, u, q, g of a model on the rows it was fitted to; its log likelihoods are known.
 
     Args:
         rows: the rows of the fit.
         eta: (n,) its linear predictor, in sorted order.
         time: (n,) months, in sorted order.
+        ranks: `ranking(eta)`.
         null: log partial likelihood at 0.
         loglik: log partial likelihood at the coefficients.
 
@@ -65,11 +73,13 @@ def fitted_discrimination(rows: SortedRows, eta: Vector, time: Vector, null: flo
     """
     r2, d = _explained(null, loglik, float(rows.patients.sum()))
     u = 1.0 / null
-    return np.array([somers_dxy(rows, eta, time), r2, 1.0, d, u, d - u, gini_mean_difference(eta, rows.patients)])
+    dxy, g = somers_dxy(rows, time, ranks[1]), gini_mean_difference(eta, ranks[0], rows.patients)
+    return np.array([dxy, r2, 1.0, d, u, d - u, g])
 
 
 def frozen_discrimination(
-    rows: SortedRows, eta: Vector, time: Vector, *, slope: float, null: float, loglik: float
+    rows: SortedRows, eta: Vector, time: Vector, *, ranks: tuple[Index, Index], slope: float, null: float,
+    loglik: float
 ) -> Vector:
     """(7,) dxy, r2, slope, d, u, q, g of a frozen linear predictor eta (n,) on other rows.
 
@@ -77,6 +87,7 @@ def frozen_discrimination(
         rows: whose only column is eta.
         eta: the linear predictor.
         time: (n,) months, in sorted order.
+        ranks: `ranking(eta)`.
         slope: coefficient of eta in a Cox model of the rows, the calibration slope.
         null: log partial likelihood at slope 0.
         loglik: log partial likelihood at the slope.
@@ -84,8 +95,8 @@ def frozen_discrimination(
     r2, d = _explained(null, loglik, float(rows.patients.sum()))
     frozen = derivatives(rows, eta, np.zeros(1), np.zeros((1, 1)))
     u = (frozen - loglik) / null
-    g = gini_mean_difference(slope * eta, rows.patients)
-    return np.array([somers_dxy(rows, eta, time), r2, slope, d, u, d - u, g])
+    dxy, g = somers_dxy(rows, time, ranks[1]), abs(slope) * gini_mean_difference(eta, ranks[0], rows.patients)
+    return np.array([dxy, r2, slope, d, u, d - u, g])
 
 
 def _explained(null: float, loglik: float, n: float) -> tuple[float, float]:
@@ -94,33 +105,73 @@ def _explained(null: float, loglik: float, n: float) -> tuple[float, float]:
     return float(np.expm1(-ratio / n) / np.expm1(2.0 * null / n)), float((ratio - 1.0) / (-2.0 * null))
 
 
-def somers_dxy(rows: SortedRows, eta: Vector, time: Vector) -> float:
+def somers_dxy(rows: SortedRows, time: Vector, rank: Index) -> float:
     """Somers' Dxy = 2 C - 1 of a linear predictor, with C as in `concordance`.
 
     Args:
         rows: n rows of one stratum in sorted order; each stands for a whole number of patients.
-        eta: (n,) linear predictor.
         time: (n,) months, in sorted order.
+        rank: (n,) dense ranks of the linear predictor, from 0.
 
     Returns:
         Within [-1, 1]; nan without a comparable pair.
     """
-    order = np.lexsort((eta, ~rows.event, time))
-    order = np.repeat(order, rows.patients[order].astype(np.int64))
-    lower, equal, pairs, _, _ = count_pairs(time[order], eta[order], rows.event[order].astype(np.float64))
-    total = float(pairs.sum())
-    return float((2.0 * lower.sum() + equal.sum()) / total - 1.0) if total > 0.0 else np.nan
+    score, pairs = _weighted_pairs(time, rows.event, rows.patients.astype(np.int64), rank)
+    return score / pairs - 1.0 if pairs > 0 else np.nan
 
 
 @njit(cache=True)
-def gini_mean_difference(values, patients):  # type: ignore[no-untyped-def]
+def _weighted_pairs(time, event, patients, rank):  # type: ignore[no-untyped-def]
+    """Twice the concordant pairs plus those of tied risk, and all comparable pairs, of rows of so many patients.
+
+    From the last time to the first, a binary indexed tree holds the ranks of those who outlive the time; the censored
+    come first at one time, and pairs of events at one time are not comparable.
+    """
+    n = time.size
+    tree, same = np.zeros(n + 1, np.int64), np.zeros(n, np.int64)
+    entered, score, pairs, first = 0, 0, 0, 0  # rows before `first` are in the tree
+    for i in range(n):
+        if event[i]:
+            if i == 0 or time[i - 1] != time[i] or not event[i - 1]:
+                first = _enter(tree, same, rank, patients, first, i)
+                entered = _below(tree, n - 1)
+            score += patients[i] * (2 * _below(tree, rank[i] - 1) + same[rank[i]])
+            pairs += patients[i] * entered
+    return score, pairs
+
+
+@njit(cache=True)
+def _enter(tree, same, rank, patients, first, last):  # type: ignore[no-untyped-def]
+    """Add the patients of some rows to the tree and to the counts of their rank; returns `last`."""
+    for i in range(first, last):
+        if patients[i] > 0:
+            same[rank[i]] += patients[i]
+            k = rank[i] + 1
+            while k < tree.size:
+                tree[k] += patients[i]
+                k += k & -k
+    return last
+
+
+@njit(cache=True)
+def _below(tree, rank):  # type: ignore[no-untyped-def]
+    """How many patients the tree holds up to a rank."""
+    total, k = 0, rank + 1
+    while k > 0:
+        total += tree[k]
+        k -= k & -k
+    return total
+
+
+@njit(cache=True)
+def gini_mean_difference(values, order, patients):  # type: ignore[no-untyped-def]
     """Mean absolute difference of two patients' values (n,).
 
     Args:
         values: (n,) numbers.
+        order: (n,) rows of rising values.
         patients: (n,) how many patients each value stands for; more than one in all.
     """
-    order = np.argsort(values)
     below, below_sum, total = 0.0, 0.0, 0.0
     for i in order:
         total += patients[i] * (values[i] * below - below_sum)
@@ -129,8 +180,8 @@ def gini_mean_difference(values, patients):  # type: ignore[no-untyped-def]
     return 2.0 * total / (below * (below - 1.0))
 
 
-def group_survival(survival: Vector, code: Index, rows: SortedRows, time: Vector, month: float,
-                   n_groups: int) -> Matrix:
+@njit(cache=True, error_model="numpy")
+def group_survival(survival, code, rows, time, month, n_groups):  # type: ignore[no-untyped-def]
     """Mean predicted and Kaplan-Meier survival of groups of patients at a month.
 
     Args:
@@ -145,33 +196,31 @@ def group_survival(survival: Vector, code: Index, rows: SortedRows, time: Vector
         (n_groups, 4): mean predicted survival, Kaplan-Meier survival, standard error of its log, and patients; nan in
         the second and third where a group has fewer than two patients or ends before the month.
     """
-    reached, last = (int(np.searchsorted(-time, -month, side=side)) for side in ("right", "left"))
-    n, expected = (np.bincount(code, who, n_groups) for who in (rows.patients, rows.patients * survival))
-    later = np.bincount(code[:reached], rows.patients[:reached], n_groups)
-    curve, log_variance = _curves(code, rows, last, n)
-    dead = curve <= 0.0
-    known = (n >= 2.0) & (dead | (later > 0.0))
-    with np.errstate(invalid="ignore"):
-        return np.column_stack([np.where(n > 0, expected / n, np.nan), np.where(known, curve, np.nan),
-                                np.where(known & ~dead, np.sqrt(log_variance), np.nan), n])
-
-
-@njit(cache=True, error_model="numpy")
-def _curves(code, rows, last, n):  # type: ignore[no-untyped-def]
-    """Kaplan-Meier survival of groups of n patients at the time of the row `last`, and the variance of its log."""
-    at_risk, curve, log_variance = n.copy(), np.ones(n.size), np.zeros(n.size)
-    leaving, dying = np.zeros(n.size), np.zeros(n.size)
-    for g in range(rows.fresh.size - 1, -1, -1):
-        if rows.start[g + 1] <= last:
-            break
-        leaving[:], dying[:] = 0.0, 0.0
+    table, later, last = np.zeros((n_groups, 4)), np.zeros(n_groups), 0
+    for i in range(time.size):
+        k = code[i]
+        table[k, 0] += rows.patients[i] * survival[i]
+        table[k, 3] += rows.patients[i]
+        later[k] += rows.patients[i] if time[i] >= month else 0.0
+        last += time[i] > month
+    at_risk, curve, log_variance = table[:, 3].copy(), np.ones(n_groups), np.zeros(n_groups)
+    leaving, dying = np.zeros(n_groups), np.zeros(n_groups)
+    g = rows.start.size - 2
+    while g >= 0 and rows.start[g + 1] > last:
+        for k in range(n_groups):
+            leaving[k] = dying[k] = 0.0
         for i in range(rows.start[g], rows.start[g + 1]):
             leaving[code[i]] += rows.patients[i]
-            if rows.event[i]:
-                dying[code[i]] += rows.patients[i]
-        for k in range(n.size):
+            dying[code[i]] += rows.patients[i] if rows.event[i] else 0.0
+        for k in range(n_groups):
             if dying[k] > 0.0:
                 curve[k] *= 1.0 - dying[k] / at_risk[k]
                 log_variance[k] += dying[k] / (at_risk[k] * (at_risk[k] - dying[k]))
             at_risk[k] -= leaving[k]
-    return curve, log_variance
+        g -= 1
+    for k in range(n_groups):
+        known = table[k, 3] >= 2.0 and (curve[k] <= 0.0 or later[k] > 0.0)
+        table[k, 0] = table[k, 0] / table[k, 3] if table[k, 3] > 0.0 else np.nan
+        table[k, 1] = curve[k] if known else np.nan
+        table[k, 2] = np.sqrt(log_variance[k]) if known and curve[k] > 0.0 else np.nan
+    return table
