@@ -15,7 +15,8 @@ from mtdlr.estimate import Estimate
 from mtdlr.spreadsheet import frame_of, notebook_table
 from mtdlr.stats.checks import one_of
 from mtdlr.stats.cox_baseline import Baseline, baseline_hazard, survival_of
-from mtdlr.stats.cox_likelihood import SortedRows, newton, sorted_rows
+from mtdlr.stats.cox_likelihood import SortedRows, sorted_rows
+from mtdlr.stats.cox_newton import newton
 from mtdlr.stats.cox_robust import sandwich, score_rows
 from mtdlr.stats.cox_rows import Cases, CoxRows, finite, informative, label_codes
 from mtdlr.stats.cox_terms import event_terms

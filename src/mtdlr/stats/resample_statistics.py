@@ -6,7 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from mtdlr.stats.cox_likelihood import SortedRows, at_zero, derivatives, newton
+from mtdlr.stats.cox_likelihood import SortedRows, derivatives
+from mtdlr.stats.cox_newton import at_zero, newton
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
