@@ -22,7 +22,7 @@ from mtdlr.serve.worker import Predictor
 FACTS = {"endpoint": "PFS", "months": [36.0], "digest": "0123456789abcdef", "n": 60, "events": 30,
          "fields": [{"name": "stage", "label": "Stage", "levels": [["III", "III"], ["IVa", "IVa"]], "hint": ""},
                     {"name": "age", "label": "Age", "levels": [], "hint": "Model built on 20 to 80."}],
-         "centers": ["A", "B"]}
+         "centers": ["A", "B"], "dicom": True}
 
 KEPT: list[bytearray] = []
 MAPPED: list[mmap.mmap] = []
@@ -73,10 +73,14 @@ def predict(scan: Path, job: Job, folder: Path) -> None:
     (folder / "result").mkdir()
     (folder / "view").mkdir()
     values = {"problems": [], "clinical": dict(job.clinical), "endpoint": "PFS", "group": "low", "mask_ml": 3.0,
-              "survival": {"36": {"value": 0.9, "low": 0.8, "high": 0.95}}, "scan": scan.name,
-              "mapped": [one[:7].decode() for one in MAPPED], "center": job.center, "process": os.getpid(),
+              "survival": {"36": {"value": 0.9, "low": 0.8, "high": 0.95}}, "scan": {"layout": "dicom"},
+              "sent": scan.name, "mapped": [one[:7].decode() for one in MAPPED],
+              "center": job.center, "process": os.getpid(),
               "files": sorted(path.relative_to(scan).as_posix() for path in scan.rglob("*"))}
     (folder / "result" / "prediction.json").write_text(json.dumps(values))
+    if job.dicom:
+        (folder / "dicom").mkdir()
+        (folder / "dicom" / "dicom.zip").write_bytes(b"PK")
     (folder / "result" / "report.html").write_text("<p>report</p>")
     view = {"planes": {"axial": {"n": 1, "start": 0}}, "suv_top": 5.0, "empty": False}
     (folder / "view" / "view.json").write_text(json.dumps(view))

@@ -31,7 +31,7 @@ HOMES = {
     "weasyprint": {"report/pdf"},
 }
 MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/documents", "report/pdf", "__init__",
-                     "imaging/itk", "synthetic/dicom_writer"}
+                     "imaging/itk", "synthetic/dicom_writer", "serve/dicom_results"}
 
 
 @cache

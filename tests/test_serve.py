@@ -49,10 +49,21 @@ def test_a_scan_is_sent_predicted_shown_and_deleted(served: Served) -> None:
     assert problem(served.ask("GET", f"/jobs/{job}")) == (404, "E-NOJOB")
 
 
+def test_dicom_results_are_made_on_request_alone(served: Served) -> None:
+    """The box is empty at first. The request is kept with the job; without one the page says how to get the results."""
+    box = re.search(r'<input type="checkbox" name="dicom"[^>]*>', served.ask("GET", "/", Accept="text/html").text)
+    assert box is not None and "checked" not in box[0]
+    for asked, text in (({"dicom": "yes"}, "They name the patient"), ({}, "send the scan again")):
+        job = served.done(SCAN, {"clinical.stage": "III"} | asked)
+        assert load_job(served.queue.folder, job).dicom == bool(asked)
+        assert served.ask("GET", f"/jobs/{job}/dicom/dicom.zip").status == (200 if asked else 404)
+        assert text in served.ask("GET", f"/jobs/{job}", Accept="text/html").text
+
+
 def test_a_zip_goes_to_the_prediction_as_it_is(served: Served) -> None:
     """One zip is not unpacked: the prediction reads it as the command line would."""
     job = served.done({"export of B001.zip": zipped(SCAN)})
-    assert json.loads(served.ask("GET", f"/jobs/{job}/result/prediction.json").text)["scan"] == "scan.zip"
+    assert json.loads(served.ask("GET", f"/jobs/{job}/result/prediction.json").text)["sent"] == "scan.zip"
 
 
 def test_the_form_asks_for_the_covariates_of_the_nomogram(served: Served) -> None:

@@ -146,7 +146,7 @@ def _files(files: Path | tuple[Path, ...] | None) -> tuple[Path, ...]:
     if not found or any(nifti.is_nifti(path) for path in found):
         raise ScanError(Problem("E-DICOMINPUT", "DICOM results need a DICOM examination to belong to",
                                 found="NIfTI images" if found else "no images",
-                                remedy="Give the DICOM folder, or leave --dicom out"))
+                                remedy="Give the DICOM folder, or ask for no DICOM results"))
     return found
 
 

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mtdlr.errors import Problem
-from mtdlr.serve.jobs import Job
+from mtdlr.serve.jobs import PARTS, Job
 from mtdlr.serve.pages import job_page, refusal_page, result_page, static_file, upload_page
 from mtdlr.serve.queue import Queue
 from mtdlr.serve.refusal import Refusal, our_bug
@@ -24,9 +24,10 @@ from mtdlr.serve.security import DOCUMENT_POLICY, Gate, guarded
 from mtdlr.serve.upload import Limits, check_archives, receive_form, too_large
 
 _CLINICAL = "clinical."
-_OPTIONS = ("series", "uptake_min", "center", "accept")
+_OPTIONS = ("series", "uptake_min", "center", "accept", "dicom")
 _TYPES = {".html": "text/html", ".json": "application/json", ".svg": "image/svg+xml", ".png": "image/png",
-          ".pdf": "application/pdf", ".gz": "application/gzip"}
+          ".pdf": "application/pdf", ".gz": "application/gzip",
+          ".zip": "application/zip"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,7 @@ async def _file(service: Service, request: Request) -> Response:
     """A file of a result, by a name that stands in its folder's list; no path is built from what was asked."""
     job, part, name = (request.path_params[key] for key in ("job", "part", "name"))
     home = service.queue.folder / service.queue.job(job).id
-    held = {path.name: path for path in (home / part).iterdir()} if part in ("result", "view") and (
+    held = {path.name: path for path in (home / part).iterdir()} if part in PARTS and (
         home / part).is_dir() else {}
     if name not in held:
         raise _nothing()
@@ -165,7 +166,7 @@ def _described(job: Job, values: Mapping[str, str]) -> Job:
                                    expected="1 to 1000"))
     series = tuple(line.strip() for line in values.get("series", "").splitlines() if line.strip())
     return replace(job, clinical=clinical, series=series, uptake_min=uptake, accept_shift="accept" in values,
-                   center=values.get("center", "").strip())
+                   center=values.get("center", "").strip(), dicom="dicom" in values)
 
 
 def _state_of(service: Service, job_id: str) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from mtdlr.errors import Problem
 
 State = Literal["uploading", "waiting", "running", "done", "failed", "cancelled"]
 OPEN: tuple[State, ...] = ("uploading", "waiting", "running")
+PARTS = ("dicom", "view", "result")
+"""Folders of a job that is done: for the archive, for the page, and what `mtdlr predict` writes."""
+DICOM_ZIP = "dicom.zip"
 MAX_ATTEMPTS = 2
 _STATE = "job.json"
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -35,6 +38,7 @@ class Job:
         uptake_min: minutes from injection to scan, where the headers lack them.
         accept_shift: predict a scan unlike the training scans too.
         center: the patient's centre where it is one of training; "" for another one.
+        dicom: make DICOM results too, which name the patient.
         attempts: how often the prediction was begun.
         problems: why it failed.
     """
@@ -47,6 +51,7 @@ class Job:
     uptake_min: float | None = None
     accept_shift: bool = False
     center: str = ""
+    dicom: bool = False
     attempts: int = 0
     problems: tuple[Problem, ...] = ()
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mtdlr.errors import Problem
-from mtdlr.serve.jobs import Job
+from mtdlr.serve.jobs import DICOM_ZIP, Job
 from mtdlr.serve.upload import Limits
 
 STATES = {"uploading": "being sent", "waiting": "waits for its turn", "running": "is being computed", "done": "done",
@@ -80,7 +80,9 @@ def result_page(facts: Mapping[str, Any], job: Job, home: Path) -> str:
     held = {path.name for path in (home / "result").iterdir()}
     named = [(name, LABELS.get(name, name)) for name in (*LABELS, *sorted(held - set(LABELS))) if name in held]
     return _render("result", facts=facts, job=job, row=_row(facts, job), view=view, prediction=prediction,
-                   problems=problems, nomogram=parts["nomogram.html"], model=parts["model.json"], results=named)
+                   problems=problems, nomogram=parts["nomogram.html"], model=parts["model.json"], results=named,
+                   archive=(home / "dicom" / DICOM_ZIP).is_file(),
+                   from_dicom=prediction["scan"].get("layout") == "dicom")
 
 
 def refusal_page(problem: Problem) -> str:

@@ -25,10 +25,12 @@ from mtdlr.predict import Bundle, write_prediction
 from mtdlr.radiomics.extract import extract
 from mtdlr.report.pdf import can_write_pdf
 from mtdlr.report.prediction import Prediction
+from mtdlr.serve.dicom_results import examination, write_zip
 from mtdlr.serve.jobs import Job
 from mtdlr.serve.worker import Predictor
 from mtdlr.stats.terms import Factor
 from mtdlr.study import MAIN
+from mtdlr.versions import is_installed
 from mtdlr.volume import Volume
 
 _PLANE_MM = 2.0
@@ -56,7 +58,7 @@ def predictor_of(model: Bundle) -> Predictor:
     facts = {"endpoint": nomogram.endpoint, "months": list(nomogram.months), "digest": model.frozen.digest,
              "n": nomogram.cox.n, "events": nomogram.cox.n_events,
              "fields": fields(nomogram, model.frozen.study.nomogram_covariates),
-             "centers": list(model.frozen.harmonised_centers)}
+             "centers": list(model.frozen.harmonised_centers), "dicom": is_installed("dicom")}
     return Predictor(facts, partial(_predict, model))
 
 
@@ -96,10 +98,13 @@ def fields(nomogram: Nomogram, covariates: Collection[str]) -> list[dict[str, An
 
 def _predict(model: Bundle, scan: Path, job: Job, folder: Path) -> None:
     """Write the prediction of a job and its view; raises as `Bundle.predict`."""
+    source = examination(scan, job.series) if job.dicom else None
     prediction = model.predict(scan, clinical=job.clinical, series=job.series, uptake_min=job.uptake_min,
                                accept_shift=job.accept_shift, center=job.center)
     write_prediction(prediction, folder / "result")
     write_view(prediction, folder / "view", model.frozen.cutoffs.get(MAIN))
+    if source is not None:
+        write_zip(prediction, source, folder)
 
 
 def write_view(prediction: Prediction, folder: Path, cutoff: float | None) -> None:

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from mtdlr.errors import MtdlrError, Problem
-from mtdlr.serve.jobs import Job, load_job
+from mtdlr.serve.jobs import PARTS, Job, load_job
 from mtdlr.serve.refusal import our_bug
 from mtdlr.store import disk_full
 
@@ -43,7 +43,8 @@ class Predictor:
 
     Args:
         facts: what the pages say of the model, plain values.
-        predict: (scan, job, empty folder) -> nothing; fills `result` and `view` of the folder.
+        predict: (scan, job, empty folder) -> nothing; fills `result` and `view` of the folder, and
+            `dicom` where the job asks for it.
         copies: whether a copy of the process can predict; False where the networks lie on a card.
     """
 
@@ -165,9 +166,10 @@ def _problems_of(predictor: Predictor, folder: Path, job_id: str) -> tuple[Probl
     try:
         scratch.mkdir()
         predictor.predict(scan_of(home / "upload"), load_job(folder, job_id), scratch)
-        for part in ("view", "result"):
+        for part in PARTS:
             shutil.rmtree(home / part, ignore_errors=True)
-            (scratch / part).replace(home / part)
+            if (scratch / part).is_dir():
+                (scratch / part).replace(home / part)
     except MtdlrError as error:
         return error.problems
     except MemoryError:
