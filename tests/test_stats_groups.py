@@ -14,15 +14,13 @@ from scipy.special import gammaln
 from mtdlr.errors import FitError, TableError
 from mtdlr.stats.fisher import _bound, _halves, _listed, _nodes, _work, fisher
 from mtdlr.stats.groups import (
-    anova,
     chi_square,
     contingency_table,
     kruskal_wallis,
-    mann_whitney,
     standardised_difference,
     standardised_difference_levels,
-    t_test,
 )
+from mtdlr.stats.sample_tests import anova, mann_whitney, t_test
 
 steady = settings(deadline=None, derandomize=True, max_examples=30)
 

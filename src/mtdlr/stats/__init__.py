@@ -4,6 +4,9 @@ Every function takes arrays and plain keywords, with `(risk, surv)` in that orde
 frozen value that holds its interval and p value.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from mtdlr.stats.auc_curve import AucCurve, auc_curve
 from mtdlr.stats.bootstrap_calibration import BootstrapCalibration, calibrate_bootstrap
 from mtdlr.stats.calibration import Calibration, calibrate
@@ -29,14 +32,11 @@ from mtdlr.stats.fisher import fisher
 from mtdlr.stats.goodness_of_fit import hosmer_lemeshow
 from mtdlr.stats.groups import (
     GroupTest,
-    anova,
     chi_square,
     contingency_table,
     kruskal_wallis,
-    mann_whitney,
     standardised_difference,
     standardised_difference_levels,
-    t_test,
 )
 from mtdlr.stats.hazard_trend import HazardTrend, hazard_trends
 from mtdlr.stats.inference import Comparison, Test
@@ -77,6 +77,9 @@ from mtdlr.stats.updating import (
     update_optimism,
 )
 from mtdlr.stats.validation import Validation, validate_bootstrap
+
+if TYPE_CHECKING:
+    from mtdlr.stats.sample_tests import anova, mann_whitney, t_test
 
 __all__ = [
     "AucCurve",
@@ -186,3 +189,9 @@ __all__ = [
     "validation_size",
     "youden",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("anova", "mann_whitney", "t_test"):  # scipy.stats loads with them, and with nothing else
+        return getattr(import_module("mtdlr.stats.sample_tests"), name)
+    raise AttributeError(f"module 'mtdlr.stats' has no attribute {name!r}")

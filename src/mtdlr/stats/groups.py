@@ -8,7 +8,6 @@ from math import nan, sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import fdtrc, ndtr, stdtr
 
 from mtdlr.errors import FitError, Problem, TableError
 from mtdlr.estimate import Estimate
@@ -111,8 +110,8 @@ def kruskal_wallis(samples: Sequence[ArrayLike]) -> GroupTest:
     References:
         Kruskal & Wallis, JASA 1952; kruskal.test in R.
     """
-    vectors = _samples(samples)
-    if _all_equal(vectors):
+    vectors = samples_of(samples)
+    if all_equal(vectors):
         return GroupTest("Kruskal-Wallis", nan, len(vectors) - 1, nan)
     values = np.concatenate(vectors)
     n, ranks = values.size, midranks(values)
@@ -120,84 +119,6 @@ def kruskal_wallis(samples: Sequence[ArrayLike]) -> GroupTest:
     h = 12.0 / (n * (n + 1.0)) * sum(s * s / v.size for s, v in zip(sums, vectors, strict=True)) - 3.0 * (n + 1.0)
     test = chi_square_test(float(h / (1.0 - tie_sum(values) / (float(n) ** 3 - n))), len(vectors) - 1)
     return GroupTest("Kruskal-Wallis", test.statistic, test.df, test.p)
-
-
-def mann_whitney(first: ArrayLike, second: ArrayLike, *, continuity: bool = True) -> GroupTest:
-    """Mann-Whitney (Wilcoxon rank-sum) test with the normal approximation, corrected for ties.
-
-    Args:
-        first: (m,) finite values.
-        second: (n,) finite values.
-        continuity: half a unit towards the mean, as R and SPSS do.
-
-    Returns:
-        The statistic counts the pairs in which the first sample is larger, ties as one half; p is nan when all values
-        are the same.
-
-    Raises:
-        TableError: E-MISSING, E-NUMBER. FitError: E-ONEGROUP.
-
-    References:
-        Mann & Whitney 1947; wilcox.test(exact = FALSE) in R.
-    """
-    vectors = _samples([first, second])
-    if _all_equal(vectors):
-        return GroupTest("Mann-Whitney", vectors[0].size * vectors[1].size / 2.0, nan, nan)
-    values, m, n = np.concatenate(vectors), vectors[0].size, vectors[1].size
-    larger = float(midranks(values)[:m].sum()) - m * (m + 1) / 2.0
-    spread = sqrt(m * n / 12.0 * (m + n + 1 - tie_sum(values) / ((m + n) * (m + n - 1.0))))
-    apart = abs(larger - m * n / 2.0) - 0.5 * continuity
-    return GroupTest("Mann-Whitney", larger, nan, min(1.0, 2.0 * float(ndtr(-apart / spread))))
-
-
-def t_test(first: ArrayLike, second: ArrayLike) -> GroupTest:
-    """Welch's t test of two means, without assuming equal variances.
-
-    Args:
-        first: (m,) finite values.
-        second: (n,) finite values.
-
-    Returns:
-        t with Welch's degrees of freedom; nan when neither sample varies.
-
-    Raises:
-        TableError: E-MISSING, E-NUMBER. FitError: E-ONEGROUP when a sample has fewer than two values.
-
-    References:
-        Welch 1947; t.test in R.
-    """
-    a, b = _samples([first, second])
-    if min(a.size, b.size) < 2:
-        raise FitError(Problem("E-ONEGROUP", "a t test needs two values in each sample",
-                               found=f"{a.size} and {b.size}"))
-    if _constant(a) and _constant(b):
-        return GroupTest("Welch t", nan, nan, nan)
-    va, vb = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
-    df = float((va + vb) ** 2 / (va**2 / (a.size - 1) + vb**2 / (b.size - 1)))
-    t = float((a.mean() - b.mean()) / sqrt(va + vb))
-    return GroupTest("Welch t", t, df, 2.0 * float(stdtr(df, -abs(t))))
-
-
-def anova(samples: Sequence[ArrayLike]) -> GroupTest:
-    """One-way analysis of variance of two or more samples.
-
-    Args:
-        samples: one vector of finite values per group.
-
-    Returns:
-        F with k - 1 and n - k degrees of freedom; nan when no sample varies.
-
-    Raises:
-        TableError: E-MISSING, E-NUMBER. FitError: E-ONEGROUP.
-    """
-    vectors = _samples(samples)
-    between, within = len(vectors) - 1, sum(v.size for v in vectors) - len(vectors)
-    if within == 0 or all(_constant(v) for v in vectors):
-        return GroupTest("ANOVA F", nan, between, nan, df_within=within)
-    middle = np.concatenate(vectors).mean()
-    apart = sum(v.size * (v.mean() - middle) ** 2 for v in vectors) / between
-    f = float(apart / (sum(((v - v.mean()) ** 2).sum() for v in vectors) / within))
-    return GroupTest("ANOVA F", f, between, float(fdtrc(between, within, f)), df_within=within)
 
 
 def standardised_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.95) -> Estimate:
@@ -269,17 +190,33 @@ def _sample(values: ArrayLike) -> Vector:
     return vector
 
 
-def _samples(samples: Sequence[ArrayLike]) -> list[Vector]:
-    """Two or more samples."""
+def samples_of(samples: Sequence[ArrayLike]) -> list[Vector]:
+    """Two or more samples, each as a vector of finite values.
+
+    Args:
+        samples: one vector per group.
+
+    Raises:
+        TableError: E-MISSING, E-NUMBER. FitError: E-ONEGROUP.
+    """
     if len(samples) < 2:
         raise FitError(Problem("E-ONEGROUP", "a comparison needs at least two groups", found=f"{len(samples)} group"))
     return [_sample(values) for values in samples]
 
 
-def _constant(values: Vector) -> bool:
-    """Whether a sample does not vary beyond rounding."""
+def constant(values: Vector) -> bool:
+    """Whether a sample does not vary beyond rounding.
+
+    Args:
+        values: (n,).
+    """
     return bool(np.ptp(values) <= 1e-14 * np.abs(values).max())
 
 
-def _all_equal(vectors: list[Vector]) -> bool:
+def all_equal(vectors: list[Vector]) -> bool:
+    """Whether all values of all samples are the same.
+
+    Args:
+        vectors: of `samples_of`.
+    """
     return all((vector == vectors[0][0]).all() for vector in vectors)
