@@ -21,14 +21,15 @@ test: $(READY)
 quick: $(READY)
 	$(BIN)/python -m pytest $(SHARED) -m "not slow"
 
-# Branch coverage of two rooms by their own quick tests, each with its floor in percent. The tests of the caller prove two
-# files of imaging/: what a scan looks like (test_shift), SimpleITK's images (test_radiomics_extractor).
+# Branch coverage of two rooms by their own tests, the slow ones too, each with its floor in percent. The tests of the
+# caller prove two files of imaging/: what a scan looks like (test_shift), SimpleITK's images (test_radiomics_extractor).
 coverage: coverage-stats coverage-imaging
 coverage-stats: FLOOR := 95
 coverage-imaging: FLOOR := 95
 coverage-imaging: MORE := tests/test_shift.py tests/test_radiomics_extractor.py
 coverage-stats coverage-imaging: coverage-%: $(READY)
-	$(BIN)/python -m coverage run -m pytest -m "not slow" tests/test_$*_*.py $(MORE)
+	$(BIN)/python -m coverage run -m pytest tests/test_$*_*.py
+	$(if $(MORE),$(BIN)/python -m coverage run --append -m pytest -m "not slow" $(MORE))
 	$(BIN)/python -m coverage report --include="src/mtdlr/$*/*" --skip-covered --fail-under=$(FLOOR)
 
 # The whole study's tests with networks from other floating-point paths and other seeds: no test may hang on the luck of

@@ -47,7 +47,7 @@ def edited(files: Path, edit: Callable[[Dataset], None]) -> None:
 
 
 def _write_patient(export: Path, name: str, seed: int) -> None:
-    patient = make_patient(Disease(), patient_id=name, center="B", voxel_scale=3.0, seed=seed)
+    patient = make_patient(Disease(), patient_id=name, center="B", voxel_scale=4.0, seed=seed)
     write_dicom_patient(export / name / "DICOM" / "ST0", patient, contour="rtstruct" if seed % 2 else "seg", seed=seed)
     for number, path in enumerate(sorted(p for p in (export / name).rglob("*.dcm"))):
         path.rename(path.with_name(f"IM{number:04d}"))  # names that say nothing

@@ -146,6 +146,7 @@ def _files(folder: Path) -> Iterator[Path]:
     yield from (path for path in sorted(folder.rglob("*")) if path.is_file())
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_is_accepted(copy: Path) -> None:
     """FAULTS 60: one bit of any file makes another model, which is refused, be it the README's."""
     rng, before = np.random.default_rng(1), _predicted(copy)

@@ -95,6 +95,7 @@ def test_the_script_computes_what_python_computes(nomogram: Nomogram) -> None:
         assert answer["rows"] == 3 and answer["curve"] > 0
 
 
+@pytest.mark.slow
 def test_an_emptied_field_leaves_nothing_of_the_patient_before(nomogram: Nomogram) -> None:
     """With a field empty or not a number the page asks for it and shows no points, survival, group, curve or axes."""
     for text in ("", "abc", "1.2.3", "1e5", "--1"):

@@ -111,6 +111,7 @@ def test_choice_and_suv_are_told(checked: Checked) -> None:
     assert "BQML, 72 kg, 324 MBq, 56 min uptake, decay reference from series time" in first
 
 
+@pytest.mark.slow
 def test_settings_heal_what_they_can(checked: Checked, study_file: Path) -> None:
     """A series asked for ends the tie, a structure's name and an uptake time end their errors; nobody else changes."""
     told = checked
@@ -170,6 +171,7 @@ def test_a_prediction_does_not_repeat_the_folders_name(named: Path) -> None:
     assert NAME not in str(caught.value) + str(scan.problems)
 
 
+@pytest.mark.slow
 def test_folders_that_name_patients_stop_a_run(named: Path, tmp_path: Path) -> None:
     """Names in folders are E-IDFOLDER; check shows lines of the table instead of names; keep_ids lets them pass."""
     found = check_study(named)

@@ -213,6 +213,7 @@ def locked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive.os, "scandir", refuse)
 
 
+@pytest.mark.slow
 def test_a_bad_item_costs_its_patient_only(spoiled: Path, locked: None) -> None:
     """FAULTS 87: each bad zip, folder, link or file is told under its patient with its own code; others are used."""
     checked = check_study(spoiled)
@@ -225,6 +226,7 @@ def test_a_bad_item_costs_its_patient_only(spoiled: Path, locked: None) -> None:
     assert str(spoiled.parent) not in text and "Test" not in text and "4711" not in text
 
 
+@pytest.mark.slow
 def test_items_without_a_row_do_not_stop_anything(spoiled: Path, locked: None) -> None:
     """Bad items that the table does not know are warnings; those that hold no image at all are passed over."""
     rows = "\n".join(f"G{k},{20 + k},1,III" for k in range(10))
@@ -235,6 +237,7 @@ def test_items_without_a_row_do_not_stop_anything(spoiled: Path, locked: None) -
     assert {"W-ARCHIVE", "W-LINK", "W-NOACCESS", "W-ZIP", "W-NOROW"} <= {p.code for p in checked.problems}
 
 
+@pytest.mark.slow
 def test_discover_names_what_holds_no_scan(spoiled: Path, locked: None) -> None:
     """A folder without images comes as a patient of the kind `NOTHING`, with the number of files in it."""
     found = {scan.patient_id: scan for scan in discover(spoiled.parent / "images", empty=True)}
@@ -273,6 +276,7 @@ def test_voxels_tell_what_headers_do_not(tmp_path: Path) -> None:
     assert "E-TIME" in codes_of(checked, "P03") and codes_of(checked, "P03") & {"E-TRUNCATED", "E-GZIP"}
 
 
+@pytest.mark.slow
 def test_the_same_voxels_are_leakage(tmp_path: Path) -> None:
     """FAULTS 40, 41, 89: a scan packed anew, or moved with new UIDs, is known again by its voxels."""
     study = cohort(tmp_path, rows=[*(f"P{k:02d},{20 + k},1,III" for k in range(10)), "D1,20,1,III", "D2,20,1,III"],

@@ -110,6 +110,7 @@ def test_status_before_anything_ran(tmp_path: Path, mtdlr: Callable[..., Done]) 
     assert done.returncode == 0 and "not started" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_sts_example_is_clean(mtdlr: Callable[..., Done]) -> None:
     """The real study of 36 patients passes `check` with its two missing grades and its few events as warnings."""
     if not (ROOT.parent / "shared" / "data" / "sts").is_dir():

@@ -91,6 +91,7 @@ def test_each_competing_event_has_its_curve() -> None:
     assert (found[1].events, found[1].competing) == (found[0].competing, found[0].events)
 
 
+@pytest.mark.slow
 def test_the_figure_shows_every_cause_in_every_cohort() -> None:
     """Figure 8 has a row a cause and a column a cohort, both risk groups with the library's numbers, and a caption that
     names the causes for those who do not see it."""
@@ -110,6 +111,7 @@ def test_the_figure_shows_every_cause_in_every_cohort() -> None:
     assert competing_figures(()) == {}
 
 
+@pytest.mark.slow
 def test_a_prediction_says_what_it_means_with_competing_events(results: Results, tmp_path: Path) -> None:  # noqa: F811
     """The nomogram of a study with competing events says in the model's problems, in its caption and in its calculator
     that a probability is cause-specific; without them nothing is said."""

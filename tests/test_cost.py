@@ -95,6 +95,7 @@ def test_as_json() -> None:
     assert values["total_s"] == pytest.approx(sum(values["seconds"].values()))
 
 
+@pytest.mark.slow
 def test_a_network_is_timed() -> None:
     """A step and a scoring of DeepMTS take time, eight times as much at twice the grid; no-mask is not trained."""
     settings = Study.of({"preset": "quick", "deepmts": {"width": 0.25}})

@@ -71,6 +71,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Prediction]
     return folder / "out", made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["anisotropic", "oblique", "reversed"])
 def test_the_segmentation_is_the_mask(kind: str, tmp_path: Path) -> None:
     """Read by highdicom by files and by geometry, and by SimpleITK, it is the mask in every voxel."""
@@ -177,6 +178,7 @@ def test_the_fhir_resource_says_it_too(written: tuple[Path, Prediction]) -> None
         assert one["probabilityDecimal"] == pytest.approx(1.0 - estimate.value, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_the_fhir_resource_follows_the_standard(written: tuple[Path, Prediction], tmp_path: Path) -> None:
     """fhir.resources, which nobody here wrote, accepts it as a RiskAssessment; also where the patient has no number."""
     standard = pytest.importorskip("fhir.resources.R4B.riskassessment").RiskAssessment
@@ -187,6 +189,7 @@ def test_the_fhir_resource_follows_the_standard(written: tuple[Path, Prediction]
         standard.model_validate_json((folder / "risk_assessment.json").read_text())
 
 
+@pytest.mark.slow
 def test_warnings_go_along(tmp_path: Path) -> None:
     """A prediction of a scan unlike the training scans says so in the report and in the FHIR resource, as text."""
     source = source_of(examination(tmp_path / "in"))
@@ -199,6 +202,7 @@ def test_warnings_go_along(tmp_path: Path) -> None:
     assert shutil.which("dciodvfy") is None or _verified(folder / "measurements.dcm") == []
 
 
+@pytest.mark.slow
 def test_a_name_in_other_letters_arrives_in_utf8(tmp_path: Path) -> None:
     """A name that the CT holds in GB18030 is the same name in the objects, which are UTF-8."""
     folder = examination(tmp_path / "in")
@@ -212,6 +216,7 @@ def test_a_name_in_other_letters_arrives_in_utf8(tmp_path: Path) -> None:
         assert ds.SpecificCharacterSet == "ISO_IR 192" and ds.PatientName.ideographic == "王^小东", path.name
 
 
+@pytest.mark.slow
 def test_the_same_prediction_is_the_same_bytes(written: tuple[Path, Prediction], tmp_path: Path) -> None:
     """Written again from the files in another folder, nothing differs; another mask has other UIDs."""
     folder, made = written
@@ -228,6 +233,7 @@ def test_the_same_prediction_is_the_same_bytes(written: tuple[Path, Prediction],
         assert ours.SOPInstanceUID != theirs.SOPInstanceUID and ours.SeriesInstanceUID != theirs.SeriesInstanceUID
 
 
+@pytest.mark.slow
 def test_no_tumour_is_an_empty_segmentation(tmp_path: Path) -> None:
     """A prediction without a tumour is written: no voxel, volume 0, and no uptake."""
     source = source_of(examination(tmp_path / "in"))
@@ -238,6 +244,7 @@ def test_no_tumour_is_an_empty_segmentation(tmp_path: Path) -> None:
     assert _numbers(pydicom.dcmread(folder / "measurements.dcm"))[0] == ("118565006", "ml", 0.0)
 
 
+@pytest.mark.slow
 def test_a_mask_of_another_ct_is_refused(tmp_path: Path) -> None:
     """A mask off this CT's grid is an error of one line, and nothing is written."""
     source = source_of(examination(tmp_path / "in"))
@@ -250,6 +257,7 @@ def test_a_mask_of_another_ct_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_half_a_result_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where writing ends half way, neither the folder that `send` takes nor its parts exist."""
     source = source_of(examination(tmp_path / "in"))
@@ -322,6 +330,7 @@ def test_an_error_names_no_value(tmp_path: Path) -> None:
     assert not any(name in str(caught.value) for name in NAMES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("series", "number", "code"), [
     ("CT", 20, "E-GAP"), ("PET", 20, "E-GAP"), ("PET", 40, "E-DICOMOUT .*from a part of a series; found 39")])
 def test_no_result_is_written_from_half_a_series(series: str, number: int, code: str, tmp_path: Path) -> None:
@@ -338,6 +347,7 @@ def _verified(path: Path) -> list[str]:
     return [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy (Debian dicom3tools) is not installed")
 @pytest.mark.parametrize("patient", ["STS_008", "STS_025"])
 def test_real_examinations_give_objects_that_follow_the_standard(patient: str, tmp_path: Path) -> None:

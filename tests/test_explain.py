@@ -37,6 +37,7 @@ def checkpoint(seed: int, config: SingletaskConfig | DeepmtsConfig = PLAIN) -> C
     return Checkpoint(model.eval(), {}, str(seed))
 
 
+@pytest.mark.slow
 def test_maps_add_up_to_the_risk_over_where_they_start() -> None:
     """Integrated gradients are complete: their sum is the patient's risk less that of the image they start from."""
     network = checkpoint(0)
@@ -47,6 +48,7 @@ def test_maps_add_up_to_the_risk_over_where_they_start() -> None:
     assert all(p.grad is None for p in network.model.parameters())
 
 
+@pytest.mark.slow
 def test_the_path_through_the_tumour_probability_counts() -> None:
     """A risk depends on the mask it sees, whether training let the gradient through there or not."""
     maps = []
@@ -58,6 +60,7 @@ def test_the_path_through_the_tumour_probability_counts() -> None:
     np.testing.assert_array_equal(*maps)
 
 
+@pytest.mark.slow
 def test_explaining_leaves_the_network_as_it_was() -> None:
     """The same score before and after, to the bit, and the setting of training is kept."""
     network = checkpoint(0, CLOSED)
@@ -106,6 +109,7 @@ def test_without_a_tumour_all_is_elsewhere_and_without_a_gradient_nothing_is_any
     assert json.loads(json.dumps(still.as_dict()))["tumour_volume"] == BLOCK.mean()
 
 
+@pytest.mark.slow
 def test_a_training_patient_is_explained_by_the_network_that_never_saw_it() -> None:
     """Fold 1: network 1 alone, in units of its scale; nobody's fold: the mean of all, each in its own units."""
     networks, scales = [checkpoint(0), checkpoint(1)], [Scale(0.0, 2e3), Scale(5.0, 5e2)]  # few steps are near enough
@@ -132,6 +136,7 @@ def test_a_map_takes_the_steps_it_needs_to_add_up(misses: float, taken: list[int
     assert tried == taken
 
 
+@pytest.mark.slow
 def test_the_picture_shows_what_raises_and_what_lowers(tmp_path: Path) -> None:
     """Colour lies where a map is not zero, warm where it raises the risk, and the same maps are the same file."""
     pet = Volume.on_grid(np.ones((32, 32, 32)), (4.0, 4.0, 4.0))

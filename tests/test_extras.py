@@ -28,12 +28,14 @@ def _run(code: str, *args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", HIDE + code, *args], capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_public_name_that_needs_an_extra_names_it() -> None:
     """`mtdlr.Bundle` without torch is one typed problem with the line that installs it."""
     done = _run("import mtdlr\ntry: mtdlr.Bundle\nexcept mtdlr.MtdlrError as error: print(error)")
     assert done.stdout.startswith("E-EXTRA") and "pip install 'mtdlr[networks]'" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("verb", "extra"), [(["predict", "bundle", "patient"], "networks"),
                                              (["demo", "folder"], "networks"), (["serve", "bundle"], "web")])
 def test_a_verb_that_needs_an_extra_names_it(verb: list[str], extra: str, tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ class TestNomogram:
         """Long names, many levels, folded and short axes: at either width no text touches another or the edge."""
         assert_printable(nomogram_figure(make(), width=width))
 
+    @pytest.mark.slow
     @both_widths
     @pytest.mark.parametrize("make", [simple, bent])
     def test_patient_and_cohort_fit_in(self, make: Callable[[], Nomogram], width: Width) -> None:
@@ -284,7 +285,8 @@ class TestFigures:
         """At either width no text touches another or the edge."""
         assert_printable(curves()[name](width))
 
-    @pytest.mark.parametrize(("name", "suffix"), [("kaplan-meier", "pdf"), ("calibration", "svg"), ("scan", "png")])
+    @pytest.mark.parametrize(("name", "suffix"), [
+        pytest.param("kaplan-meier", "pdf", marks=pytest.mark.slow), ("calibration", "svg"), ("scan", "png")])
     def test_same_figure_same_bytes(self, name: str, suffix: str, tmp_path: Path) -> None:
         """Drawn twice, a figure is the same file byte for byte, and holds no date."""
         first, second = (save(curves()[name]("single"), tmp_path / f"{i}.{suffix}").read_bytes() for i in "ab")
@@ -381,6 +383,7 @@ class TestContent:
             hot = np.argwhere(np.asarray(one.images[-1].get_array()) > 6.0).mean(axis=0)
             assert abs(x - hot[1]) < 1.5 and abs(y - hot[0]) < 1.5
 
+    @pytest.mark.slow
     def test_an_empty_mask_is_named(self) -> None:
         """A mask without a voxel is called empty in the key, and without any mask the hottest voxel is shown."""
         pet, ct, contours = scan()
@@ -411,6 +414,7 @@ class TestContent:
         assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}) == 14
         assert_printable(figure)
 
+    @pytest.mark.slow
     def test_limit_cases_are_drawn(self) -> None:
         """One patient, a group without events, a decision curve beyond follow-up: drawn, without a warning."""
         _, surv = cohort()
@@ -450,6 +454,7 @@ class TestSurvivalPanels:
                         "External validation cohort": Panel({}) if model == "Stage" else full}
                 for model in ("MTDLR", "ManualRadio + stage", "SingleTask + stage", "Stage")}
 
+    @pytest.mark.slow
     def test_twelve_panels_fit_a_page(self) -> None:
         """Four models in three cohorts fit a journal page, no text touches another, an empty panel says why."""
         figure = kaplan_meier_panels(self._panels(), endpoint="PFS")

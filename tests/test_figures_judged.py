@@ -128,6 +128,7 @@ SIZE: Any = SimpleNamespace(
     widths={name: (0.4, 0.28, 0.2) for name in TARGETS})
 
 
+@pytest.mark.slow
 def test_the_precision_is_written_as_table_and_figure(tmp_path: Path) -> None:
     """The table has a row a size with the width of every measure; the figure is there in every format."""
     write_precision(SIZE, tmp_path)

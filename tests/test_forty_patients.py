@@ -189,6 +189,7 @@ def acted_on(checked: Checked) -> set[int]:
     return found
 
 
+@pytest.mark.slow
 def test_the_table_alone_lets_them_be_mended(checked: Checked) -> None:
     """All of 34 faults stand in the table with patient (or line), code and what to do; 32 were wanted."""
     left = {n: (FAULTS[n][0], sorted({p.code for p in checked.problems if f"P{n:02d}" in p.patients}))
@@ -196,6 +197,7 @@ def test_the_table_alone_lets_them_be_mended(checked: Checked) -> None:
     assert len(FAULTS) == 34 and not left, left
 
 
+@pytest.mark.slow
 def test_nobody_else_is_left_out(checked: Checked) -> None:
     """The patients without a fault, and those with a warning only, can be used."""
     assert set(checked.usable) >= {f"P{n:02d}" for n in range(37, 41)}

@@ -76,6 +76,7 @@ def test_feet_first_and_oblique_orientation(tmp_path: Path) -> None:
     assert volume.array[k, j, i] == (series.stored(5, seed=6) // 10)[3, 2, 4] - 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patient", ["STS_008", "STS_025"])
 def test_real_series_equal_their_nifti_truth(patient: str) -> None:
     """Two real GE examinations give the voxels and the grid of their published NIfTI copies."""
@@ -441,6 +442,7 @@ def test_unfit_series_can_be_asked_for(tmp_path: Path) -> None:
     assert codes(choice_in(tmp_path, "9.9.9").problems) >= {"E-NOSERIES"}
 
 
+@pytest.mark.slow
 def test_whole_body_and_neck_series(tmp_path: Path) -> None:
     """Of a whole-body and a finer head-and-neck PET the finer is taken; a finer one of the legs is not."""
     series.write_pet(tmp_path / "wb", 41, step_mm=15.0, SeriesInstanceUID="1.2.3.50")

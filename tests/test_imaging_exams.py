@@ -125,6 +125,7 @@ def test_localiser_inside_the_series(tmp_path: Path, marked: bool) -> None:
     np.testing.assert_array_equal(read_ct(again.ct).volume.array, whole.array)
 
 
+@pytest.mark.slow
 def test_neck_bed_against_whole_body(tmp_path: Path) -> None:
     """A neck bed of 20 cm with smaller voxels is preferred to the whole body; a brain scan of 15 cm is not."""
     for name, slices, expected in (("neck", 68, True), ("brain", 51, False)):

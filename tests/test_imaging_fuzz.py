@@ -216,6 +216,7 @@ def folder_cases(folder: Path, scratch: Path, seeds: range) -> Outcomes:
     return outcomes
 
 
+@pytest.mark.slow
 def test_a_few_damaged_files(patient: Path, tmp_path: Path) -> None:
     """120 damaged DICOM objects and NIfTI files end in a volume or a ScanError."""
     outcomes = [dicom_cases(patient, tmp_path / "d", range(40)), object_cases(patient, tmp_path / "o", range(40)),

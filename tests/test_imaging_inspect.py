@@ -167,6 +167,7 @@ def test_pipes_and_devices(tmp_path: Path) -> None:
     assert {p.code for p in inspect_scan(scan).problems} >= {"E-NOFILE"}
 
 
+@pytest.mark.slow
 def test_memory_of_reading(tmp_path: Path) -> None:
     """Reading an image takes the memory of its voxels and one slice, not of several copies."""
     array = np.random.default_rng(0).integers(0, 9, (128, 128, 192)).astype(np.int16)

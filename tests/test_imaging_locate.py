@@ -31,6 +31,7 @@ def reach_mm(patient: SyntheticPatient, center_mm: tuple[float, float, float]) -
     return float(np.abs(patient.true_mask.points_mm(np.argwhere(tumour)) - center_mm).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_the_box_contains_the_tumour(seed):
     """A 128 mm box at the region's middle holds the whole primary, on either scanner, at any voxel size."""
@@ -120,6 +121,7 @@ def test_featureless_images_are_no_head(hu):
     assert locate_head(volume.with_array(np.ones((20, 20, 20))), volume).how == "middle of the PET"
 
 
+@pytest.mark.slow
 def test_a_template_finds_the_same_place_in_another_patient():
     """The region of one patient is found in another of different size and pose to 20 mm, and is trusted."""
     model, patient = drawn(5, voxel_scale=2.0), drawn(6, center="B", voxel_scale=2.0)
@@ -174,6 +176,7 @@ def with_margin(volume: Volume, mm: float, *, below_mm: float) -> Volume:
     return Volume(array, affine)
 
 
+@pytest.mark.slow
 def test_the_field_of_view_does_not_move_the_region():
     """15 mm more of air around a head and 15 mm less of its shoulders give the region of the scan as it was, by either
     way of finding it: network and prediction see the same voxels."""

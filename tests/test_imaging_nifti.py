@@ -239,6 +239,7 @@ def test_huge_header_is_refused_before_memory_is_taken(tmp_path: Path, name: str
     assert code == "E-TOOBIG" and peak < 2**24
 
 
+@pytest.mark.slow
 def test_bomb_is_refused(tmp_path: Path) -> None:
     """A file that unpacks to far more than its header announces is E-DIMS, within bounds of memory."""
     data = save(tmp_path / "a.nii", voxels()).read_bytes()

@@ -45,6 +45,7 @@ def motion_about(patient: SyntheticPatient, turn_deg: tuple, stretch: float, shi
     return matrix
 
 
+@pytest.mark.slow
 def test_an_aligned_patient_is_found_aligned(patient):
     """PET and CT of one pose lie within 1 mm of each other, and the measurement is sure of it."""
     found = misalignment(patient.pet, patient.ct)
@@ -55,6 +56,7 @@ def test_an_aligned_patient_is_found_aligned(patient):
     assert not found.exceeds(5.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shift", [(-9.0, 5.0, 0.0), (6.0, 9.0, -12.0)])
 def test_a_shift_is_measured_and_reported(patient, shift):
     """A PET displaced by 10 to 16 mm is measured to 1 mm, and the limit of 5 mm is said to be exceeded."""
@@ -64,6 +66,7 @@ def test_a_shift_is_measured_and_reported(patient, shift):
     assert not found.exceeds(25.0)
 
 
+@pytest.mark.slow
 def test_a_turned_head_is_turned_back(patient):
     """Rigid alignment undoes 4 to 6 degrees and several mm, to 1 mm over tumour and region."""
     motion = motion_about(patient, (4.0, -3.0, 6.0), 1.0, (3.0, -6.0, 5.0))
@@ -82,6 +85,7 @@ def test_a_stretched_head_is_undone_by_affine_alignment(patient):
     assert affine < 0.75 * rigid
 
 
+@pytest.mark.slow
 def test_a_shift_only_alignment_never_turns(patient):
     """how = "shift" gives a pure translation."""
     transform = align(shifted(patient.pet, 5.0, 0.0, -5.0), patient.ct, how="shift")
@@ -97,6 +101,7 @@ def on_the_slices_of(pet: Volume, ct: Volume) -> Volume:
     return grid.resample(ct, like, outside=-1000.0)
 
 
+@pytest.mark.slow
 def test_stacks_that_belong_slice_upon_slice_give_the_exact_offset(patient):
     """Equal stacks whose headers start 12 mm apart, with images that agree, are apart by exactly that."""
     ct = on_the_slices_of(patient.pet, patient.ct)
@@ -106,6 +111,7 @@ def test_stacks_that_belong_slice_upon_slice_give_the_exact_offset(patient):
     assert found.exceeds(5.0)
 
 
+@pytest.mark.slow
 def test_stacks_that_merely_start_elsewhere_are_left_alone(patient):
     """Equal stacks at different heights whose images agree where they overlap are not apart."""
     ct = on_the_slices_of(shifted(patient.pet, 0.0, 0.0, 12.0), patient.ct)
@@ -115,6 +121,7 @@ def test_stacks_that_merely_start_elsewhere_are_left_alone(patient):
     assert found.distance_mm < 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["no uptake", "no body", "noise", "one slice", "one voxel", "apart"])
 def test_what_cannot_be_aligned_raises_no_alarm(case):
     """Images without anything in common give a shift of unknown size, not an alarm and not a crash."""

@@ -80,6 +80,7 @@ def test_all_reference_objects_are_listed() -> None:
     assert len(set(OBJECTS)) == 17
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patient", ["STS_008", "STS_025"])
 def test_bqml_equals_gml(patient: str) -> None:
     """A real GE series in Bq/ml with its own dose and weight gives the SUV that the scanner stored."""

@@ -27,6 +27,7 @@ def _checkpoint(seed: int, config=DeepmtsConfig(width=0.25)) -> Checkpoint:  # n
 IMAGE = np.random.default_rng(0).random((2, 32, 32, 32), dtype=np.float32)
 
 
+@pytest.mark.slow
 def test_a_score_is_the_networks_risk_and_probability():
     """Risk and map equal the network's own, and repeat to the bit."""
     checkpoint = _checkpoint(0)
@@ -43,6 +44,7 @@ def test_a_single_task_score_has_no_map():
     assert score(_checkpoint(0, SingletaskConfig(width=0.25)), IMAGE).probability is None
 
 
+@pytest.mark.slow
 def test_a_read_only_map_from_disk_can_be_scored(tmp_path):
     """Prepared images are memory-mapped; scoring does not need to write to them."""
     np.save(tmp_path / "image.npy", IMAGE)
@@ -50,6 +52,7 @@ def test_a_read_only_map_from_disk_can_be_scored(tmp_path):
     assert score(_checkpoint(0), mapped).risk == score(_checkpoint(0), IMAGE).risk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [
     np.zeros((1, 32, 32, 32)), np.zeros((2, 32, 32)), np.zeros((2, 32, 32, 16)), np.full((2, 32, 32, 32), np.nan)])
 def test_images_a_network_cannot_read_are_refused(image: np.ndarray):

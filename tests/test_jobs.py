@@ -111,6 +111,7 @@ def test_a_prepared_patient_comes_with_its_description(store: Store, tmp_path: P
     assert jobs.prepare(job) == folder
 
 
+@pytest.mark.slow
 def test_a_score_is_the_networks_own(store: Store, prepared: dict[str, Path], networks: jobs.Networks) -> None:
     """Risks and mask in the folder are those of `score_patient`; a second call makes nothing."""
     job = scoring(store, prepared["P1"], networks, None)
@@ -125,6 +126,7 @@ def test_a_score_is_the_networks_own(store: Store, prepared: dict[str, Path], ne
     assert jobs.score(job) == folder and (folder / "score.json").stat().st_mtime_ns == made
 
 
+@pytest.mark.slow
 def test_a_training_patients_mask_is_of_the_network_that_never_saw_it(store: Store, prepared: dict[str, Path],
                                                                       networks: jobs.Networks) -> None:
     """Of fold 0 the mask is that of network 0 alone; outside training it is that of both."""
@@ -208,6 +210,7 @@ def _stored(prepared: dict[str, Path]) -> Any:
     return SimpleNamespace(folders=prepared, keys={i: folder.name for i, folder in prepared.items()})
 
 
+@pytest.mark.slow
 def test_a_patient_is_drawn_and_explained(store: Store, prepared: dict[str, Path], networks: jobs.Networks) -> None:
     """The picture is a JPEG; the explanation's parts add up, and its picture lies beside it."""
     scored = {"P0": jobs.score(scoring(store, prepared["P0"], networks, None))}

@@ -44,6 +44,7 @@ def _repacked(source: Path, target: Path) -> None:
     target.write_bytes(gzip.compress(gzip.decompress(source.read_bytes()), 1))
 
 
+@pytest.mark.slow
 def test_a_scan_repacked_in_the_external_cohort_is_found(tmp_path: Path) -> None:
     """FAULTS 40, 41, 89: the CT of a training patient, compressed anew in the external cohort, is E-SAMEIMAGE in `run`
     before training; with another CT the same run goes on."""

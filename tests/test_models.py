@@ -106,6 +106,7 @@ def _ensemble(n: int, n_networks: int, shared: float, own: float, rng: np.random
     return raw, pd.Series(folds, index=ids), signal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_networks", "shared", "own"), [(3, 0.8, 0.0), (3, 0.5, 0.0), (3, 0.5, 1.0), (5, 0.6, 2.0)])
 def test_the_shared_variance_of_networks_is_that_of_new_patients(n_networks: int, shared: float, own: float) -> None:
     """v is the variance of the mean of K networks over that of one, without outcomes and whatever the networks learned
@@ -116,6 +117,7 @@ def test_the_shared_variance_of_networks_is_that_of_new_patients(n_networks: int
     assert ratio == pytest.approx(shared + (1 - shared) / n_networks, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_nomogram_of_one_networks_risks_fits_the_mean_of_several() -> None:
     """The regression of the truth on the score has one slope in training (one network a patient) and in new patients
     (the mean of three); without the division by v it was 1.5 times as steep in new patients (r = .5)."""
@@ -163,6 +165,7 @@ def test_the_fit_without_measures_stands_beside() -> None:
     assert "deepmts_plain" not in again.table
 
 
+@pytest.mark.slow
 def test_other_cohorts_change_nothing_that_is_frozen() -> None:
     """FAULTS 56: permuting another cohort's outcomes and features leaves every frozen number as it is."""
     table, folds, raw, features = _study_data()
@@ -191,6 +194,7 @@ def test_a_study_evaluates_every_model_in_every_cohort() -> None:
     assert set(models.model.nomograms) == {"mtdlr", "manual_radio_stage", "single_task_stage", "mtdlr_in_sample"}
 
 
+@pytest.mark.slow
 def test_a_missing_score_leaves_the_patient_out_and_says_so() -> None:
     """FAULTS 28: without features the AutoRadio score is NA, the others stay, and the evaluation counts who is lost."""
     table, folds, raw, features = _study_data()
@@ -224,6 +228,7 @@ def test_horizons_nobody_reached_are_not_estimated() -> None:
     assert all(np.isnan(auc.auc.value) for auc in found.auc.values())
 
 
+@pytest.mark.slow
 def test_calibration_cautions_are_said() -> None:
     """Too few events to judge a calibration is a warning that names the model, the cohort and the horizon."""
     said = [p for p in fitted(*_study_data()).problems if p.code == "W-CALIBRATIONEVENTS"]
@@ -263,6 +268,7 @@ def test_a_level_without_patients_and_scores_that_do_not_vary() -> None:
         fit_nomogram(rows, replace(MTDLR, scores=("auto_radio",)), STUDY)
 
 
+@pytest.mark.slow
 def test_a_score_with_a_negative_weight_is_said() -> None:
     """A score, of which higher is worse, that enters with a negative weight gets W-NEGATIVEWEIGHT in the fit."""
     table, folds, raw, features = _study_data()
@@ -301,6 +307,7 @@ def _study(**nomogram: object) -> Study:
         "signature": {"lambdas": 20, "folds": 4, "repeats": 1}})
 
 
+@pytest.mark.slow
 def test_a_nomogram_takes_clinical_covariates() -> None:
     """nomogram.covariates enter every nomogram, with splines where wanted; a missing value takes the training median,
     of the training cohort alone, and is said."""
@@ -314,6 +321,7 @@ def test_a_nomogram_takes_clinical_covariates() -> None:
     assert any(p.code == "W-IMPUTED" and "P130" in p.found for p in found.problems)
 
 
+@pytest.mark.slow
 def test_a_prediction_asks_for_the_covariates_of_the_nomogram() -> None:
     """Each covariate is asked for by name; a decimal comma is understood; a missing, unknown or unused one is said."""
     model = fitted(*_with_age(), study=_study()).model
@@ -325,6 +333,7 @@ def test_a_prediction_asks_for_the_covariates_of_the_nomogram() -> None:
     assert any("aeg" in line and "does not use" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_a_prediction_offers_only_levels_that_the_nomogram_saw() -> None:
     """A level that only other cohorts have is refused and not offered."""
     table, *rest = _study_data()
@@ -335,6 +344,7 @@ def test_a_prediction_offers_only_levels_that_the_nomogram_saw() -> None:
         fitted(table, *rest, study=study).model.clinical({"tnm": "IVb"})
 
 
+@pytest.mark.slow
 def test_selection_by_p_is_done_again_without_each_fold() -> None:
     """nomogram.select = 'p' keeps what has P < 0.05 alone and together; the training cohort's risks come from nomograms
     that were selected and fitted without the patient's fold."""

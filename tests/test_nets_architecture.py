@@ -172,6 +172,7 @@ def test_fast_network_gives_the_plain_statements_numbers_and_gradients():
         assert (parameter.grad - reference).abs().max() <= 1e-6 * max(1.0, float(reference.abs().max())), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [DeepmtsConfig(width=0.5, pooling="regional"), SingletaskConfig(width=0.5),
                                     SingletaskConfig("densenet121-3d", width=0.25)])
 def test_folding_the_norms_changes_no_number(config):
@@ -196,6 +197,7 @@ def test_folding_the_norms_changes_no_number(config):
     assert any(isinstance(m, torch.nn.BatchNorm3d) for m in model.modules()), "the original keeps its norms"
 
 
+@pytest.mark.slow
 def test_csn_only_is_the_survival_network_with_one_head():
     """The single-task network differs from DeepMTS's survival part only in its third input channel."""
     model, full = CsnOnly(SingletaskConfig()), DeepMTS(DeepmtsConfig())

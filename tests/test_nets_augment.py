@@ -56,6 +56,7 @@ def test_modern_shifts_are_spread_evenly_and_small():
     assert shift.min() < -1.0 and shift.max() > 1.0 and (np.abs(shift) < 1.0).any()
 
 
+@pytest.mark.slow
 def test_paper_shifts_are_all_or_nothing():
     """The published augmentation shifts every sample along every axis by 10 of 128 voxels, never less."""
     image, mask = _batch(32)

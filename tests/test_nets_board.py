@@ -55,6 +55,7 @@ def writers(monkeypatch: pytest.MonkeyPatch) -> list[Writer]:
     return Writer.all
 
 
+@pytest.mark.slow
 def test_every_number_of_the_log_is_a_scalar(writers: list[Writer], tmp_path: Path) -> None:
     """Each cell of log.csv, by name and epoch, and a writer that is closed."""
     train(CASES, "csn-only", SETTINGS, tmp_path, seed=0)
@@ -65,6 +66,7 @@ def test_every_number_of_the_log_is_a_scalar(writers: list[Writer], tmp_path: Pa
                                    for name in row if name != "epoch"}
 
 
+@pytest.mark.slow
 def test_a_resumed_training_shows_no_epoch_twice(writers: list[Writer], tmp_path: Path) -> None:
     """What goes on after a stop hides everything from its first epoch on, and ends in the same weights."""
     class Stop(BaseException):

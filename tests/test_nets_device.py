@@ -19,6 +19,7 @@ from mtdlr.nets.losses import cox_loss, cox_loss_of_sets, risk_sets
 from mtdlr.nets.weights import build
 
 
+@pytest.mark.slow
 def test_a_convolution_on_cells_is_the_convolution():
     """Same-padded, pointwise, of a doubled map, strided, and max-pooling: equal on cells to rounding."""
     generator = torch.Generator().manual_seed(0)
@@ -39,6 +40,7 @@ def test_a_convolution_on_cells_is_the_convolution():
         torch.testing.assert_close(ours, plain)
 
 
+@pytest.mark.slow
 def test_deepmts_on_cells_is_deepmts():
     """Risk, probability and gradients of a training step are those of the plain network in double precision."""
     torch.manual_seed(0)

@@ -161,6 +161,7 @@ def test_discrete_likelihood_counts_the_right_intervals(time: float, event: bool
     assert logits.grad is not None and (logits.grad != 0)[0].int().tolist() == terms
 
 
+@pytest.mark.slow
 def test_discrete_likelihood_finds_the_hazards():
     """Its minimum over common logits is the life table: events over those at risk."""
     rng = np.random.default_rng(0)

@@ -67,6 +67,7 @@ def test_a_batch_that_does_not_fit_is_cut_as_by_hand(tmp_path: Path, monkeypatch
         ("W-MEMORY", "network csn-only, fold 1", "2 micro-batches of each batch")]
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_from_its_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory that runs out in the second epoch costs that epoch alone: the first stays as it was."""
     train(CASES, "csn-only", SHORT, tmp_path / "whole", seed=0)
@@ -116,6 +117,7 @@ def test_a_cohort_that_leaves_the_device_gives_the_same_batches() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, feed.batch(rows), strict=True))
 
 
+@pytest.mark.slow
 def test_an_explanation_takes_fewer_points_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the points on the way do not fit together they go one by one, and the map is the same."""
     torch.manual_seed(0)

@@ -55,6 +55,7 @@ def _minimum(model: DeepMTS, cases: list[Case], l2: float) -> np.ndarray:
     return minimize(loss, np.zeros(n), method="BFGS", options={"gtol": 1e-8}).x
 
 
+@pytest.mark.slow
 def test_the_direct_weights_are_scipys_minimum() -> None:
     """Solved weights equal those that scipy finds for the written-out likelihood, to 1e-4."""
     model, cases = _model(), _cases()
@@ -64,6 +65,7 @@ def test_the_direct_weights_are_scipys_minimum() -> None:
     np.testing.assert_allclose(model.head.last.weight[0, -model.head.n_direct:].detach(), expected, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", get_args(SurvivalLoss))
 def test_nothing_else_moves_and_solving_again_changes_nothing(loss: SurvivalLoss) -> None:
     """Only the direct columns of the last layer change, whatever the loss, and a second time none does."""

@@ -14,6 +14,7 @@ CONFIGS: list[Config] = [DeepmtsConfig(width=0.25), DeepmtsConfig(width=0.25, po
                          SingletaskConfig(network="csn-only", width=0.25)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{type(config).__name__}-{config.pooling}")
 @pytest.mark.parametrize("loss", ["cox-breslow", "cox-efron"])
 def test_a_step_on_risks_reaches_every_weight_of_the_risk_head(config: Config, loss: SurvivalLoss) -> None:

@@ -25,6 +25,7 @@ def _saved(folder: Path, config=CONFIG) -> torch.nn.Module:
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [CONFIG, DeepmtsConfig(width=0.25, intervals=5, clinical=1, pooling="regional"),
                                     SingletaskConfig(width=0.25), SingletaskConfig("densenet121-3d", width=0.25)])
 def test_a_saved_network_comes_back_with_its_numbers(tmp_path: Path, config):
@@ -54,6 +55,7 @@ def _edit(folder: Path, change) -> None:
 NAME = "head.last.weight"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "code", "word"), [
     (lambda t: t.update({NAME: torch.full_like(t[NAME], float("nan"))}), "E-NANWEIGHTS", NAME),
     (lambda t: t.update({NAME: torch.full_like(t[NAME], float("inf"))}), "E-NANWEIGHTS", NAME),
@@ -144,6 +146,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.Mon
     assert path.read_bytes() == b"old"
 
 
+@pytest.mark.slow
 def test_a_training_state_returns_every_moment_of_the_optimiser(tmp_path: Path):
     """After saving, loading and one more step the weights are those of two steps without a break, to the bit."""
     def setup() -> tuple[torch.nn.Module, torch.optim.Optimizer]:

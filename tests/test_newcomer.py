@@ -112,6 +112,7 @@ def newcomer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Newcomer:
     return found
 
 
+@pytest.mark.slow
 def test_sixty_patients_in_three_checks(newcomer: Newcomer) -> None:
     """init, check, fill in columns, check, mend cells, check: then a run begins with all sixty patients."""
     status, problems = newcomer.checks_it()

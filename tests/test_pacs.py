@@ -71,6 +71,7 @@ def test_what_was_sent_is_read_back(predicted: Path) -> None:
     assert len(wrong.held) == 3
 
 
+@pytest.mark.slow
 def test_what_was_fetched_is_the_examination(examination: Path, predicted: Path, tmp_path: Path) -> None:
     """PET and CT come out pixel for pixel; results that the archive holds beside them do not."""
     with fake_archive() as (url, wrong):
@@ -88,6 +89,7 @@ WORK: list[Work] = [lambda _, predicted, out, archive: send(predicted, archive),
                     lambda examination, _, out, archive: fetch(STUDY, out, archive)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", WORK, ids=["send", "fetch"])
 @pytest.mark.parametrize(("statuses", "code", "pauses"), [
     ([500, 503, 429], "", 3), ([500, 500, 500, 500], "E-PACSANSWER .*HTTP 500", 3),
@@ -144,6 +146,7 @@ def test_another_object_under_our_uid(predicted: Path) -> None:
             send(predicted, Waits().archive(url))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fault", "code"), [
     ({"holds_back": 1}, "E-PACSHALF .*found 39 images of PT1; expected 40"),
     ({"grows": True}, "E-PACSHALF .*found a study that grew"),
@@ -163,6 +166,7 @@ def test_half_an_examination_is_not_kept(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_an_image_that_comes_twice_counts_once(examination: Path, tmp_path: Path) -> None:
     """An archive that gives every image twice gives the examination."""
     with fake_archive(repeats=True) as (url, wrong):
@@ -219,6 +223,7 @@ def test_credentials_are_checked(line: str) -> None:
     assert line not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_credentials_come_from_a_file_or_the_environment(
     examination: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,6 +22,7 @@ from mtdlr.estimate import Estimate
 from mtdlr.explain import attribution
 from mtdlr.predict import write_prediction
 from mtdlr.radiomics.extract import patient_pet_parameters
+from mtdlr.report import patient_page as module
 from mtdlr.report import pdf
 from mtdlr.report.patient_page import patient_page
 
@@ -51,8 +52,17 @@ class _Read(HTMLParser):
         return [attributes for tag, attributes in self.tags if tag == name]
 
 
-def test_the_numbers_are_those_of_the_json(tmp_path: Path) -> None:
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages whose figures keep their words and are not drawn: drawing takes a hundred times as long as the rest."""
+    for name in ("scan_figure", "survival_curve_figure", "nomogram_figure", "standing_figure", "attribution_figure"):
+        monkeypatch.setattr(module, name, lambda *_, **__: None)
+    monkeypatch.setattr(module, "embedded", lambda *_: "data:,")
+
+
+def test_the_numbers_are_those_of_the_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each survival, the points, the total and the risk of the page are the numbers of prediction.json."""
+    monkeypatch.setattr("mtdlr.predict.can_write_pdf", lambda: False)
     made = prediction()
     write_prediction(made, tmp_path / "out")
     stored = json.loads((tmp_path / "out" / "prediction.json").read_text())
@@ -82,6 +92,7 @@ def test_nothing_is_loaded_and_every_picture_has_words() -> None:
     assert len(pictures) == 4 and all(len(str(one["alt"])) > 20 for one in pictures)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_page_without_warnings_says_so() -> None:
     """Where nothing was noticed the page says it, and how like the training scans the scan is."""
     text = _Read(patient_page(prediction())).text
@@ -89,6 +100,7 @@ def test_a_page_without_warnings_says_so() -> None:
     assert "Before you use" not in text and RESEARCH in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_scan_outside_comes_first() -> None:
     """An accepted refusal is the first thing on the page, in words, before any number; other warnings follow it."""
     page = patient_page(outside())
@@ -100,6 +112,7 @@ def test_a_scan_outside_comes_first() -> None:
     assert 'class="answer doubtful"' in page
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_warnings_come_before_the_answer() -> None:
     """Warnings are counted and stand before the numbers, with what to do."""
     problem = Problem("W-RANGE", "a value lies outside the range the model was built on", where="row 0, column age",
@@ -110,6 +123,7 @@ def test_warnings_come_before_the_answer() -> None:
     assert places == sorted(places)
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("endpoint", "title", "state"), [
     ("OS", "Overall survival predicted from PET/CT", "to be alive."),
     ("overall survival", "Overall survival predicted from PET/CT", "to be alive."),
@@ -122,6 +136,7 @@ def test_words_follow_the_endpoint(endpoint: str, title: str, state: str) -> Non
     assert "progression" not in text.lower() and "PFS" not in text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_group_near_the_cut_off_says_little() -> None:
     """A patient within a twentieth of the training patients of the cut-off is told that the group says little."""
     near = replace(card(), cutoff=prediction().risk - 0.01)
@@ -129,6 +144,7 @@ def test_a_group_near_the_cut_off_says_little() -> None:
     assert "the group alone says little" not in _Read(patient_page(prediction())).text
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_a_model_lacks_is_said() -> None:
     """Without a cut-off, a bound, risks, C or a description of the scans the page claims none of them."""
     bare = replace(card(), cutoff=nan, c={}, risks=None)
@@ -138,6 +154,7 @@ def test_what_a_model_lacks_is_said() -> None:
     assert "nobody checked whether this scan is like them" in text and len(_Read(page).all("img")) == 3
 
 
+@pytest.mark.slow
 def test_an_explained_prediction_shows_where_the_risk_comes_from() -> None:
     """With an attribution the page has its maps and its shares."""
     made = prediction()
@@ -158,6 +175,7 @@ def test_a_patient_without_a_tumour_or_beyond_the_follow_up_has_a_page() -> None
     assert len(read.all("data")) == 6
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_nothing_of_a_model_is_taken_for_markup() -> None:
     """A model's words are text on the page, whatever they are."""
     made = prediction("<script>alert(1)</script>", problems=(Problem("W-X", "<img src=x>", remedy='"><b>'),))
@@ -167,6 +185,7 @@ def test_nothing_of_a_model_is_taken_for_markup() -> None:
     assert "&lt;script&gt;" in page
 
 
+@pytest.mark.slow
 def test_the_same_prediction_gives_the_same_bytes() -> None:
     """Page and PDF hold no time and no name of this machine: made twice they are equal."""
     page = patient_page(prediction())
@@ -176,6 +195,7 @@ def test_the_same_prediction_gives_the_same_bytes() -> None:
     assert pdf.pdf_bytes(page) == pdf.pdf_bytes(page)
 
 
+@pytest.mark.slow
 def test_the_pdf_has_text_and_research_only_on_every_page() -> None:
     """The PDF is text that can be searched, and no page of it can be taken for a clinical document."""
     if not pdf.can_write_pdf():
@@ -189,6 +209,7 @@ def test_the_pdf_has_text_and_research_only_on_every_page() -> None:
     assert f"page 1 of {len(texts)}" in texts[0]
 
 
+@pytest.mark.slow
 def test_without_weasyprint_a_pdf_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where WeasyPrint is absent `--pdf` names the extra, and a prediction is written without the PDF."""
     monkeypatch.setitem(__import__("sys").modules, "weasyprint", None)

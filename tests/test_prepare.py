@@ -119,6 +119,7 @@ ORDERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("pet_as", "ct_as", "alignment"), [*((*order, "off") for order in ORDERS), (*ORDERS[3], "auto")])
 def test_storage_order_changes_nothing(patient, pet_as, ct_as, alignment):
@@ -196,6 +197,7 @@ def test_a_region_outside_the_scan_is_an_error(patient):
         made(scan_of(patient, pet=grid.crop(patient.pet, points)))
 
 
+@pytest.mark.slow
 def test_the_middle_of_a_tall_scan_without_its_head_is_an_error(patient):
     """E-HEAD when roi = "center" would leave the head out of the region."""
     tall = np.zeros((patient.pet.shape[0] + 150, *patient.pet.shape[1:]), np.float32)
@@ -272,6 +274,7 @@ def overlap(prepared: Prepared, truth: NDArray[np.bool_]) -> float:
     return float(2 * (prepared.mask & truth).sum() / (prepared.mask.sum() + truth.sum()))
 
 
+@pytest.mark.slow
 def test_a_misaligned_pet_is_reported_and_left_where_it_is(patient):
     """check: W-ALIGN with the distance, and nothing moved; off: not measured."""
     scan = scan_of(patient, pet=shifted(patient.pet, 3.0, -5.0, 9.0))
@@ -295,6 +298,7 @@ def test_a_misaligned_pet_is_brought_back(patient):
         assert corrected.mask.sum() == off.mask.sum()
 
 
+@pytest.mark.slow
 def test_an_aligned_pet_is_left_alone(patient):
     """auto changes no voxel of a patient whose scans agree."""
     auto = made(scan_of(patient), alignment="auto")
@@ -314,6 +318,7 @@ def test_a_mask_drawn_on_the_pet_moves_with_it(patient):
     assert overlap(auto, truth) > 0.9
 
 
+@pytest.mark.slow
 def test_whole_stacks_are_compared_though_only_the_region_is_measured(patient):
     """Equal stacks 12 mm apart are corrected by exactly that, though both are cut at the region's border."""
     origin = [*patient.ct.affine[:2, 3], patient.pet.affine[2, 3]]
@@ -328,6 +333,7 @@ def test_whole_stacks_are_compared_though_only_the_region_is_measured(patient):
     assert prepared.pet_suv.center_mm[2] == pytest.approx(prepared.ct_hu.center_mm[2], abs=3.0)
 
 
+@pytest.mark.slow
 def test_images_without_anything_in_common_are_not_moved(patient):
     """W-NOALIGN: asked for always, but the CT explains nothing of this PET."""
     noise = np.random.default_rng(0).random(patient.pet.shape).astype(np.float32)
@@ -351,6 +357,7 @@ def test_a_ct_cut_off_beside_the_body_is_said(patient):
     assert made(scan_of(patient), roi="center").facts["body_without_ct"] < 0.01
 
 
+@pytest.mark.slow
 def test_facts_are_plain_and_complete(patient):
     """Voxel sizes, distances in mm, angles in degrees, uptake and volumes, all of them JSON."""
     facts = made(scan_of(patient), alignment="check").facts
@@ -420,6 +427,7 @@ def test_the_whole_pet_is_kept_as_two_projections(patient):
         np.testing.assert_allclose(flat.center_mm, pet.center_mm, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_frames_of_reference_may_differ_where_they_are_registered(patient, tmp_path):
     """prepare.alignment = "rigid" lets PET and CT of two frames of reference pass, "check" does not."""
     write_dicom_patient(tmp_path / "P1", patient, contour="seg")

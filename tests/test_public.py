@@ -29,6 +29,7 @@ def test_public_names_are_these() -> None:
         assert getattr(mtdlr, name) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("statement", "absent"), [
     ("import mtdlr", ("numpy", "torch", "pandas")),
     ("import mtdlr.cli", ("numpy", "torch", "SimpleITK", "pydantic", "matplotlib")),

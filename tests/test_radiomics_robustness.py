@@ -54,6 +54,7 @@ def test_noise_level() -> None:
     assert added.std() == pytest.approx(4.0, rel=0.05)
 
 
+@pytest.mark.slow
 def test_robust_features() -> None:
     """Over perturbed patients, volume and mean are robust and a feature of pure noise is not."""
     tables: list[dict[str, dict[str, float]]] = [{} for _ in range(4)]

@@ -212,6 +212,7 @@ def test_diagnostics(tmp_path: Path) -> None:
     assert found["diagnostics_Mask-original_VoxelNum"].tolist() == [216.0, 216.0]
 
 
+@pytest.mark.slow
 def test_as_a_frame(tmp_path: Path) -> None:
     """The Python function gives the table of the command line, and says the same."""
     table = scans(tmp_path)

@@ -146,6 +146,7 @@ def test_a_poor_cohort_has_a_whole_report(
     assert [code for code in set(noted) if f'>{code}</span>' not in page] == []
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drawn_is_said_and_not_drawn() -> None:
     """A cohort without events has neither calibration nor ROC panel: both are said with the reason, by horizon."""
     results = _results(_no_event)
@@ -159,6 +160,7 @@ def test_what_cannot_be_drawn_is_said_and_not_drawn() -> None:
     assert pictures.survival_panels(results)["MTDLR"]["External validation cohort"].why == "No event."
 
 
+@pytest.mark.slow
 def test_one_patient_with_an_event_stops_nothing() -> None:
     """Nobody can be ordered: no C, W-NOPAIRS for every model, nothing appraised; the other cohort is whole."""
     results = _results(_one)

@@ -144,6 +144,7 @@ def test_methods_say_what_was_done_and_nothing_else(results: Results) -> None:  
     assert "@gray1988" in methods_text(facts)
 
 
+@pytest.mark.slow
 def test_the_lists_are_written_for_people(tmp_path) -> None:  # type: ignore[no-untyped-def]
     """CSV has a row an item with safe cells, Word a table a list."""
     items = fill_checklists(ALL | {"endpoint": replace(ALL["endpoint"], value="=cmd")}, {})

@@ -99,6 +99,7 @@ def test_groups_and_follow_up_are_lifelines(numbers: dict[str, Any], outside: pd
     assert numbers["follow_up"]["external"]["value"] == pytest.approx(reverse.median_survival_time_)
 
 
+@pytest.mark.slow
 def test_net_benefit_is_its_definition(numbers: dict[str, Any], outside: pd.DataFrame) -> None:
     """Net benefit at each threshold: true positives less weighted false ones by lifelines' Kaplan-Meier among those
     above it (Vickers 2008); the difference to treating everybody is of the same cohort."""

@@ -92,6 +92,7 @@ def page(results: Results, name: str) -> Page:
     return next(p for p in pages_of(results, mask_table(results)) if p.id == name)
 
 
+@pytest.mark.slow
 def test_each_patient_has_a_page_and_a_picture(written: Path) -> None:
     """Two files a patient and a third of the explained one, together below 250 kB a patient; every link and picture of
     a page is there."""
@@ -104,6 +105,7 @@ def test_each_patient_has_a_page_and_a_picture(written: Path) -> None:
         assert links and all((written / link).exists() for link in links), links
 
 
+@pytest.mark.slow
 def test_the_page_tells_the_whole_audit(written: Path, results: Results) -> None:
     """Tags as stated, facts as used, every candidate for the reference time, the choice of series, the warning."""
     text = (written / f"{PLAIN}.html").read_text()
@@ -135,6 +137,7 @@ def test_masks_and_risk_are_told_where_they_are_known(results: Results) -> None:
     assert (odd.masks, odd.shares) == ([], [])
 
 
+@pytest.mark.slow
 def test_a_patient_without_mask_or_header_has_a_page(written: Path, results: Results) -> None:
     """NIfTI says that its SUV is as given; an id that is markup and a path is shown as text and stays in the folder."""
     shown = page(results, ODD)
@@ -143,6 +146,7 @@ def test_a_patient_without_mask_or_header_has_a_page(written: Path, results: Res
     assert "<b>" not in text and "../a &lt;b&gt;" in text
 
 
+@pytest.mark.slow
 def test_an_older_run_without_audit_has_pages(results: Results, tmp_path: Path) -> None:
     """Facts stored before audits were kept give a page that says so."""
     folder = tmp_path / "old"
@@ -158,6 +162,7 @@ def test_an_older_run_without_audit_has_pages(results: Results, tmp_path: Path) 
     assert "kept no audit" in (tmp_path / f"{PLAIN}.html").read_text()
 
 
+@pytest.mark.slow
 def test_nobody_is_named(written: Path, results: Results) -> None:
     """FAULTS 66: no page, picture (its metadata included) or prepared file holds a name, birth date or UID."""
     slices = dcmread(next(iter(results.cohort.scans[PLAIN].pet)), stop_before_pixels=True)  # type: ignore[arg-type]

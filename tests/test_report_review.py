@@ -201,6 +201,7 @@ def test_the_integrated_error_is_the_librarys(results: Results, done: Review) ->
     assert ("External", "1 to 24", *["-"] * 6, f"{expected.ibs:.3f}", f"{expected.ipa:.1%}") in table.rows
 
 
+@pytest.mark.slow
 def test_the_page_gets_figures_tables_and_lists(results: Results, done: Review, tmp_path: Path) -> None:  # noqa: F811
     """Figures have captions for those who do not see them, tables are written, checklists filled."""
     shown = write_review(results, done, tmp_path)
@@ -219,6 +220,7 @@ def test_arms_have_a_table_where_there_are_any(results: Results, done: Review) -
     assert 14 not in numbers[0] and numbers[1] == [*numbers[0], 14]
 
 
+@pytest.mark.slow
 def test_a_figure_for_a_journal_has_600_dpi(tmp_path: Path) -> None:
     """On request a figure is also a TIFF of 600 dpi, 84 mm wide; without the request there is none."""
     figure = concordance_figure({"Training": {"MTDLR": Estimate(0.7, 0.6, 0.8)}}, width="single")
@@ -250,6 +252,7 @@ def test_the_development_is_of_the_patients_that_the_nomogram_saw(
     assert len(seen[0]) == 100 and seen[0]["tnm"].notna().all()
 
 
+@pytest.mark.slow
 def test_a_hopeless_study_is_still_reviewed(results: Results, tmp_path: Path) -> None:  # noqa: F811
     """No event outside and one patient inside: the review is written, and holds no made-up number."""
     table = results.cohort.table.copy()
@@ -261,6 +264,7 @@ def test_a_hopeless_study_is_still_reviewed(results: Results, tmp_path: Path) ->
     assert shown["summary"] and np.isfinite(shown["metrics"].certain)
 
 
+@pytest.mark.slow
 def test_a_rival_that_is_ahead_is_in_the_first_lines(results: Results) -> None:  # noqa: F811
     """Rivals and DeepMTS without its measures are in Table 10 and evaluation.json with each cohort's C; one that is
     ahead out of fold is said among the first lines, and the lines stay ten. Without rivals there is no Table 10."""

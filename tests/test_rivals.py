@@ -58,6 +58,7 @@ def _external_c(risk: pd.Series, table: pd.DataFrame) -> float:
     return concordance(risk[rows].to_numpy(), surv).c.value
 
 
+@pytest.mark.slow
 def test_every_rival_finds_what_it_can_see() -> None:
     """Vectors that drive the hazard are found by the ridge models and by equal weights, the stage by the clinical
     ones; every patient has a risk of each."""
@@ -96,6 +97,7 @@ def test_equal_weights_know_no_units() -> None:
     assert np.corrcoef(ours, x[:, 0])[0, 1] > 0.5
 
 
+@pytest.mark.slow
 def test_a_missing_vector_costs_its_patient_alone() -> None:
     """A patient without a row, or with NaN or infinity in it, has no risk by the embedding; everybody else has."""
     table, folds, vectors = _study()
@@ -191,6 +193,7 @@ def _settings(**evaluate: object) -> Study:
                                 "continuous": ["age"]}, "evaluate": evaluate})
 
 
+@pytest.mark.slow
 def test_rivals_are_fitted_once(tmp_path: Path, stored: tuple[pd.DataFrame, pd.Series, dict[str, Stored]]) -> None:
     """A second call reads what the first stored, to the last bit; another follow-up is another result."""
     store, study = Store(tmp_path / "run"), _settings()
@@ -206,6 +209,7 @@ def test_rivals_are_fitted_once(tmp_path: Path, stored: tuple[pd.DataFrame, pd.S
     assert len(list((tmp_path / "run" / "objects" / "rivals").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_vectors_from_elsewhere_stand_among_the_rivals(
     tmp_path: Path, stored: tuple[pd.DataFrame, pd.Series, dict[str, Stored]]
 ) -> None:

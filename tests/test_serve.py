@@ -181,6 +181,7 @@ def test_a_restart_finds_the_jobs(tmp_path: Path) -> None:
     assert load_job(tmp_path, jobs["running"].id) == found[jobs["running"].id]
 
 
+@pytest.mark.slow
 def test_an_accepted_job_survives_the_loss_of_its_server(tmp_path: Path) -> None:
     """A job that a lost server was computing is found, computed and done by the next one."""
     job = new_job()

@@ -96,6 +96,7 @@ def _memory_mb(pid: int, kind: str = "Anonymous:") -> int:
     return sum(int(row[1]) for row in rows if row[0] == kind) // 1024
 
 
+@pytest.mark.slow
 def test_a_kill_in_mid_job_loses_nothing_that_was_acknowledged(
     start: Start, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,6 +123,7 @@ def test_a_kill_in_mid_job_loses_nothing_that_was_acknowledged(
     assert second.ask("GET", f"/jobs/{done}/result/prediction.json") == numbers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("options", "kept"), [([], 0), (["--keep"], 1)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_a_stop_leaves(

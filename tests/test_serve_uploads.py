@@ -79,6 +79,7 @@ def _bomb(path: Path, size: int) -> None:
             out.write(bytes(1 << 24))
 
 
+@pytest.mark.slow
 def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
     """FAULTS 74: refused by its ratio, in memory that hardly grows; one within the ratio by its total."""
     _bomb(tmp_path / "scan.zip", 1 << 28)

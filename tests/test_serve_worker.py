@@ -96,6 +96,7 @@ def test_a_cancelled_prediction_does_not_cost_the_model(queue: Queue) -> None:
     os.close(copy)
 
 
+@pytest.mark.slow
 def test_a_copy_does_not_outlive_the_process_with_the_model(queue: Queue) -> None:
     """The worker is killed, as a system without memory does: its copy ends with it, and another worker does the job."""
     job = _sent(queue, "hold")
@@ -108,6 +109,7 @@ def test_a_copy_does_not_outlive_the_process_with_the_model(queue: Queue) -> Non
     assert _worker(queue) != worker
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("queue", [serve_fake.load_whole], indirect=True)
 def test_a_worker_that_cannot_be_copied_does_the_same(queue: Queue) -> None:
     """Where a card holds the networks the worker predicts by itself: cancel, death and the next job end alike."""

@@ -89,6 +89,7 @@ def test_a_cross_fitted_score_never_saw_its_patient() -> None:
     assert before[folds == 0].tolist() != after[folds == 0].tolist()
 
 
+@pytest.mark.slow
 def test_noise_gives_less_out_of_fold_than_in_sample() -> None:
     """On pure noise the in-sample score looks good and the out-of-fold score does not: that is why it is used."""
     rng = np.random.default_rng(1)
@@ -133,6 +134,7 @@ def test_a_signature_survives_the_disk(tmp_path: Path) -> None:
     assert Signature.load(tmp_path / "s.json") == signature
 
 
+@pytest.mark.slow
 def test_scores_of_every_fold_have_one_scale() -> None:
     """The score of each fold's signature has SD 1 in the patients it was fitted on, and so has the signature of all:
     out-of-fold scores can stand side by side."""
@@ -161,6 +163,7 @@ def test_the_elastic_net_keeps_more_than_the_lasso() -> None:
     assert many > 1.5 * few
 
 
+@pytest.mark.slow
 def test_a_fold_without_usable_features_does_not_end_the_study() -> None:
     """Where the features of all other folds are undefined (masks of air), the fold scores 0, with a warning."""
     table, surv = _data()

@@ -28,6 +28,7 @@ def _pattern(argument: ast.expr) -> str:
     return ".+"
 
 
+@pytest.mark.slow
 def test_every_row_is_measured_and_every_measure_has_its_row() -> None:
     """No row of the page is without a test that makes it, and no comparison with R is without a row."""
     rows, patterns = [what for what, _ in read_agreement(AGREEMENT_PAGE)], _names()

@@ -34,6 +34,7 @@ def test_without_censoring_it_is_the_split_conformal_quantile() -> None:
     assert np.isnan(bound.thresholds[2])  # 19 patients cannot carry 96 %
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [0.8, 0.9])
 def test_coverage_over_twenty_cohorts(level: float) -> None:
     """Over 20 cohorts with a third of the events censored, the true coverage is within 3 points of nominal."""
@@ -55,6 +56,7 @@ def test_coverage_over_twenty_cohorts(level: float) -> None:
     assert np.mean(estimated) == pytest.approx(level, abs=0.03)
 
 
+@pytest.mark.slow
 def test_censored_patients_do_not_make_the_bound_loose() -> None:
     """Without the censoring weights, early failures among long-observed patients would be missed."""
     score, time, contact = _cohort(4000, 77)

@@ -49,6 +49,7 @@ def test_without_censoring_it_is_the_mean_squared_error():
     assert result.ipa == pytest.approx(1 - result.score.value / result.null)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("constant", [False, True])
 def test_error_is_that_of_leaving_one_out(constant):
     """The standard error with estimated weights is that of n leave-one-out values, also for a constant prediction."""

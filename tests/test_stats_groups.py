@@ -52,6 +52,7 @@ def _brute_force(table):
     return tail / whole
 
 
+@pytest.mark.slow
 @steady
 @given(st.one_of(_tables(2, 2, 8), _tables(2, 3, 5), _tables(3, 3, 3), _tables(4, 2, 4), _tables(4, 3, 1)))
 def test_fisher_is_the_sum_over_all_tables(table):

@@ -40,6 +40,7 @@ def _objective(beta, x, surv, lam, alpha):
     return -loglik / len(surv) + lam * (alpha * np.abs(beta).sum() + (1 - alpha) / 2 * (beta**2).sum())
 
 
+@pytest.mark.slow
 @steady
 @given(seeds, st.sampled_from([1.0, 0.7, 0.2]))
 def test_solution_beats_its_neighbours(seed, alpha):
@@ -102,6 +103,7 @@ def test_more_features_than_patients():
     assert (np.diff(path.deviance_ratio) > -1e-6).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "p"), [(30, 5), (60, 20), (20, 40)])
 @pytest.mark.parametrize("separated", [False, True])
 def test_tiny_penalties_are_solved_or_refused(n, p, separated):

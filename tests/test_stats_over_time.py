@@ -126,6 +126,7 @@ def test_net_benefit_without_censoring_is_a_mean() -> None:
     assert (found.value[0], found.se[0]) == pytest.approx((each.mean(), each.std(ddof=1) / np.sqrt(200)), abs=1e-10)
 
 
+@pytest.mark.slow
 def test_net_benefit_difference_has_the_error_of_a_bootstrap() -> None:
     """With censoring the standard error of a difference agrees with that over 400 resamples of the patients."""
     risk, surv = _cohort(400, 8)

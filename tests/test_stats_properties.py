@@ -85,6 +85,7 @@ HAS_INFINITE = {"fit_cox", "group_hr"}
 """Limits of a separated fit, and of a ratio without events in a group, are infinite by a written rule."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
 @given(cohort=cohorts())

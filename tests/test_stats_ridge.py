@@ -82,6 +82,7 @@ def test_few_events_give_finite_weights_and_one_is_refused(events: int) -> None:
     assert caught.value.code == "E-FOLDS"
 
 
+@pytest.mark.slow
 def test_a_block_of_noise_is_penalised_more_than_one_that_tells() -> None:
     """With a block that drives the hazard and a large one of noise, the noise's penalty is raised, and patients left
     out are told better than by one penalty; the coefficients are those of the ridge model of the scaled columns."""

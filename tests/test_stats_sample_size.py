@@ -81,6 +81,7 @@ def test_observed_over_expected_has_the_binomial_error(complete) -> None:  # typ
         assert width == pytest.approx(np.exp(1.96 * error) - np.exp(-1.96 * error), rel=0.1)
 
 
+@pytest.mark.slow
 def test_net_benefit_has_its_published_error(complete) -> None:  # type: ignore[no-untyped-def]
     """Without censoring the standardised net benefit has the error of a mean of (event - w non-event) per patient."""
     rng = np.random.default_rng(0)
@@ -115,6 +116,7 @@ def test_four_times_the_patients_halve_the_intervals(complete) -> None:  # type:
         assert widths[0] / widths[1] == pytest.approx(2.0, rel=0.2)
 
 
+@pytest.mark.slow
 def test_needed_patients_reach_the_target() -> None:
     """The number needed lies between the sizes whose widths enclose the target; beyond the largest it is infinite."""
     size = validation_size(0.8, 0.4, sizes=(100, 400), samples=100)

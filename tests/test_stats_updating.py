@@ -106,6 +106,7 @@ def test_refit_leaves_a_column_that_does_not_vary(received: CoxFit) -> None:
     assert updated.fit.coef[1] == updated.slope * received.coef[1]
 
 
+@pytest.mark.slow
 def test_closed_test_holds_its_level(received: CoxFit) -> None:
     """A right model is left alone in about 95 of 100 cohorts."""
     chosen = [closed_test(received, *_cohort(250, seed), 36).chosen for seed in range(100, 220)]
@@ -129,6 +130,7 @@ def test_single_coefficient_is_never_refitted() -> None:
     assert closed_test(fit, *_cohort(600, 9, coef=np.array([0.2])), 36).chosen == "slope"
 
 
+@pytest.mark.slow
 def test_optimism_grows_with_what_is_estimated(received: CoxFit) -> None:
     """The corrected Brier gain is below the apparent one, and a refit has more optimism than a baseline."""
     x, surv = _cohort(150, 10)

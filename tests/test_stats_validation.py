@@ -84,6 +84,7 @@ def test_c_with_fixed_resamples(reference, agrees):
             fixed["c_corrected"]], within=1e-10)
 
 
+@pytest.mark.slow
 def test_validate_is_rms(reference, agrees):
     """All seven measures, on the very resamples R drew from its seed, are rms::validate's; cph stops its fits early
     (eps = 1e-4), which is the difference."""
@@ -107,6 +108,7 @@ def test_validate_with_our_owresamples_is_close_to_rms(reference, agrees):
            within=0.01)
 
 
+@pytest.mark.slow
 def test_calibrate_is_rms(reference, agrees):
     """By groups of predicted survival, on R's resamples, rms::calibrate(cmethod = "KM") gives our numbers.
 

@@ -89,6 +89,7 @@ def test_uids_are_unique_and_consistent(written: Path) -> None:
     assert len({ds.PatientID for ds in files} - {"B007"}) == 1
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(written: Path, patient: SyntheticPatient, tmp_path: Path) -> None:
     """Writing the patient again gives the same bytes in every file, clock stamps and UIDs included."""
     kind = "seg" if (written / "B007" / "SEG").exists() else "rtstruct"

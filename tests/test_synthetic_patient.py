@@ -161,6 +161,7 @@ def test_twins_differ_only_where_their_disease_does() -> None:
     assert far.max() < 40
 
 
+@pytest.mark.slow
 def test_invasion_is_visible_on_pet_and_ct() -> None:
     """A larger extension raises the uptake, and erodes bone or fills fat and air, in the voxels it takes."""
     visible = []
@@ -172,6 +173,7 @@ def test_invasion_is_visible_on_pet_and_ct() -> None:
     assert min(visible) > 1.3
 
 
+@pytest.mark.slow
 def test_heterogeneity_is_visible_inside_the_mask(cohort: list[SyntheticPatient]) -> None:
     """Within the manual mask the coefficient of variation of SUV follows the latent heterogeneity."""
     suv = [_pet_on_ct(p)[_interior(p)] for p in cohort]
@@ -179,6 +181,7 @@ def test_heterogeneity_is_visible_inside_the_mask(cohort: list[SyntheticPatient]
     assert spearmanr(variation, [p.truth["heterogeneity_latent"] for p in cohort]).statistic > 0.7
 
 
+@pytest.mark.slow
 def test_heterogeneity_does_not_move_the_mean() -> None:
     """Texture and necrosis change the spread of the uptake in the primary, not its level or its shape."""
     calm, wild = (make_patient(Disease(volume_ml=60, heterogeneity=h), seed=9) for h in (-2.0, 2.0))

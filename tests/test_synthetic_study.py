@@ -41,6 +41,7 @@ def test_files(folder: Path) -> None:
     assert len(pd.read_csv(folder / "clinical.csv")) == 5
 
 
+@pytest.mark.slow
 def test_every_scan_can_be_read(folder: Path) -> None:
     """The manifest leads to every patient, and each is read without a warning as it was made."""
     clinical, truth = simulate_study(**SIZES)
@@ -88,6 +89,7 @@ def test_truth_stands_beside_the_table(folder: Path) -> None:
         assert mask.array.sum() * mask.voxel_ml == pytest.approx(truth[column][1], abs=3 * mask.voxel_ml)
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
     """The same seed writes the same bytes in every file; another seed other scans."""
     write_study(tmp_path / "again", simulate_study(**SIZES), voxel_scale=SCALE)

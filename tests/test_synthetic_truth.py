@@ -85,6 +85,7 @@ def test_each_model_can_see_its_share(large: tuple[pd.DataFrame, Survival], name
     assert concordance(truth[list(parts)].sum(axis=1), surv).c.value == pytest.approx(expected, abs=0.015)
 
 
+@pytest.mark.slow
 def test_true_risk_in_studies_of_the_papers_size() -> None:
     """Averaged over eight studies, the true risk's C-index is about 0.83 in the training cohort."""
     values = []

@@ -33,6 +33,7 @@ def undefined(found: dict[str, float]) -> set[str]:
     return {name.split("_", 1)[1] for name, value in found.items() if isnan(value)}
 
 
+@pytest.mark.slow
 def test_empty_mask() -> None:
     """An empty mask has every name and no value."""
     found = extract(image(), np.zeros((9, 10, 11), bool), SPACING, profile=paper1456(10.0))
@@ -120,6 +121,7 @@ def test_resegmentation_to_nothing() -> None:
     assert all(isnan(v) == ("shape" not in k) for k, v in found.items())
 
 
+@pytest.mark.slow
 @settings(deadline=None, derandomize=True, max_examples=25)
 @given(st.integers(0, 2**30), st.floats(0.02, 0.9), st.integers(1, 6), st.integers(1, 6), st.integers(1, 6))
 def test_any_region(seed: int, share: float, z: int, y: int, x: int) -> None:

@@ -51,6 +51,7 @@ def cells(levels: NDArray[np.int64]) -> dict[tuple[int, ...], int]:
     return {tuple(place): int(levels[tuple(place)]) for place in np.argwhere(levels > 0)}
 
 
+@pytest.mark.slow
 @quickly
 @given(volumes)
 def test_pairs(levels: NDArray[np.int64]) -> None:

@@ -49,6 +49,7 @@ def ball_cases(n: int, seed: int = 0) -> list[Case]:
 CASES = ball_cases(14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scores", "error", "kept"), [
     ((0.5, 0.9, 0.85, 0.8), 0.3, 3), ((0.5, 0.9, 0.2, 0.2), 0.05, 1), ((0.5, 0.6, 0.7, 0.7), 0.0, 3),
     ((0.5, 1.0, 0.9, 0.8), 0.2, 3)])  # perfect order in one epoch: its own error is 0
@@ -64,6 +65,7 @@ def test_the_latest_epoch_that_is_no_worse_is_kept(scores: tuple[float, ...], er
     assert run.best_epoch == kept == run.best["weight"].item()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("survival_loss", ["cox-breslow", "discrete"])
 def test_the_other_single_task_network_trains(survival_loss: str, tmp_path: Path):
     """densenet121-3d goes through the same loop, with either loss, and is read back as it was."""
@@ -74,6 +76,7 @@ def test_the_other_single_task_network_trains(survival_loss: str, tmp_path: Path
     assert Checkpoint.load(tmp_path).digest == trained.digest
 
 
+@pytest.mark.slow
 def test_a_training_leaves_weights_description_and_log_and_nothing_else(tmp_path: Path):
     """Three files at the end; the log has a row an epoch; the description says what was chosen from whom."""
     seen: list[Progress] = []
@@ -92,6 +95,7 @@ def test_a_training_leaves_weights_description_and_log_and_nothing_else(tmp_path
     assert seen[-1].epoch == 3 and seen[-1].row is not None and [p.step for p in seen[:3]] == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_patients(tmp_path: Path):
     """Weights and description are equal to the byte for shuffled patients, and differ for another seed."""
     def files(name: str, cases: list[Case], seed: int) -> tuple[bytes, bytes]:
@@ -102,6 +106,7 @@ def test_the_same_seed_gives_the_same_bytes_whatever_the_order_of_patients(tmp_p
     assert files("c", CASES, 1)[0] != first[0]
 
 
+@pytest.mark.slow
 def test_a_finished_training_is_loaded_not_repeated(tmp_path: Path):
     """The second call returns the same network without a step; another recipe trains again."""
     first = train(CASES, "csn-only", SINGLE, tmp_path, seed=0)
@@ -121,6 +126,7 @@ class Stop(BaseException):
     """What a user's Ctrl-C is to a callback."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("network", "settings"), [
     pytest.param("deepmts", TINY, marks=pytest.mark.slow),
     ("csn-only", SINGLE.model_copy(update={"survival_loss": "discrete"}))])
@@ -146,6 +152,7 @@ def test_a_training_stopped_at_any_step_ends_in_the_same_bytes(tmp_path: Path, n
     assert not (tmp_path / "broken" / "resume.safetensors").exists() and count > 6
 
 
+@pytest.mark.slow
 def test_resuming_with_other_settings_is_refused_with_their_names(tmp_path: Path):
     """E-RESUME names the settings that differ."""
     def stop(_: Progress) -> None:
@@ -196,6 +203,7 @@ def test_a_loss_that_is_no_number_stops_with_a_remedy(tmp_path: Path):
     assert caught.value.code == "E-DIVERGED"
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_a_training_that_no_longer_improves(tmp_path: Path):
     """With a patience of one, a run of at most 40 epochs ends early, and the best epoch's weights are kept."""
     settings = SINGLE.model_copy(update={"epochs": 40, "patience": 1, "steps_per_epoch": 1})
@@ -281,6 +289,7 @@ def test_deepmts_learns_masks_and_risk_that_hold_on_new_patients(tmp_path: Path)
     assert concordance > 0.65
 
 
+@pytest.mark.slow
 def test_trainings_in_threads_of_one_process_do_not_disturb_one_another(tmp_path: Path):
     """Two networks trained side by side in threads (as on a Dask worker) are those that each gives alone, to the byte;
     torch's threads and random numbers are the caller's again afterwards."""
@@ -296,6 +305,7 @@ def test_trainings_in_threads_of_one_process_do_not_disturb_one_another(tmp_path
     assert torch.equal(torch.rand(3), expected) and torch.get_num_threads() == threads
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
 def test_a_damaged_saved_state_begins_the_training_again(damage: str, tmp_path: Path,
                                                          caplog: pytest.LogCaptureFixture) -> None:

@@ -72,6 +72,7 @@ def _read(name: str = "evaluation.json") -> Any:
     return json.loads((Path("out") / name).read_text())
 
 
+@pytest.mark.slow
 def test_the_command_gives_the_numbers_of_the_function(place: Path) -> None:
     """C, AUC(t), calibration, Brier score and centres are those of `validate_table` on the same rows; the page, its
     tables and figures are written."""
@@ -86,6 +87,7 @@ def test_the_command_gives_the_numbers_of_the_function(place: Path) -> None:
     assert len(pd.read_csv("out/scores.csv")) == 160 and Path("out/tables/table2.csv").is_file()
 
 
+@pytest.mark.slow
 def test_an_update_is_a_file_of_its_own_that_can_be_judged_again(place: Path) -> None:
     """`--update slope` leaves the model file as it is and writes the updated nomogram, which `validate` reads."""
     assert _call("--update", "slope").exit_code == 0
@@ -121,6 +123,7 @@ def test_a_file_that_is_no_model_is_one_line(place: Path, text: str, found: str)
     assert isinstance(_call(model="other.json").exception, MtdlrError)
 
 
+@pytest.mark.slow
 def test_bad_tables_are_named_and_leave_the_others_unharmed(place: Path) -> None:
     """A level that the model has not seen, a missing value and a bad cell leave their patients out; days are suspected;
     a missing column ends it."""
@@ -140,6 +143,7 @@ def test_bad_tables_are_named_and_leave_the_others_unharmed(place: Path) -> None
     assert isinstance(error, MtdlrError) and "E-COLUMN" in str(error) and "score" in str(error)
 
 
+@pytest.mark.slow
 def test_a_table_without_an_event_and_a_centre_of_one_patient(place: Path) -> None:
     """No event: scores, W-NOEVENTS and a page. One patient in a centre: shown, not pooled."""
     table = _table()
@@ -153,6 +157,7 @@ def test_a_table_without_an_event_and_a_centre_of_one_patient(place: Path) -> No
     assert next(c["n"] for c in found["centers"]) == 1 and found["pooled"]["c"]["centers"] == 2
 
 
+@pytest.mark.slow
 def test_json_of_a_run_is_read_too(place: Path) -> None:
     """A nomogram as `Nomogram.to_json` writes it."""
     model = Nomogram.from_coefficients({"score": 1.0}, baseline_survival={24: 0.8}, ranges={"score": (-3, 3)})

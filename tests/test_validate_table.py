@@ -178,6 +178,7 @@ def test_the_received_model_is_not_changed(received: Nomogram, second_centre: tu
     assert received.to_json() == before and updated.to_json() != before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_a_small_centre_can_be_updated(received: Nomogram, seed: int) -> None:
     """Forty patients, few events: resamples whose follow-up ends too early are left out of the optimism."""

@@ -202,6 +202,7 @@ def test_values_of_raises_the_first_failure() -> None:
         values_of(run_jobs(_square, [1, 3], Workers(), label=""))
 
 
+@pytest.mark.slow
 def test_a_script_without_a_main_guard_runs_once(tmp_path: Path) -> None:
     """Workers start from a plain script, and its lines are not run again in them."""
     script = tmp_path / "script.py"
