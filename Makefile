@@ -100,6 +100,7 @@ release:
 check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
 	$(BIN)/python -m pytest $(SHARED)
 
 $(READY): pyproject.toml constraints.txt

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 
@@ -40,7 +41,7 @@ class Served:
         """To open in a browser."""
         return f"http://127.0.0.1:{self.port}/?token={TOKEN}"
 
-    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http.client.HTTPResponse:
+    def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Any:
         """The answer to a request; an empty header is left out. The body is read already: `answer.text`."""
         given = {"Authorization": f"Bearer {TOKEN}", "Host": f"127.0.0.1:{self.port}"}
         given |= {name.replace("_", "-"): value for name, value in headers.items()}
@@ -57,13 +58,13 @@ class Served:
                 link.send(body)
             except OSError:
                 pass  # refused before all was sent
-        answer = link.getresponse()
-        answer.text = answer.read().decode("utf-8", "replace")  # type: ignore[attr-defined]
+        answer: Any = link.getresponse()
+        answer.text = answer.read().decode("utf-8", "replace")
         link.close()
         return answer
 
     def send(self, files: Mapping[str, bytes], values: Mapping[str, str] | None = None, **headers: str
-             ) -> http.client.HTTPResponse:
+             ) -> Any:
         """The answer to an upload."""
         kind = f"multipart/form-data; boundary={EDGE}"
         return self.ask("POST", "/jobs", form(files, values or {}), **{"Content_Type": kind} | headers)
@@ -71,8 +72,8 @@ class Served:
     def done(self, files: Mapping[str, bytes], values: Mapping[str, str] | None = None) -> str:
         """The id of a job that is accepted and finished."""
         answer = self.send(files, values)
-        assert answer.status == 201, answer.text  # type: ignore[attr-defined]
-        job_id = str(json.loads(answer.text)["id"])  # type: ignore[attr-defined]
+        assert answer.status == 201, answer.text
+        job_id = str(json.loads(answer.text)["id"])
         self.queue.wait(job_id, 60.0)
         return job_id
 
@@ -106,9 +107,9 @@ def zipped(members: Mapping[str, bytes]) -> bytes:
     return packed.getvalue()
 
 
-def problem(answer: http.client.HTTPResponse) -> tuple[int, str]:
+def problem(answer: Any) -> tuple[int, str]:
     """(status, code) of a refusal."""
-    return answer.status, json.loads(answer.text)["problems"][0]["code"]  # type: ignore[attr-defined]
+    return answer.status, json.loads(answer.text)["problems"][0]["code"]
 
 
 @contextmanager

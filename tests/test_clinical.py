@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mtdlr.cohort.clinical import read_clinical
@@ -14,7 +15,7 @@ from mtdlr.study import CohortSettings
 HEADER = "patient_id,time_months,event,age,tnm_stage,ic"
 
 
-def _read(folder: Path, text: str, **settings: object) -> tuple[object, list[Problem]]:
+def _read(folder: Path, text: str, **settings: object) -> tuple[pd.DataFrame, list[Problem]]:
     path = folder / "clinical.csv"
     path.write_bytes(text.encode() if isinstance(text, str) else text)
     base = {"table": path, "stage": "tnm_stage", "factors": {"tnm_stage": ("III", "IVa")}, "continuous": ("age",),

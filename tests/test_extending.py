@@ -1,10 +1,18 @@
 """docs/extending.md names what exists."""
 
 import ast
+import json
 import re
+import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from mtdlr.nets.weights import SINGLE_TASK
+from mtdlr.report.figures.page import _METADATA, FORMATS
+from mtdlr.study import Study
+from mtdlr.study.sections import SingletaskNetwork
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -46,3 +54,28 @@ def test_files_and_folders_of_the_page_exist():
     assert named
     for name in named:
         assert (SOURCE / name).exists() or (ROOT / name).exists(), name
+
+
+def test_the_covariates_of_the_example_are_a_study():
+    """The example of a new clinical covariate is accepted as it stands, splines and reference level included."""
+    (block,) = re.findall(r"(?s)```toml\n(.*?)```", PAGE)
+    told = tomllib.loads(block)
+    study = Study.of({**told, "cohort": {**told["cohort"], "images": "images", "table": "clinical.csv"}})
+    assert set(told["nomogram"]["covariates"]) == set(study.nomogram.covariates) >= set(study.nomogram.splines)
+    assert study.cohort.factors["smoking"][0] == "never"
+
+
+def test_a_network_is_known_by_one_list():
+    """The steps of another network name two places: what the settings allow is what can be built."""
+    assert set(get_args(SingletaskNetwork)) == set(SINGLE_TASK)
+
+
+def test_a_figures_format_has_its_metadata():
+    """Each suffix in which every figure is written has its metadata."""
+    assert set(FORMATS) <= set(_METADATA)
+
+
+@pytest.mark.parametrize("key", ["univariate", "characteristics", "multivariate", "performance"])
+def test_keys_of_evaluation_json_are_written(key):
+    """The keys that the page points to are those that the report's numbers are written under."""
+    assert f"`{key}`" in PAGE and json.dumps(key) in (SOURCE / "report" / "numbers.py").read_text(encoding="utf-8")

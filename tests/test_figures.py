@@ -411,7 +411,7 @@ class TestContent:
         curve = roc([1.0, 2.0, 3.0, 4.0], [0, 1, 0, 1])
         figure = roc_figure({f"Model {i}": curve for i in range(14)})
         lines = figure.axes[0].lines[1:]
-        assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}) == 14
+        assert len({(line.get_color(), str(line._unscaled_dash_pattern)) for line in lines}) == 14  # type: ignore[attr-defined]
         assert_printable(figure)
 
     @pytest.mark.slow

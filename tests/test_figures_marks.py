@@ -222,7 +222,7 @@ def test_numbers_of_a_row_stand_beside_its_square() -> None:
 
 def test_headings_are_bold() -> None:
     """A heading and the names of the columns are bold; the rows are not."""
-    weights = {text.get_text(): text.get_weight() for axes in forest_figure(RATIOS).axes for text in axes.texts}
+    weights = {text.get_text(): text.get_fontweight() for axes in forest_figure(RATIOS).axes for text in axes.texts}
     assert {weights[name] for name in ("TNM stage", "HR (95% CI)", "P")} == {"bold"}
     assert {weights[name] for name in ("IVa", "Score", "0.049")} == {"normal"}
 

@@ -167,7 +167,7 @@ def test_real_files() -> None:
     if not folder.exists():
         pytest.skip("the real images (../shared/data/sts) are not here")
     for path in sorted(folder.glob("*.nii.gz")):
-        expected = nibabel.load(path).get_fdata().transpose(2, 1, 0)
+        expected = nibabel.Nifti1Image.load(path).get_fdata().transpose(2, 1, 0)
         np.testing.assert_allclose(nifti.read(path)[0].array, expected, rtol=1e-6)
 
 

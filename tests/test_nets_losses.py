@@ -41,7 +41,7 @@ def _column(table: pd.DataFrame, term: str) -> np.ndarray:
     if term in table:
         return table[term].to_numpy(float)
     factor = next(name for name in table if term.startswith(name))
-    return (table[factor] == term.removeprefix(factor)).to_numpy(float)
+    return np.asarray(table[factor] == term.removeprefix(factor), dtype=float)
 
 
 @pytest.mark.parametrize("name", ["lung", "gbsg", "pbc"])

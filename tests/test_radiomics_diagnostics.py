@@ -79,6 +79,6 @@ def test_empty_region() -> None:
     """An empty mask is described as such, without a centre."""
     image, mask = scan()
     volumes = [Volume.on_grid(array, SPACING, ORIGIN) for array in (image, mask * 0)]
-    found = diagnostics(*volumes, texture.profile_of({"setting": {"resampledPixelSpacing": [2, 2, 2]}}))
+    found = diagnostics(*volumes, texture.profile_of({"setting": {"resampledPixelSpacing": [2, 2, 2]}}))  # type: ignore[call-arg]
     assert found["diagnostics_Mask-original_VoxelNum"] == 0.0
     assert "diagnostics_Mask-original_CenterOfMass" not in found

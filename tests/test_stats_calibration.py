@@ -30,7 +30,7 @@ def _cohort(seed, n=1500, *, stretch=1.0, shift=0.0):
 
 def test_true_probabilities_are_found_calibrated():
     """Predictions drawn from the truth have O/E and slope 1, intercept 0 and a small ICI, within their intervals."""
-    result = calibrate(*_cohort(1, 4000)[1:], MONTH)
+    result = calibrate(*_cohort(1, 4000)[1:], MONTH)  # type: ignore[call-arg]
     assert result.oe.low < 1 < result.oe.high and result.slope.low < 1 < result.slope.high
     assert result.intercept.low < 0 < result.intercept.high
     for estimate, null in ((result.intercept, 0.0), (result.slope, 1.0)):  # interval and p tell one story
@@ -44,7 +44,7 @@ def test_true_probabilities_are_found_calibrated():
 @pytest.mark.slow
 def test_intervals_cover_the_truth():
     """O/E, intercept and slope intervals contain 1, 0 and 1 in about 95 % of samples, and GND rejects about 5 %."""
-    results = [calibrate(*_cohort(seed, 300)[1:], MONTH) for seed in range(120)]
+    results = [calibrate(*_cohort(seed, 300)[1:], MONTH) for seed in range(120)]  # type: ignore[call-arg]
     for covered in ([r.oe.low < 1 < r.oe.high for r in results], [r.slope.low < 1 < r.slope.high for r in results],
                     [r.intercept.low < 0 < r.intercept.high for r in results]):
         assert 0.9 <= np.mean(covered) <= 0.99
@@ -71,7 +71,7 @@ def test_too_extreme_predictions_have_slope_below_one():
 
 def test_a_shift_is_found_by_the_intercept():
     """Predictions too low by a factor 2 in hazard have intercept log 2, O/E above 1 and slope 1."""
-    result = calibrate(*_cohort(3, 6000, shift=-np.log(2))[1:], MONTH)
+    result = calibrate(*_cohort(3, 6000, shift=-np.log(2))[1:], MONTH)  # type: ignore[call-arg]
     assert result.intercept.value == pytest.approx(np.log(2), abs=0.08)
     assert result.oe.low > 1 and result.slope.value == pytest.approx(1, abs=0.08)
 

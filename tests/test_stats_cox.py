@@ -332,7 +332,7 @@ def test_factor_rows_of_table_2(cohort, factor):
 
 # Table 2 of the paper: events of the reference level (implied by the standard errors), the ratios with their intervals
 # that it prints for the other levels (None: no event there), and the overall P of its header row.
-OVERALL = {
+OVERALL: dict[tuple[str, str], tuple[int, list[tuple[float, float, float] | None], float]] = {
     ("ebv", "training"): (28, [(0.668, 0.433, 1.030), (0.847, 0.487, 1.472)], 0.161),
     ("ebv", "internal"): (6, [(1.127, 0.437, 2.905), (0.549, 0.136, 2.212)], 0.527),
     ("ebv", "external"): (4, [(2.050, 0.720, 5.832), (3.558, 1.145, 11.051)], 0.068),

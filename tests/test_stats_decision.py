@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -129,7 +131,8 @@ def test_net_benefit_never_exceeds_the_event_rate(rows):
 def test_out_of_reach_is_na():
     """Beyond the last follow-up every number is nan and says W-HORIZON."""
     good, noisy, surv = _cohort(9)
-    results = [brier_score(good, surv, 200), compare_brier(good, noisy, surv, 200), decision_curve(good, surv, 200)]
+    results: list[Any] = [brier_score(good, surv, 200), compare_brier(good, noisy, surv, 200),
+                          decision_curve(good, surv, 200)]
     assert all("W-HORIZON" in [w.code for w in r.warnings] for r in results)
     assert np.isnan([results[0].score.value, results[0].ipa, results[1].difference.value]).all()
     assert np.isnan(results[2].net_benefit[:50]).all()
@@ -197,9 +200,9 @@ def test_brier_agrees_with_r(reference, agrees):
     rows = theirs["brier_contrasts"]
     keys = ("model", "reference", "times", "delta.Brier", "p")
     for model, other, month, delta, p in zip(*(rows[k] for k in keys), strict=True):
-        ours = compare_brier(survival(model, month), survival(other, month), reference.surv, month)
-        agrees("Brier difference", "riskRegression::Score", ours.difference.value, delta)
-        agrees("p of Brier difference", "riskRegression::Score", ours.difference.p, p, within=1e-4)
+        gain = compare_brier(survival(model, month), survival(other, month), reference.surv, month).difference
+        agrees("Brier difference", "riskRegression::Score", gain.value, delta)
+        agrees("p of Brier difference", "riskRegression::Score", gain.p, p, within=1e-4)
 
 
 def test_integrated_brier_agrees_with_r(reference, agrees):

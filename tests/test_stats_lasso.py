@@ -229,7 +229,7 @@ GOOD = _cohort(1, n=30, p=3)
     (lambda: stratified_folds([1, 0, 1], 4, 0), "E-FOLDS"),
     (lambda: selection_frequency(*GOOD, 0.1, n_resamples=0), "E-REPEATS"),
     (lambda: repeat_cross_validation(*GOOD, n_repeats=0), "E-REPEATS"),
-    (lambda: relaxed_fit(*GOOD, [1.0]), "E-LENGTH"),
+    (lambda: relaxed_fit(*GOOD, [1.0]), "E-LENGTH"),  # type: ignore[call-arg]
 ])
 def test_wrong_input_has_a_code(call, code):
     """Each mistake of the caller is a FitError with its code."""

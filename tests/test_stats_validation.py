@@ -236,8 +236,8 @@ GOOD = _cohort(7, n=30)
     (lambda: validate_bootstrap(GOOD[0], Survival(GOOD[1].time_months, np.zeros(30))), "E-NOEVENTS"),
     (lambda: validate_bootstrap(*GOOD, resamples=0), "E-RESAMPLES"),
     (lambda: validate_bootstrap(*GOOD, resamples=[[31] * 30]), "E-RESAMPLES"),
-    (lambda: calibrate_bootstrap(*GOOD, 1e4), "E-FOLLOWUP"),
-    (lambda: calibrate_bootstrap(*GOOD, 1e-4), "E-FOLLOWUP"),
+    (lambda: calibrate_bootstrap(*GOOD, 1e4), "E-FOLLOWUP"),  # type: ignore[call-arg]
+    (lambda: calibrate_bootstrap(*GOOD, 1e-4), "E-FOLLOWUP"),  # type: ignore[call-arg]
 ])
 def test_wrong_input_has_a_code(call, code):
     """Each mistake of the caller is a FitError with its code."""
