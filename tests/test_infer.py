@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis.extra.numpy import arrays
 
 from mtdlr.errors import ScanError
-from mtdlr.infer import Checkpoint, mask_agreement, score, tumour_mask
+from mtdlr.infer import Checkpoint, fold_scores, mask_agreement, score, tumour_mask
 from mtdlr.nets.deepmts import DeepmtsConfig
-from mtdlr.nets.singletask import SingletaskConfig
+from mtdlr.nets.singletask import NoMask, SingletaskConfig
 from mtdlr.nets.weights import build
 
 
@@ -42,6 +42,22 @@ def test_a_score_is_the_networks_risk_and_probability():
 def test_a_single_task_score_has_no_map():
     """csn-only gives a risk alone."""
     assert score(_checkpoint(0, SingletaskConfig(width=0.25)), IMAGE).probability is None
+
+
+def test_networks_that_differ_in_their_heads_read_the_image_once(monkeypatch: pytest.MonkeyPatch):
+    """no-mask has no weights but its head's: three folds give the bits that each alone gives, from one reading; with
+    another reach each reads for itself, as do networks of another kind."""
+    folds = [_checkpoint(k, SingletaskConfig("no-mask", width=0.25)) for k in range(3)]
+    for one in folds:
+        torch.nn.init.normal_(one.model.head.weight)
+    alone, read = [score(one, IMAGE).risk for one in folds], []
+    embed = NoMask.embed
+    monkeypatch.setattr(NoMask, "embed", lambda self, image: read.append(1) or embed(self, image))
+    assert [one.risk for one in fold_scores(folds, IMAGE)] == alone and len(read) == 1 and len(set(alone)) == 3
+    other = Checkpoint(build(SingletaskConfig("no-mask", width=0.25, near_voxels=2)).eval(), {}, "")
+    assert len(fold_scores([*folds, other], IMAGE)) == 4 and len(read) == 5
+    with pytest.raises(ScanError, match="E-IMAGE"):
+        fold_scores(folds, IMAGE[:1])
 
 
 @pytest.mark.slow

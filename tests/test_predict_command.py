@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,17 @@ def test_mistakes_are_refused_before_the_work(mtdlr: Any, arguments: tuple[str, 
     done = mtdlr("predict", "model", *arguments)
     assert isinstance(done.exception, MtdlrError) and str(done.exception).startswith(code)
     assert not list(Path().iterdir())
+
+
+def test_threads_sleep_while_they_wait(mtdlr: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`predict` asks for passive waiting before torch is loaded; who set it otherwise is heard."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "")
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    mtdlr("predict", "model")
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    mtdlr("predict", "model")
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
 
 
 @pytest.mark.slow

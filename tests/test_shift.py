@@ -15,6 +15,8 @@ import pytest
 from one_prediction import prepared
 
 from mtdlr.errors import BundleError
+from mtdlr.imaging import grid
+from mtdlr.imaging.appearance import appearance
 from mtdlr.shift import (
     DESCRIPTION,
     Reference,
@@ -26,6 +28,7 @@ from mtdlr.shift import (
 )
 from mtdlr.shift.aggregates import late_numbers
 from mtdlr.shift.network import judge_networks, network_groups
+from mtdlr.volume import Volume
 
 
 def _rows(n: int, seed: int, d: int = 3) -> np.ndarray:
@@ -246,3 +249,31 @@ def test_a_stored_group_that_no_fit_gives_is_refused(tmp_path: Path) -> None:
         np.savez(tmp_path / "reference.npz", **(good | {f"network 1/{name}": bad}))
         with pytest.raises(BundleError, match="E-REFERENCE"):
             Reference.load(tmp_path)
+
+
+def _body(radius: float) -> tuple[np.ndarray, np.ndarray]:
+    """(SUV, HU) of an ellipsoid of soft tissue in air, 64 voxels of 2 mm each way."""
+    z, y, x = np.mgrid[:64, :64, :64] - 31.5
+    inside = (x / radius) ** 2 + (y / (radius - 6.0)) ** 2 + (z / 60.0) ** 2 < 1
+    noise = np.random.default_rng(int(radius * 10)).random((64, 64, 64))
+    return np.where(inside, 0.8, 0.02) + 0.1 * noise, np.where(inside, 30.0, -1000.0) + 20.0 * noise
+
+
+def test_the_edges_of_two_patients_do_not_meet() -> None:
+    """PET and CT of one body have their edges in common; those of two bodies of other size hardly any. A model that
+    keeps no such reference does not judge it."""
+    region = grid.cube((0.0, 0.0, 0.0), size=64, spacing_mm=2.0)
+    bodies = [_body(radius) for radius in np.linspace(18.0, 28.0, 24)]
+
+    def edges(suv: np.ndarray, hu: np.ndarray) -> np.ndarray:
+        return np.asarray(appearance(Volume(suv, region.affine), Volume(hu, region.affine), region)["edges"])
+
+    own = [{"edges": edges(suv, hu)} for suv, hu in bodies]
+    reference, other = Reference.fit(own), {"edges": edges(bodies[0][0], bodies[-1][1])}
+    assert min(one["edges"][0] for one in own) > 0.8 > 0.5 > other["edges"][0]
+    assert not any(reference.judge(one).refused for one in own)
+    judged = reference.judge(other)
+    assert judged.refused and "the edges that PET and CT share" in judged.problems[0].what
+    assert judged.problems[0].found.startswith("correlation of the edges of PET and CT ")
+    assert Reference({}, {}, 24).judge(other).percentiles == {}
+    assert edges(np.zeros((64, 64, 64)), bodies[0][1])[0] == 0.0

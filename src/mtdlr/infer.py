@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from mtdlr.imaging import grid
 from mtdlr.imaging.plausible import mask_doubts, seen_by_both
 from mtdlr.nets.device import Name, place_of
 from mtdlr.nets.memory import cut_until_it_fits
+from mtdlr.nets.singletask import NoMask
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.prepared import PLAIN, PatientScore, Prepared
 from mtdlr.study import ScoreSettings
@@ -66,6 +68,25 @@ def score(checkpoint: Checkpoint, image: NDArray[np.float32]) -> NetworkScore:
                                for one in (output.probability, output.bottleneck))
     return NetworkScore(float(output.risk[0]), probability, None if output.plain is None else float(output.plain[0]),
                         bottleneck)
+
+
+def fold_scores(folds: Sequence[Checkpoint], image: NDArray[np.float32]) -> list[NetworkScore]:
+    """What the network of each fold returns; networks that differ in their heads alone read the image once.
+
+    Args:
+        folds: networks of one kind, on one device.
+        image: as in `score`.
+
+    Raises:
+        MtdlrError: as `score`.
+    """
+    first = folds[0]
+    if not all(isinstance(one.model, NoMask) and one.model.config == first.model.config for one in folds):
+        return [score(one, image) for one in folds]
+    reader, x = cast(NoMask, first.scorer), torch.from_numpy(checked_image(image)).unsqueeze(0).to(first.place)
+    with torch.inference_mode():
+        vectors = cut_until_it_fits(lambda _: reader.embed(x)[0], where="scoring")
+        return [NetworkScore(float(cast(NoMask, one.scorer).head(vectors)[0]), None) for one in folds]
 
 
 def tumour_mask(probability: NDArray[np.float32], *, voxel_ml: float, threshold: float = 0.5,
@@ -212,7 +233,7 @@ def score_patient(patient: Prepared, networks: Networks, fold: int | None, setti
     maps: list[NDArray[np.float32]] = []
     bottlenecks: list[NDArray[np.float32]] = []
     for name, folds in networks.items():
-        scores = [score(network, patient.image) for network in folds]
+        scores = fold_scores(folds, patient.image)
         risks[name] = tuple(one.risk for one in scores)
         if all(one.plain is not None for one in scores):
             risks[f"{name}{PLAIN}"] = tuple(one.plain for one in scores if one.plain is not None)

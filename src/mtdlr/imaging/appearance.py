@@ -21,6 +21,8 @@ COARSE = 8
 HU_EDGES = (-900.0, -300.0, -20.0, 100.0, 300.0)
 """Between air, lung, fat, soft tissue, spongy bone or contrast, and bone."""
 _FINE = 32  # voxels along each axis where PET and CT are compared
+_FINEST = 64  # where their edges are compared: twice as fine finds two limbs of one size
+_EDGE_VOXELS = 2.0  # SD of the smoothing there
 _BODY_HU = -300.0
 _AIR_HU = -700.0
 _QUANTILES = (0.5, 0.9, 0.99)
@@ -58,6 +60,7 @@ APPEARANCE = {
     "protocol": Measures(PROTOCOL, 0.6),  # voxels of half and of twice the size are seen in one network's training
     "together": Measures(("uptake that tissue explains", "edges in common", "outlines in common", "log uptake in air"),
                          (0.05, 0.05, 0.004, 0.25)),
+    "edges": Measures(("correlation of the edges of PET and CT",), 0.1),
 }
 """The groups of `appearance`."""
 
@@ -73,12 +76,14 @@ def appearance(pet: Volume, ct: Volume, region: Volume) -> dict[str, Vector]:
     Returns:
         `uptake` log SUV quantiles of the body and of its hottest place; `ct_numbers` roots of the shares of the tissue
         classes; `pet_noise` and `ct_noise` log of the local spread; `anatomy` the coarse pictures; `together` how PET
-        and CT fit.
+        and CT fit; `edges` whether they have their edges in the same places, at a finer scale.
     """
     suv, hu = _sampled(pet, ct, region)
+    finer = _sampled(pet, ct, region, _FINEST)
     return {
         "uptake": _uptake(suv, hu), "ct_numbers": _ct_numbers(hu), "pet_noise": _pet_noise(pet),
         "ct_noise": _ct_noise(ct), "anatomy": _pictures(suv, hu), "together": _together(suv, hu),
+        "edges": np.array([_common_edges(_log(finer[0]), _soft(finer[1]), _EDGE_VOXELS)]),
     }
 
 
@@ -93,9 +98,9 @@ def appearance_uptake(pet: Volume, ct: Volume, region: Volume) -> Vector:
     return _uptake(*_sampled(pet, ct, region))
 
 
-def _sampled(pet: Volume, ct: Volume, region: Volume) -> tuple[NDArray, NDArray]:
-    """(SUV, HU) on one grid over the region."""
-    fine = _around(region, _FINE)
+def _sampled(pet: Volume, ct: Volume, region: Volume, size: int = _FINE) -> tuple[NDArray, NDArray]:
+    """(SUV, HU) on one grid of so many voxels an axis over the region."""
+    fine = _around(region, size)
     return grid.resample(pet, fine, outside=0.0).array, grid.resample(ct, fine, outside=-1024.0).array
 
 
@@ -168,15 +173,28 @@ def _blocks(array: NDArray, step: int) -> NDArray[np.float64]:
 
 def _together(suv: NDArray, hu: NDArray) -> Vector:
     """How well PET and CT fit: what tissue maps explain, edges and outlines in common, uptake in the CT's air."""
-    log = np.log(np.maximum(suv, 0.0) + _FLOOR_SUV)
-    soft = ndimage.gaussian_filter((np.clip(hu, -1000, 100) + 1000) / 1100.0, 1.0)
+    log, soft = _log(suv), ndimage.gaussian_filter(_soft(hu), 1.0)
     bone = ndimage.gaussian_filter((hu > HU_EDGES[4]).astype(np.float64), 1.0)
     maps = np.stack([np.ones(log.size), *(m.ravel() for m in (soft, bone, soft**2, soft * bone))], axis=1)
     left = log.ravel() - maps @ np.linalg.lstsq(maps, log.ravel(), rcond=None)[0]
-    edges = [ndimage.gaussian_gradient_magnitude(image, 1.0).ravel() for image in (log, soft)]
-    flat = min(edge.std() for edge in edges) < 1e-9
-    return np.array([1.0 - left.var() / max(float(log.var()), 1e-9),
-                     0.0 if flat else float(np.corrcoef(*edges)[0, 1]), *_outlines(log, hu)])
+    return np.array([1.0 - left.var() / max(float(log.var()), 1e-9), _common_edges(log, soft, 1.0),
+                     *_outlines(log, hu)])
+
+
+def _log(suv: NDArray) -> NDArray:
+    """Log of SUV above a floor."""
+    return np.asarray(np.log(np.maximum(suv, 0.0) + _FLOOR_SUV))
+
+
+def _soft(hu: NDArray) -> NDArray:
+    """CT from air, 0, to soft tissue and all above it, 1."""
+    return np.asarray((np.clip(hu, -1000, 100) + 1000) / 1100.0)
+
+
+def _common_edges(log: NDArray, soft: NDArray, voxels: float) -> float:
+    """Correlation of the smoothed gradients' lengths; 0 where one image has none."""
+    edges = [ndimage.gaussian_gradient_magnitude(image, voxels).ravel() for image in (log, soft)]
+    return 0.0 if min(edge.std() for edge in edges) < 1e-9 else float(np.corrcoef(*edges)[0, 1])
 
 
 def _outlines(log: NDArray, hu: NDArray) -> tuple[float, float]:

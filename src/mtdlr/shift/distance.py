@@ -49,6 +49,7 @@ PHYSICAL: dict[str, tuple[float, float, str, str]] = {
 """Ranges that no FDG-PET/CT of a living patient leaves: (low, high, what, unit)."""
 LABELS = {"uptake": "the level of FDG uptake", "ct_numbers": "the mix of CT numbers", "pet_noise": "the PET's noise",
           "ct_noise": "the CT's noise", "anatomy": "the anatomy in the region", "together": "the fit of PET and CT",
+          "edges": "the edges that PET and CT share",
           "protocol": "the voxel sizes", "uptake_time": "the time from injection to scan",
           "features": "the features of the signature", "scores": "the scores",
           "network": "what the networks see"}
