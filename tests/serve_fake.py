@@ -82,7 +82,8 @@ def predict(scan: Path, job: Job, folder: Path) -> None:
         (folder / "dicom").mkdir()
         (folder / "dicom" / "dicom.zip").write_bytes(b"PK")
     (folder / "result" / "report.html").write_text("<p>report</p>")
-    view = {"planes": {"axial": {"n": 1, "start": 0}}, "suv_top": 5.0, "empty": False}
+    view = {"planes": {"axial": {"n": 1, "start": 0}}, "suv_top": 5.0, "empty": False, "outside": False, "problems": [],
+            "likeness": "The scan looks like the training scans."}
     (folder / "view" / "view.json").write_text(json.dumps(view))
     (folder / "view" / "nomogram.html").write_text("<section>nomogram</section>")
     (folder / "view" / "model.json").write_text("{}")

@@ -74,7 +74,7 @@ def result_page(facts: Mapping[str, Any], job: Job, home: Path) -> str:
     """
     view = json.loads((home / "view" / "view.json").read_text(encoding="utf-8"))
     prediction = json.loads((home / "result" / "prediction.json").read_text(encoding="utf-8"))
-    problems = [Problem(**problem) for problem in prediction["problems"]]
+    problems = [Problem(**problem) for problem in view["problems"]]
     parts = {name: Markup((home / "view" / name).read_text(encoding="utf-8"))
              for name in ("nomogram.html", "model.json")}
     held = {path.name for path in (home / "result").iterdir()}

@@ -23,6 +23,7 @@ from mtdlr.nomogram.axes import main_terms
 from mtdlr.nomogram.calculator import calculator_parts
 from mtdlr.predict import Bundle, write_prediction
 from mtdlr.radiomics.extract import extract
+from mtdlr.report.patient_page import is_outside, likeness, notices
 from mtdlr.report.pdf import can_write_pdf
 from mtdlr.report.prediction import Prediction
 from mtdlr.serve.dicom_results import examination, write_zip
@@ -134,7 +135,9 @@ def write_view(prediction: Prediction, folder: Path, cutoff: float | None) -> No
             picture = np.take(planes, k, axis=axis)
             (folder / f"{name}-{k:03d}.png").write_bytes(png(picture if axis == 0 else picture[::-1]))
         shown[name] = {"n": planes.shape[axis], "start": int(middle[axis])}
-    view = {"planes": shown, "suv_top": round(top, 1), "empty": not prediction.mask.array.any()}
+    view = {"planes": shown, "suv_top": round(top, 1), "empty": not prediction.mask.array.any(),
+            "outside": is_outside(prediction), "likeness": likeness(prediction),
+            "problems": [problem.as_dict() for problem in notices(prediction)]}
     (folder / "view.json").write_text(json.dumps(view), encoding="utf-8")
 
 
