@@ -9,7 +9,7 @@ export OMP_NUM_THREADS ?= 1
 # Two workers, a file at a time, in the order of tests/conftest.py (xdist would else begin with the file of most tests).
 SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test quick check coverage coverage-stats coverage-imaging clean docs dist licences sbom audit release matrix test-portable portable-avx2 portable-sse41 portable-seed1 portable-seed2
+.PHONY: demo test quick check coverage coverage-stats coverage-imaging coverage-spine clean docs dist licences sbom audit release matrix test-portable portable-avx2 portable-sse41 portable-seed1 portable-seed2
 
 demo: $(READY)
 	$(BIN)/mtdlr demo demo
@@ -23,7 +23,7 @@ quick: $(READY)
 
 # Branch coverage of two rooms by their own tests, the slow ones too, each with its floor in percent. The tests of the
 # caller prove two files of imaging/: what a scan looks like (test_shift), SimpleITK's images (test_radiomics_extractor).
-coverage: coverage-stats coverage-imaging
+coverage: coverage-stats coverage-imaging coverage-spine
 coverage-stats: FLOOR := 95
 coverage-imaging: FLOOR := 95
 coverage-imaging: MORE := tests/test_shift.py tests/test_radiomics_extractor.py
@@ -31,6 +31,18 @@ coverage-stats coverage-imaging: coverage-%: $(READY)
 	$(BIN)/python -m coverage run -m pytest tests/test_$*_*.py
 	$(if $(MORE),$(BIN)/python -m coverage run --append -m pytest -m "not slow" $(MORE))
 	$(BIN)/python -m coverage report --include="src/mtdlr/$*/*" --skip-covered --fail-under=$(FLOOR)
+
+# The spine: settings, memory and workers, the stages in the order of Figure 1, and what joins them.
+SPINE := pipeline jobs model bundle predict prepare prepared train infer explain signature associate
+SPINE_ROOMS := study store workers cohort evaluate nomogram radiomics shift
+SPINE_TESTS := $(foreach name,store workers study cohort check models bundle predict jobs appraise evaluate rivals harmonise arms \
+  clinical planning cost folds signature leakage newcomer report_bad forty odd_inputs field_of_view competing infer train prepare \
+  radiomics nomogram shift calculator your_data pipeline cluster,$(wildcard tests/test_$(name)*.py))
+comma := ,
+coverage-spine: $(READY)
+	$(BIN)/python -m coverage run -m pytest $(SPINE_TESTS)
+	$(BIN)/python -m coverage report --skip-covered --fail-under=90 \
+	  --include="$(subst $() ,$(comma),$(SPINE:%=src/mtdlr/%.py) $(SPINE_ROOMS:%=src/mtdlr/%/*))"
 
 # The whole study's tests with networks from other floating-point paths and other seeds: no test may hang on the luck of
 # one processor. Where a path is not there (no AVX2), the processor's own is taken.
