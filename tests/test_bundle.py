@@ -111,6 +111,7 @@ def _sealed(folder: Path, header: dict[str, Any]) -> None:
     (folder / HEADER).write_text(json.dumps(header | {"digest": digest(header)}))
 
 
+@pytest.mark.slow
 def test_a_model_comes_back_as_it_left(whole: Path) -> None:
     """Two readings predict the same, and nothing is warned of."""
     assert _predicted(whole) == _predicted(whole) and read_bundle(whole).problems == ()

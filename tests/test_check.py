@@ -45,6 +45,7 @@ def of(checked: Checked, patient: str) -> set[str]:
     return {p.code for p in checked.problems if patient in p.patients}
 
 
+@pytest.mark.slow
 def test_everything_wrong_comes_at_once(checked: Checked) -> None:
     """Eleven faults of eleven patients, the copied patient and the scan without a row: each under its own code."""
     expected = {p: {code} for p, code in EXPECTED.items()} | {"P10": {"E-DICOM", "E-GAP"}}

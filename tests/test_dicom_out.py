@@ -317,6 +317,7 @@ def test_without_highdicom_it_is_one_line(tmp_path: Path, monkeypatch: pytest.Mo
     assert str(done.exception).startswith("E-EXTRA --dicom needs the package highdicom")
 
 
+@pytest.mark.slow
 def test_an_error_names_no_value(tmp_path: Path) -> None:
     """A header that cannot be carried over is named by its tag, not by what stands in it."""
     folder = examination(tmp_path / "in")

@@ -69,6 +69,7 @@ def test_explaining_leaves_the_network_as_it_was() -> None:
     assert score(network, IMAGE).risk == before and network.scorer.config == CLOSED
 
 
+@pytest.mark.slow
 def test_steps_one_by_one_give_what_they_give_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a large grid the points on the way go through the network one after another; the map is the same."""
     together = gradients(checkpoint(0), IMAGE, MEAN, steps=5)
@@ -120,6 +121,7 @@ def test_a_training_patient_is_explained_by_the_network_that_never_saw_it() -> N
     np.testing.assert_allclose(everybody.maps, np.mean(by_hand, axis=0), rtol=1e-5, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("misses", "taken"), [(0.5, [8]), (3.0, [8, 16, 32]), (1e3, [8, 16, 32, 64])])
 def test_a_map_takes_the_steps_it_needs_to_add_up(misses: float, taken: list[int],
                                                   monkeypatch: pytest.MonkeyPatch) -> None:

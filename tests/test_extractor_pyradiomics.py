@@ -125,6 +125,7 @@ def test_outline_of_a_plane(axis: int) -> None:
     assert apart < 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [True, False])
 @pytest.mark.parametrize("flat", [True, False])
 def test_voxel_maps(masked: bool, flat: bool, conforms: Conforms) -> None:

@@ -129,6 +129,7 @@ PATIENT = {"stage": "IVa", "age": 61, "ecog": 2, "score": 0.7}
 class TestNomogram:
     """The nomogram."""
 
+    @pytest.mark.slow
     @both_widths
     @pytest.mark.parametrize("make", [simple, bent, crowded])
     def test_no_text_overlaps(self, make: Callable[[], Nomogram], width: Width) -> None:
@@ -279,6 +280,7 @@ NAMES = ("roc", "roc by cohort", "kaplan-meier", "calibration", "calibration of 
 class TestFigures:
     """Every figure of the paper and of the report."""
 
+    @pytest.mark.slow
     @both_widths
     @pytest.mark.parametrize("name", NAMES)
     def test_no_text_overlaps(self, name: str, width: Width) -> None:

@@ -207,6 +207,7 @@ def test_the_house_style_is_gone_after_drawing() -> None:
     assert isinstance(probe(), Figure) and mpl.rcParams["axes.linewidth"] == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [*FORMATS, ".jpg", ".tiff"])
 def test_every_format_begins_as_its_kind_does(suffix: str, tmp_path: Path) -> None:
     """Each kind of file is what its name says, in upper case too, and names no date."""

@@ -15,6 +15,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return folders.bases(tmp_path_factory.mktemp("bases"))
 
 
+@pytest.mark.slow
 def test_the_bases_are_right(bases: list[Path]) -> None:
     """Nothing stands in the way of the unspoiled folder with enough patients; the small ones lack events alone."""
     told = [folders.check_study(base / "study.toml") for base in bases]

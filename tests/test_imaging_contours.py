@@ -89,6 +89,7 @@ def test_contour_beyond_the_image() -> None:
     assert not fill([square(4.5, 9.5, z=60.0)], GRID).any()
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.floats(-5, 45), st.floats(-5, 35)), min_size=3, max_size=12))
 @settings(deadline=None, derandomize=True, max_examples=150)
 def test_against_the_winding_of_every_voxel(points: list[tuple[float, float]]) -> None:

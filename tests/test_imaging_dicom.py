@@ -664,6 +664,7 @@ PERSONAL = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", PERSONAL)
 def test_nobody_is_named(tmp_path: Path, case: str, caplog: pytest.LogCaptureFixture) -> None:
     """Names, birth dates, ids and UIDs in 26 tags and in file names reach no error, problem, audit, repr or log."""

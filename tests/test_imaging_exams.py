@@ -157,6 +157,7 @@ SPELLINGS = ["DOE_JOHN", "doe-john", "JohnDoe", "DOEJOHN", "John Doe", "J_Doe_CT
              "4711", "ID4711", "000-4711", "pat_004711_pre"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", SPELLINGS)
 def test_folder_is_called_by_the_patient(tmp_path: Path, folder: str) -> None:
     """A folder called by the name or number in the headers is noticed in every usual spelling."""

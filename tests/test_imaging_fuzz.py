@@ -240,6 +240,7 @@ def test_two_thousand_damaged_files(patient: Path, tmp_path: Path) -> None:
         assert len(seen) >= 3, seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tag", ["PatientWeight", "RescaleSlope", "ImagePositionPatient", "SeriesTime", "Rows"])
 def test_every_odd_value_of_a_tag(patient: Path, tmp_path: Path, tag: str) -> None:
     """Every odd value of a tag that the volume or SUV rests on ends in a volume or a ScanError."""

@@ -344,6 +344,7 @@ def test_zip_that_is_none(tmp_path: Path) -> None:
     assert code_of(tmp_path / "a.zip") == "E-ZIP"
 
 
+@pytest.mark.slow
 def test_zip_bomb(tmp_path: Path) -> None:
     """A member that expands a thousandfold is E-ZIP, without being expanded."""
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:

@@ -64,6 +64,7 @@ def test_the_box_contains_the_tumour_in_whole_bodies(seed):
         assert region.confidence >= SURE
 
 
+@pytest.mark.slow
 def test_a_head_whose_vertex_is_cut_off_is_found():
     """A field of view that ends in the middle of the brain still gives the region to 10 mm."""
     patient = drawn(4, center="A", voxel_scale=1.5)
@@ -105,6 +106,7 @@ def test_without_a_head_the_middle_of_the_pet_is_used_and_said():
     assert "box_center_mm" in str(region.problems[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [(0,), (1,), (0, 1), (1, 2)])
 def test_a_wrong_patient_position_makes_the_region_unsure(axes: tuple[int, ...]) -> None:
     """A head that stands upside down, or looks backwards, as after a wrong patient position, is W-ROI."""

@@ -184,6 +184,7 @@ def test_other_cohorts_change_nothing_that_is_frozen() -> None:
     assert before.model.cutoffs == after.model.cutoffs and set(before.model.cutoffs) == set(before.findings.risks)
 
 
+@pytest.mark.slow
 def test_a_study_evaluates_every_model_in_every_cohort() -> None:
     """Each model has its C-index, AUCs and, for nomograms, calibration, in each cohort; better scores rank better."""
     models = fitted(*_study_data())
@@ -363,6 +364,7 @@ def test_selection_by_p_is_done_again_without_each_fold() -> None:
     assert again[fold].equals(held_out[fold]) and not again[folds.index].equals(held_out[folds.index])
 
 
+@pytest.mark.slow
 def test_a_cohort_without_events_is_judged_as_far_as_it_goes() -> None:
     """FAULTS 92: no event in a validation cohort leaves its numbers NA, with a warning, and the others whole."""
     table, folds, raw, features = _study_data()

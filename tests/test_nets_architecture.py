@@ -74,6 +74,7 @@ def test_survival_network_works_on_31_15_and_7():
     assert grids == [(16, 31, 31, 31), (32, 15, 15, 15), (64, 7, 7, 7)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(32, 32, 32), (33, 40, 47), (48, 32, 64)])
 def test_any_size_from_32_up_is_accepted(shape: tuple[int, int, int]):
     """Sizes that are no multiple of 16 give a probability map of their own size."""

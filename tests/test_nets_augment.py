@@ -47,6 +47,7 @@ def test_a_seed_makes_the_same_moves(way):
     assert torch.equal(first, again) and not torch.equal(first, other) and torch.equal(image, before)
 
 
+@pytest.mark.slow
 def test_modern_shifts_are_spread_evenly_and_small():
     """Shifts lie within 10 of 128 voxels, on both sides, with values in between."""
     image, mask = _batch(64)
@@ -65,6 +66,7 @@ def test_paper_shifts_are_all_or_nothing():
     assert np.abs(np.abs(shift) - 2.0).max() < 0.6 and (shift < 0).any() and (shift > 0).any()
 
 
+@pytest.mark.slow
 def test_left_right_flips_are_along_x_at_one_half():
     """About half of the patients are mirrored: the ball, 3 voxels off the midline, changes sides."""
     image, mask = _batch(64)

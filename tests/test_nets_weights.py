@@ -84,6 +84,7 @@ def test_one_flipped_bit_is_noticed(tmp_path: Path):
         Checkpoint.load(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("facts", "word"), [
     ({"format": 2}, "format"), ({"network": "resnet"}, "unknown network"),
     ({"config": {"breadth": 0.25}}, "architecture"), ({"config": {"width": 1e9}}, "architecture"),

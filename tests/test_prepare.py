@@ -137,6 +137,7 @@ def test_storage_order_changes_nothing(patient, pet_as, ct_as, alignment):
         {k: v for k, v in one.facts.items() if isinstance(v, float)}, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_thick_slices_are_ordinary(patient):
     """Slices of 5 mm cost little: the image differs from that of 2.5 mm slices by the blur, not by position."""
     def thick(volume: Volume) -> Volume:
@@ -161,6 +162,7 @@ def test_each_region_contains_the_tumour(patient, roi):
     assert not any(code.startswith("W-MASK") for code in codes(prepared))
 
 
+@pytest.mark.slow
 def test_a_template_is_a_prepared_patient(patient, tmp_path):
     """The region of one prepared patient is found again in another."""
     made(scan_of(patient), roi="mask").save(tmp_path)
@@ -346,6 +348,7 @@ def test_images_without_anything_in_common_are_not_moved(patient):
 # ---------------------------------------------------------------- facts and files
 
 
+@pytest.mark.slow
 def test_a_ct_cut_off_beside_the_body_is_said(patient):
     """W-CTFOV when the CT's field of view leaves out part of what PET shows; the airway is no gap."""
     x = np.arange(patient.ct.shape[2])

@@ -46,6 +46,7 @@ def test_without_facts_everything_is_the_authors() -> None:
     assert metrics_score(items).certain == 0.0
 
 
+@pytest.mark.slow
 def test_every_done_item_hangs_on_its_facts() -> None:
     """Mutation: without any one of its facts a done item is not done, and with another value its text changes."""
     done = [i for i in fill_checklists(ALL, {}) if i.status == "done"]

@@ -46,6 +46,7 @@ def _of(found: list[dict[str, Any]], **keys: str) -> dict[str, Any]:
     return next(one for one in found if all(one[name] == value for name, value in keys.items()))
 
 
+@pytest.mark.slow
 def test_discrimination_is_that_of_two_packages(numbers: dict[str, Any], outside: pd.DataFrame) -> None:
     """Harrell's C is lifelines', Uno's C and the AUC at both horizons are scikit-survival's."""
     surv = _structured(outside)

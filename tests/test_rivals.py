@@ -75,6 +75,7 @@ def test_every_rival_finds_what_it_can_see() -> None:
     assert c["clinical_ridge"] > 0.53
 
 
+@pytest.mark.slow
 def test_a_patients_own_follow_up_moves_no_own_risk() -> None:
     """The risk of a training patient, and of an external one, does not depend on the follow-up of its own fold."""
     table, folds, vectors = _study()

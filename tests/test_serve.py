@@ -198,6 +198,7 @@ def test_an_accepted_job_survives_the_loss_of_its_server(tmp_path: Path) -> None
     assert not (tmp_path / job.id).exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_read_is_said_at_the_start(tmp_path: Path) -> None:
     """The error of the worker's process is raised where the server is started."""
     with pytest.raises(BundleError, match="E-NOBUNDLE"):

@@ -200,6 +200,7 @@ def test_hosmer_lemeshow_wants_probabilities(factor):
         hosmer_lemeshow(factor * risk, np.arange(40) % 2 == 0)
 
 
+@pytest.mark.slow
 def test_agrees_with_r(reference, agrees):
     """Groups, GND, Nam-D'Agostino and Hosmer-Lemeshow are R's (where it had two groups followed up to the month)."""
     parts = reference.numbers("calibration_td")

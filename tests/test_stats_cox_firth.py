@@ -89,6 +89,7 @@ def test_profile_interval_ends_where_the_likelihood_has_fallen(column):
     assert estimate.value == pytest.approx(np.exp(fit.coef[column]))
 
 
+@pytest.mark.slow
 def test_a_profile_without_an_end_is_unbounded():
     """Two columns that say nearly the same of three patients: where the information becomes singular before the profile
     has fallen, that end is 0 or infinity, and nothing is divided by infinity."""

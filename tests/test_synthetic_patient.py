@@ -50,6 +50,7 @@ def cohort() -> list[SyntheticPatient]:
     return [patient_of(row, hidden, voxel_scale=1.5) for row, hidden in rows]  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_volumes_are_the_wanted_ones(cohort: list[SyntheticPatient]) -> None:
     """Primary, extension and nodes have the volumes of the truth table, to the voxel."""
     for patient in cohort:

@@ -73,6 +73,7 @@ def test_all_of_837_and_17(conforms: Conforms) -> None:
              len(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
 @pytest.mark.parametrize("bin_width", [pytest.param(2.0, marks=pytest.mark.slow), 25.0])
 def test_paper1456(dtype: type, bin_width: float, conforms: Conforms) -> None:
@@ -91,6 +92,7 @@ def test_paper1456(dtype: type, bin_width: float, conforms: Conforms) -> None:
     conforms("PyRadiomics 3.1.4, 720 + 16 of `paper1456`, three dtypes, two bin widths", len(found), len(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", [
     {}, {"binCount": 16}, {"symmetricalGLCM": False}, {"weightingNorm": "infinity"}, {"weightingNorm": "euclidean"},
     {"weightingNorm": "manhattan"}, {"weightingNorm": "no_weighting"}, {"distances": [1, 2]}, {"distances": [2]},
@@ -113,6 +115,7 @@ def test_setting(setting: dict[str, Any], conforms: Conforms) -> None:
     conforms("PyRadiomics 3.1.4, 24 settings of parameter files", len(found), len(found))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow),
                                    pytest.param(np.int16, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("image_type", [
@@ -149,6 +152,7 @@ def whole() -> NDArray[np.bool_]:
     return np.ones((20, 24, 22), bool)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mask", [one_slice(), diagonals(), whole()], ids=["slice", "diagonals", "whole image"])
 def test_odd_region(mask: NDArray[np.bool_], conforms: Conforms) -> None:
     """Regions one slice thick, without neighbours in most directions, or that fill the image are as in PyRadiomics."""
