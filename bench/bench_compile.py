@@ -47,8 +47,8 @@ def bootstrap() -> Callable[[], object]:
     from mtdlr.stats import calibrate_bootstrap, validate_bootstrap
 
     x, surv, _ = radiomics(n=120, p=60)
-    return lambda: (validate_bootstrap(x[:, :3], surv, resamples=3),
-                    calibrate_bootstrap(x[:, :3], surv, 36.0, resamples=3))
+    return lambda: (validate_bootstrap(x[:, :3], surv, n_resamples=3),
+                    calibrate_bootstrap(x[:, :3], surv, 36.0, n_resamples=3))
 
 
 def fisher() -> Callable[[], object]:

@@ -30,7 +30,7 @@ from mtdlr.stats.concordance import concordance
 from mtdlr.stats.terms import Continuous
 from mtdlr.study import Study
 from mtdlr.survival import Survival
-from mtdlr.synthetic import simulate_study, write_study
+from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers
 
 NOMOGRAMS = {"mtdlr": "cross-fitted scores", "mtdlr_in_sample": "in-sample scores"}
@@ -108,8 +108,8 @@ def learn(folder: Path, seed: int, asked: argparse.Namespace) -> tuple[dict[tupl
     path, workers = folder / "study.toml", Workers(asked.workers)
     began = time.perf_counter()
     if not path.exists():
-        patients = simulate_study(n_training=asked.training, n_internal=0, n_external=asked.external, seed=seed)
-        write_study(folder, patients, workers=workers)
+        write_study(folder, n_training=asked.training, n_internal=0, n_external=asked.external, seed=seed,
+                    workers=workers)
     print(f"\nseed {seed}: study written in {time.perf_counter() - began:.0f} s")
     began = time.perf_counter()
     with Run(Study.load(path, asked.overrides), folder / asked.run, workers) as run:

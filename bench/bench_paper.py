@@ -28,7 +28,7 @@ import pandas as pd
 from scipy import stats
 
 from mtdlr.study import Study
-from mtdlr.synthetic import simulate_study, write_study
+from mtdlr.synthetic import write_study
 
 SIZES, GRID, SPACING_MM = (522, 130, 234), 48, 3.0
 COHORTS = ("training", "internal", "external")
@@ -75,7 +75,7 @@ def make_patients(plan: Plan, seed: int) -> Path:
     study = folder / "study.toml"
     if not study.exists():
         training, internal, external = plan.sizes
-        write_study(folder, simulate_study(n_training=training, n_internal=internal, n_external=external, seed=seed))
+        write_study(folder, n_training=training, n_internal=internal, n_external=external, seed=seed)
     return study
 
 

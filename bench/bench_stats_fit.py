@@ -114,8 +114,8 @@ def bootstrap() -> None:
     """Validation and calibration with a thousand resamples each at the size of the paper's training cohort."""
     x, surv, _ = radiomics()
     x = x[:, :3]
-    validate_bootstrap(x, surv, resamples=3)
-    calibrate_bootstrap(x, surv, 36.0, resamples=3)
+    validate_bootstrap(x, surv, n_resamples=3)
+    calibrate_bootstrap(x, surv, 36.0, n_resamples=3)
     first = seconds(lambda: validate_bootstrap(x, surv))
     second = seconds(lambda: [calibrate_bootstrap(x, surv, month) for month in (36.0, 60.0)])
     print(f"bootstrap  n = 522, p = 3, 1,000 resamples: validate {first:.2f} s, calibrate at two months "

@@ -105,7 +105,7 @@ def test_development_is_that_of_the_nomogram(study) -> None:  # type: ignore[no-
                             mean_follow_up=surv.time_months.mean())
     assert found.by_candidates == size and found.by_parameters is not None and found.by_parameters.n < size.n
     x = nomogram.design.matrix({name: training[name].to_numpy() for name in ("tnm", "score")})
-    expected = validate_bootstrap(x, surv, resamples=50)
+    expected = validate_bootstrap(x, surv, n_resamples=50)
     assert found.corrected is not None and found.corrected.c.value == expected.c.value
     assert set(found.proportional) == {"tnm", "score", "GLOBAL"} and set(found.trends) == {"tnm=IVa", "score"}
 

@@ -18,7 +18,7 @@ from distributed import LocalCluster
 from mtdlr.errors import MtdlrError, StudyError
 from mtdlr.pipeline import Run
 from mtdlr.study import Study
-from mtdlr.synthetic import simulate_study, write_study
+from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers, parts
 from mtdlr.workers.cluster import SHELL, SLURM, Plan, executor, job_script
 from mtdlr.workers.parts import Shard
@@ -33,8 +33,7 @@ FOLDS, SHARDS = 2, 2
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of 22 small patients, in a folder whose name has a space."""
-    path = write_study(tmp_path_factory.mktemp("a study"), simulate_study(n_training=20, n_internal=2, n_external=0),
-                       voxel_scale=2.0)
+    path = write_study(tmp_path_factory.mktemp("a study"), n_training=20, n_internal=2, n_external=0, voxel_scale=2.0)
     table = pd.read_csv(path.parent / "clinical.csv")
     table.assign(event=[k % 2 for k in range(len(table))]).to_csv(path.parent / "clinical.csv", index=False)
     return path

@@ -14,7 +14,6 @@ import one_prediction
 import pytest
 
 from mtdlr.imaging import nifti
-from mtdlr.imaging.layout import ScanSet
 from mtdlr.predict import Bundle
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -27,8 +26,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What a model that always answers the same was asked."""
     calls: list[dict[str, Any]] = []
 
-    def predict(scan: ScanSet, **words: Any) -> Any:
-        assert not scan.problems and all(path and path.is_file() for path in (scan.pet, scan.ct))
+    def predict(**words: Any) -> Any:
+        assert all(Path(words[name]).is_file() for name in ("pet", "ct"))
         calls.append(words)
         return one_prediction.prediction()
 

@@ -156,11 +156,14 @@ def test_files_and_functions_are_short() -> None:
 
 
 def test_no_function_is_excused_from_the_limits() -> None:
-    """Parameters and complexity are measured everywhere but in the verbs and kernels that pyproject.toml lists."""
+    """Parameters and complexity are measured everywhere but in the verbs and kernels that pyproject.toml lists, and in
+    four public functions whose keywords people's scripts name."""
     ignored = tomllib.loads((SRC.parents[1] / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["per-file-ignores"]
     ours = {pattern: codes for pattern, codes in ignored.items() if pattern.startswith("src/")}
     assert set(ours) == {f"src/mtdlr/{name}" for name in (
         "cli/*", "nets/norm*.py", "stats/cox_likelihood.py", "stats/cox_terms.py", "stats/lasso_newton.py")}
     assert all(codes == ["PLR0913"] for codes in ours.values())
-    excused = [path.name for path in SRC.rglob("*.py") if re.search(r"noqa: ?\S*(PLR0913|C901)", path.read_text())]
-    assert excused == []
+    excused = {(path.name, one) for path in _modules()
+               for one in re.findall(r"def (\w+)\(\s+# noqa: ?\S*(?:PLR0913|C901)", path.read_text())}
+    assert excused == {("predict.py", "predict"), ("model.py", "fit"), ("study.py", "write_study"),
+                       ("bootstrap_calibration.py", "calibrate_bootstrap")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -14,8 +13,6 @@ from hypothesis import strategies as st
 from mtdlr.errors import BundleError, FitError
 from mtdlr.nomogram.axes import limits_of
 from mtdlr.nomogram.model import Nomogram, term_of
-from mtdlr.stats.cox import fit_cox
-from mtdlr.stats.cox_firth import firth_cox
 from mtdlr.stats.terms import Continuous, Factor, Interaction, Spline
 from mtdlr.survival import Survival
 
@@ -176,8 +173,8 @@ class TestFit:
         """Efron's and Breslow's corrections give different survival when follow-up is in whole years."""
         table, surv = cohort()
         coarse = Survival(np.ceil(surv.time_months / 12.0) * 12.0, surv.event)
-        efron, breslow = (Nomogram.fit(table, coarse, SCORES, [36], fitter=fitter).survival(table).value
-                          for fitter in (fit_cox, partial(fit_cox, ties="breslow")))
+        efron, breslow = (Nomogram.fit(table, coarse, SCORES, [36], ties=ties).survival(table).value
+                          for ties in ("efron", "breslow"))
         assert np.abs(efron - breslow).max() > 1e-3
 
     def test_median_survival_is_where_the_curve_falls_to_one_half(self, fitted: tuple[Nomogram, pd.DataFrame]) -> None:
@@ -232,7 +229,7 @@ class TestFit:
         with pytest.raises(FitError) as error:
             Nomogram.fit(table, surv, ["score", "extra"], [36])
         assert error.value.code == "E-SEPARATION" and "extra" in str(error.value)
-        finite = Nomogram.fit(table, surv, ["score", "extra"], [36], fitter=firth_cox)
+        finite = Nomogram.fit(table, surv, ["score", "extra"], [36], firth=True)
         assert np.isfinite([point for axis in finite.axes for point in axis.points]).all()
         total = finite.points(table)["total"]
         np.testing.assert_allclose(finite.log_hazard_of(total), finite.log_hazard(table), atol=1e-12)

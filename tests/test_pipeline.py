@@ -31,7 +31,7 @@ from mtdlr.predict import Bundle, write_prediction
 from mtdlr.prepared import Prepared, load_mask, load_mean_image
 from mtdlr.store import run_status
 from mtdlr.study import Study
-from mtdlr.synthetic import simulate_study, write_study
+from mtdlr.synthetic import write_study
 from mtdlr.workers import Workers
 from mtdlr.workers.progress import summary
 
@@ -52,8 +52,8 @@ TABLES = tuple(f"table{k}.csv" for k in (1, 2, 3, 4))
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic study of 54 patients, the external ones as DICOM with a canary in identifying tags and file names."""
-    patients = simulate_study(n_training=42, n_internal=6, n_external=6, seed=4)
-    path = write_study(tmp_path_factory.mktemp("study"), patients, voxel_scale=1.6, workers=Workers(2))
+    path = write_study(tmp_path_factory.mktemp("study"), n_training=42, n_internal=6, n_external=6, seed=4,
+                       voxel_scale=1.6, workers=Workers(2))
     for number, file in enumerate(sorted((path.parent / "centerB").rglob("*.dcm"))):
         dataset = pydicom.dcmread(file)
         dataset.PatientIdentityRemoved = "NO"

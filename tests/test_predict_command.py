@@ -17,7 +17,6 @@ from mtdlr import predict as stage
 from mtdlr.cli import app
 from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import MtdlrError, ScanError, TableError
-from mtdlr.imaging.layout import ScanSet
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.covariates import clinical_values
 from mtdlr.report import pdf
@@ -36,7 +35,7 @@ class _Bundle:
     def load(cls, folder: Path) -> _Bundle:
         return cls()
 
-    def predict(self, patient: Path | ScanSet, **options: Any) -> stage.Prediction:
+    def predict(self, patient: Path | None, **options: Any) -> stage.Prediction:
         _Bundle.asked = {"patient": patient} | options
         return prediction()
 
@@ -57,13 +56,10 @@ def test_a_folder_or_two_images_are_read(mtdlr: Any, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(stage, "_write_files", lambda *_: None)  # what is written is the next test's
     assert mtdlr("predict", "model", "scans", "--clinical", "tnm_stage=IVa", "-o", "one").exit_code == 0
     assert _Bundle.asked["patient"] == Path("scans") and _Bundle.asked["clinical"] == {"tnm_stage": "IVa"}
-    for name in ("pet.nii.gz", "ct.nii.gz"):
-        Path(name).touch()
     done = mtdlr("predict", "model", "--pet", "pet.nii.gz", "--ct", "ct.nii.gz", "-o", "two", "--explain")
     assert done.exit_code == 0 and "open report.html" in done.stdout
-    scan = _Bundle.asked["patient"]
-    assert (scan.pet, scan.ct) == (Path("pet.nii.gz"), Path("ct.nii.gz"))
-    assert _Bundle.asked["explain"] and not _Bundle.asked["center"]
+    assert _Bundle.asked["pet"] == Path("pet.nii.gz") and _Bundle.asked["ct"] == Path("ct.nii.gz")
+    assert _Bundle.asked["patient"] is None and _Bundle.asked["explain"] and not _Bundle.asked["center"]
     mtdlr("predict", "model", "scans", "-o", "three", "--center", "B")
     assert _Bundle.asked["center"] == "B"
 

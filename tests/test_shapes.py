@@ -110,7 +110,7 @@ RESULTS: dict[str, Callable[[], Any]] = {
     "net_benefit": lambda: net_benefit(predicted(), patients()[1], 24.0, [0.1, 0.2, 0.3]),
     "calibration groups": lambda: stats.calibrate(predicted(), patients()[1], 24.0).groups,
     "combat": lambda: stats.fit_combat(patients()[0], np.arange(60) % 2),
-    "calibrate_bootstrap": of(stats.calibrate_bootstrap, 24.0, resamples=2),
+    "calibrate_bootstrap": of(stats.calibrate_bootstrap, 24.0, n_resamples=2),
     "volume": lambda: Volume.on_grid(np.zeros((2, 3, 4)), (1.0, 2.0, 3.0)),
     "case": lambda: Case("P1", np.zeros((2, 3, 4, 5), np.float32), np.zeros((3, 4, 5), bool), 12.0, True),
     "deepmts": lambda: run_network(DeepmtsConfig()),

@@ -205,8 +205,8 @@ def test_a_printed_fit_fits_a_screen():
     assert fit.aic == pytest.approx(2.0 - 2.0 * fit.loglik)
 
 
-@pytest.mark.parametrize("change", [{"resamples": 0}, {"resamples": 2.5}, {"resamples": np.zeros((3, 59), dtype=int)},
-                                    {"resamples": np.zeros((3, 60))}])
+@pytest.mark.parametrize("change", [{"n_resamples": 0}, {"n_resamples": 2.5}, {"indices": np.zeros((3, 59), dtype=int)},
+                                    {"indices": np.zeros((3, 60))}])
 def test_resamples_are_whole_numbers_and_whole_rows(change):
     """No resample, half a one, and indices of another width or kind are E-RESAMPLES."""
     x, surv = _cohort()

@@ -77,7 +77,7 @@ def test_c_with_fixed_resamples(reference, agrees):
     numbers, x = _model(reference)
     packed = REFERENCE / f"{reference.name}__bootidx_main.csv.gz"
     rows = np.loadtxt(gzip.decompress(packed.read_bytes()).decode().splitlines(), delimiter=",").astype(int) - 1
-    c, fixed = validate_bootstrap(x, reference.surv, resamples=rows).row("c"), numbers["fixed"]
+    c, fixed = validate_bootstrap(x, reference.surv, indices=rows).row("c"), numbers["fixed"]
     agrees("bootstrap C, fixed resamples", "coxph, concordance",
            [c["apparent"], c["training"], c["test"], c["optimism"], c["corrected"]],
            [fixed["c_apparent"], np.mean(fixed["c_boot"]), np.mean(fixed["c_orig"]), fixed["optimism"],
@@ -90,7 +90,7 @@ def test_validate_is_rms(reference, agrees):
     (eps = 1e-4), which is the difference."""
     numbers, x = _model(reference)
     r = numbers["validate"]
-    ours = validate_bootstrap(x, reference.surv, resamples=_r_resamples(r["seed"], len(reference.surv), r["B"]))
+    ours = validate_bootstrap(x, reference.surv, indices=_r_resamples(r["seed"], len(reference.surv), r["B"]))
     assert ours.failed == 0
     agrees("validate, apparent", "rms::validate", ours.table.apparent, np.array(r["table"])[:, 0])
     agrees("validate, R's resamples", "rms::validate", _columns(ours.table), r["table"], within=2e-4)
@@ -99,10 +99,10 @@ def test_validate_is_rms(reference, agrees):
 
 
 @pytest.mark.slow
-def test_validate_with_our_owresamples_is_close_to_rms(reference, agrees):
+def test_validate_with_our_own_resamples_is_close_to_rms(reference, agrees):
     """With our random numbers and ten times the resamples, the corrected measures are within chance of R's."""
     numbers, x = _model(reference)
-    ours = validate_bootstrap(x, reference.surv, resamples=1000, seed=1).table.corrected
+    ours = validate_bootstrap(x, reference.surv, n_resamples=1000, seed=1).table.corrected
     theirs = np.array(numbers["validate"]["table"])[:, 4]
     agrees("validate, our resamples: dxy, r2, d, u, q", "rms::validate", ours[[0, 1, 3, 4, 5]], theirs[[0, 1, 3, 4, 5]],
            within=0.01)
@@ -119,7 +119,7 @@ def test_calibrate_is_rms(reference, agrees):
     for horizon, r in numbers["calibrate"].items():
         table = np.array([[np.nan if v is None else v for v in row] for row in r["KM"]["table"]], dtype=float)
         resamples = _r_resamples(r["seed"], len(reference.surv), r["B"])
-        ours = calibrate_bootstrap(x, reference.surv, float(horizon[1:]), resamples=resamples,
+        ours = calibrate_bootstrap(x, reference.surv, float(horizon[1:]), indices=resamples,
                                    n_groups=len(reference.surv) // r["m"])
         groups = ours.groups
         agrees("calibrate, optimism by group", "rms::calibrate",
@@ -142,7 +142,7 @@ def test_measures_of_one_resample_by_definition():
     """One resample: refit on its rows, judge there and on everyone, with the public functions."""
     x, surv = _cohort(1)
     rows = np.random.default_rng(5).integers(0, 120, (1, 120))
-    table = validate_bootstrap(x, surv, resamples=rows).table
+    table = validate_bootstrap(x, surv, indices=rows).table
     fit = fit_cox(x[rows[0]], surv.take(rows[0]))
     eta = x @ fit.coef
     test = fit_cox(eta, surv)
@@ -163,7 +163,7 @@ def test_measures_of_one_resample_by_definition():
 def test_groups_by_definition():
     """Mean prediction, Kaplan-Meier and its standard error of each group are those of its own patients."""
     x, surv = _cohort(2)
-    ours = calibrate_bootstrap(x, surv, 12.0, n_groups=4, resamples=3)
+    ours = calibrate_bootstrap(x, surv, 12.0, n_groups=4, n_resamples=3)
     predicted = fit_cox(x, surv).survival(x, [12.0])[:, 0]
     cuts = np.quantile(np.append(predicted, [0, 1]), [0.25, 0.5, 0.75])
     group = np.searchsorted(cuts, predicted, side="right")
@@ -190,7 +190,7 @@ def test_curve_of_a_true_model_is_near_the_diagonal():
     """Where the model is right and patients are many, curve and groups leave the diagonal by little, and the optimism
     of a two-column model is small."""
     x, surv = _cohort(3, n=2000)
-    ours = calibrate_bootstrap(x, surv, 12.0, resamples=20)
+    ours = calibrate_bootstrap(x, surv, 12.0, n_resamples=20)
     assert ours.mean_absolute_error < 0.03 and np.abs(ours.curve.optimism).max() < 0.02
     assert np.abs(ours.groups.corrected).max() < 0.07
     assert ours.observed == pytest.approx(ours.predicted + ours.curve.apparent)
@@ -201,7 +201,7 @@ def test_noise_has_optimism():
     """Ten columns of noise look predictive on their own patients and are not once corrected."""
     random = np.random.default_rng(4)
     surv = Survival(random.exponential(size=80) + 0.01, random.random(80) < 0.7)
-    ours = validate_bootstrap(random.normal(size=(80, 10)), surv, resamples=200)
+    ours = validate_bootstrap(random.normal(size=(80, 10)), surv, n_resamples=200)
     c = ours.row("c")
     assert c["apparent"] > 0.6 and abs(c["corrected"] - 0.5) < 0.08 and ours.row("slope")["corrected"] < 0.6
 
@@ -209,7 +209,7 @@ def test_noise_has_optimism():
 def test_seed_decides():
     """The same seed gives the same numbers, another seed others."""
     x, surv = _cohort(5)
-    one, same, other = (validate_bootstrap(x, surv, resamples=20, seed=s).table.corrected for s in (1, 1, 2))
+    one, same, other = (validate_bootstrap(x, surv, n_resamples=20, seed=s).table.corrected for s in (1, 1, 2))
     assert np.array_equal(one, same) and not np.array_equal(one, other)
 
 
@@ -219,14 +219,14 @@ def test_resamples_without_a_fit_are_counted():
     rare = np.zeros(40)
     rare[np.flatnonzero(surv.event)[:1]] = 1
     rare[np.flatnonzero(~surv.event)[:1]] = 1
-    ours = validate_bootstrap(np.column_stack([x, rare]), surv, resamples=50)
+    ours = validate_bootstrap(np.column_stack([x, rare]), surv, n_resamples=50)
     assert 5 < ours.failed < 45 and ours.resamples == 50 and np.isfinite(ours.table.corrected).all()
     (problem,) = ours.problems
     assert problem.code == "W-RESAMPLES" and problem.found == f"{ours.failed} of 50 ({2 * ours.failed} %)"
     assert "Firth" in problem.remedy
-    assert validate_bootstrap(x, surv, resamples=5).problems == ()
+    assert validate_bootstrap(x, surv, n_resamples=5).problems == ()
     month = float(np.median(surv.time_months))
-    assert calibrate_bootstrap(np.column_stack([x, rare]), surv, month, resamples=20).problems
+    assert calibrate_bootstrap(np.column_stack([x, rare]), surv, month, n_resamples=20).problems
 
 
 GOOD = _cohort(7, n=30)
@@ -234,8 +234,8 @@ GOOD = _cohort(7, n=30)
 
 @pytest.mark.parametrize(("call", "code"), [
     (lambda: validate_bootstrap(GOOD[0], Survival(GOOD[1].time_months, np.zeros(30))), "E-NOEVENTS"),
-    (lambda: validate_bootstrap(*GOOD, resamples=0), "E-RESAMPLES"),
-    (lambda: validate_bootstrap(*GOOD, resamples=[[31] * 30]), "E-RESAMPLES"),
+    (lambda: validate_bootstrap(*GOOD, n_resamples=0), "E-RESAMPLES"),
+    (lambda: validate_bootstrap(*GOOD, indices=[[31] * 30]), "E-RESAMPLES"),
     (lambda: calibrate_bootstrap(*GOOD, 1e4), "E-FOLLOWUP"),  # type: ignore[call-arg]
     (lambda: calibrate_bootstrap(*GOOD, 1e-4), "E-FOLLOWUP"),  # type: ignore[call-arg]
 ])

@@ -23,7 +23,7 @@ SCALE = 3.0
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_study(tmp_path_factory.mktemp("study"), simulate_study(**SIZES), voxel_scale=SCALE).parent
+    return write_study(tmp_path_factory.mktemp("study"), voxel_scale=SCALE, **SIZES).parent
 
 
 def _bytes(folder: Path) -> dict[Path, bytes]:
@@ -92,8 +92,8 @@ def test_truth_stands_beside_the_table(folder: Path) -> None:
 @pytest.mark.slow
 def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
     """The same seed writes the same bytes in every file; another seed other scans."""
-    write_study(tmp_path / "again", simulate_study(**SIZES), voxel_scale=SCALE)
-    write_study(tmp_path / "other", simulate_study(n_training=1, n_internal=0, n_external=0, seed=6), voxel_scale=SCALE)
+    write_study(tmp_path / "again", voxel_scale=SCALE, **SIZES)
+    write_study(tmp_path / "other", n_training=1, n_internal=0, n_external=0, voxel_scale=SCALE, seed=6)
     assert _bytes(tmp_path / "again") == _bytes(folder)
     image = "centerA/images/A001__CT.nii.gz"
     assert (tmp_path / "other" / image).read_bytes() != (folder / image).read_bytes()
@@ -102,7 +102,7 @@ def test_same_seed_same_bytes(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_workers_write_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     """Two processes write what one does."""
-    write_study(tmp_path, simulate_study(**SIZES), voxel_scale=SCALE, workers=Workers(count=2))
+    write_study(tmp_path, voxel_scale=SCALE, workers=Workers(count=2), **SIZES)
     assert _bytes(tmp_path) == _bytes(folder)
 
 
@@ -115,8 +115,8 @@ def test_a_study_may_have_one_cohort() -> None:
 
 
 @pytest.mark.parametrize("sizes", [(0, 0, 0), (10, -1, 0)])
-def test_impossible_sizes(sizes: tuple[int, int, int]) -> None:
+def test_impossible_sizes(sizes: tuple[int, int, int], tmp_path: Path) -> None:
     """No patients, or fewer than none, is an error that says what was asked for."""
     with pytest.raises(StudyError, match=r"E-SYNTHETIC .*found \(") as caught:
-        simulate_study(n_training=sizes[0], n_internal=sizes[1], n_external=sizes[2])
+        write_study(tmp_path, n_training=sizes[0], n_internal=sizes[1], n_external=sizes[2])
     assert str(sizes) in str(caught.value)

@@ -23,7 +23,7 @@ from mtdlr.predict import Bundle
 from mtdlr.prepared import load_bottlenecks
 from mtdlr.shift.network import network_groups
 from mtdlr.study import Study
-from mtdlr.synthetic import simulate_study, write_study
+from mtdlr.synthetic import write_study
 from mtdlr.validate.run import validate_cohort
 from mtdlr.validate.write import write_validation
 from mtdlr.workers import Workers
@@ -57,8 +57,8 @@ def _write(study_file: Path, name: str, table: pd.DataFrame) -> Study:
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic study of 22 training and 8 external patients, half of them with the event."""
-    path = write_study(tmp_path_factory.mktemp("study"),
-                       simulate_study(n_training=22, n_internal=0, n_external=8, seed=4), voxel_scale=2.0)
+    path = write_study(tmp_path_factory.mktemp("study"), n_training=22, n_internal=0, n_external=8, seed=4,
+                       voxel_scale=2.0)
     table = pd.read_csv(path.parent / "clinical.csv", dtype=str)
     table["event"] = (np.arange(len(table)) % 2).astype(str)
     table.to_csv(path.parent / "clinical.csv", index=False)

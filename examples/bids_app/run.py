@@ -15,7 +15,6 @@ from pathlib import Path
 
 import mtdlr
 from mtdlr.imaging import nifti
-from mtdlr.predict import one_scan
 
 DESCRIPTION = "dataset_description.json"
 
@@ -27,7 +26,7 @@ def participants(source: Path) -> dict[str, dict[str, str]]:
     return {row["participant_id"]: {k: v for k, v in row.items() if v not in ("", "n/a", None)} for row in rows}
 
 
-def only_file(subject: Path, kind: str) -> Path:
+def one_scan(subject: Path, kind: str) -> Path:
     """The subject's only file of a kind, `pet` or `ct`, in any session.
 
     Raises:
@@ -42,7 +41,7 @@ def only_file(subject: Path, kind: str) -> Path:
 def predict_one(model: mtdlr.Bundle, subject: Path, row: Mapping[str, str], target: Path) -> None:
     """Write one subject's mask and prediction."""
     wanted = clinical_columns(model)
-    prediction = model.predict(one_scan(pet=only_file(subject, "pet"), ct=only_file(subject, "ct")),
+    prediction = model.predict(pet=one_scan(subject, "pet"), ct=one_scan(subject, "ct"),
                                clinical={name: value for name, value in row.items() if name in wanted})
     place = target / subject.name / "anat"
     place.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import mtdlr
 from mtdlr.imaging import itk, nifti
-from mtdlr.predict import one_scan
 
 PET, CT, MASK = "images/pet", "images/ct", "images/tumour-segmentation"
 
@@ -40,7 +39,7 @@ def main(source: Path, target: Path, model: Path) -> None:
     clinical = json.loads((source / "clinical-information.json").read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as name:
         pet, ct = (one_image(source / socket, Path(name)) for socket in (PET, CT))
-        prediction = mtdlr.Bundle.load(model).predict(one_scan(pet=pet, ct=ct), clinical=clinical)
+        prediction = mtdlr.Bundle.load(model).predict(pet=pet, ct=ct, clinical=clinical)
     (target / MASK).mkdir(parents=True, exist_ok=True)
     sitk.WriteImage(itk.image(prediction.mask), str(target / MASK / "mask.mha"), True)
     (target / "prognosis.json").write_text(json.dumps(prediction.as_dict(), indent=1), encoding="utf-8")

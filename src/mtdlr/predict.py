@@ -67,14 +67,17 @@ class Bundle:
         """The networks, loaded once."""
         return load_networks(self.frozen.networks, device=self.device)
 
-    def predict(
-        self, patient: str | Path | ScanSet, *, clinical: Mapping[str, Any] | None = None, series: Sequence[str] = (),
-        uptake_min: float | None = None, explain: bool = False, accept_shift: bool = False, center: str = "",
+    def predict(  # noqa: PLR0913
+        self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,
+        clinical: Mapping[str, Any] | None = None, series: Sequence[str] = (), uptake_min: float | None = None,
+        explain: bool = False, accept_shift: bool = False, center: str = "",
     ) -> Prediction:
         """The prediction for one patient.
 
         Args:
-            patient: a DICOM folder or zip, or a folder with NIfTI files; images one by one as `one_scan(pet=, ct=)`.
+            patient: a DICOM folder or zip, or a folder with NIfTI files; or give `pet` and `ct`.
+            pet: a NIfTI file, or a folder or zip of DICOM files.
+            ct: likewise.
             clinical: every clinical covariate of the nomogram, under its column's name.
             series: DICOM series to take instead of those chosen (UID, key or pattern of the description).
             uptake_min: minutes from injection to scan, where the headers lack them.
@@ -89,7 +92,7 @@ class Bundle:
         row = self.frozen.clinical(clinical or {})
         settings = self.frozen.study.prepare
         settings = settings.model_copy(update={"uptake_min": uptake_min or settings.uptake_min})
-        scan = read_patient(patient if isinstance(patient, ScanSet) else one_scan(patient), settings, series=series)
+        scan = read_patient(one_scan(patient, pet, ct), settings, series=series)
         return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row, explain=explain,
                                      accept_shift=accept_shift, center=center)
 
@@ -324,8 +327,8 @@ def require_one_scan(patient: str | Path | None, pet: str | Path | None, ct: str
 
     Args:
         patient: folder or zip of the whole scan; None where the images are named one by one.
-        pet: the PET, a NIfTI file, or a folder or zip of DICOM files; None where a folder of the patient is given.
-        ct: the CT; likewise.
+        pet: the PET; None where a folder is given.
+        ct: the CT; None where a folder is given.
 
     Raises:
         ScanError: E-NOSCAN where one is missing; E-OPTION where a folder is given beside them.
@@ -340,15 +343,13 @@ def require_one_scan(patient: str | Path | None, pet: str | Path | None, ct: str
                                 remedy="Give a folder or zip, or both pet and ct"))
 
 
-def one_scan(
-    patient: str | Path | None = None, pet: str | Path | None = None, ct: str | Path | None = None
-) -> ScanSet:
+def one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path | None) -> ScanSet:
     """One patient's files, under the id "patient".
 
     Args:
         patient: folder or zip of the whole scan; None where the images are named one by one.
-        pet: the PET, a NIfTI file, or a folder or zip of DICOM files; None where a folder of the patient is given.
-        ct: the CT; likewise.
+        pet: the PET; None where a folder is given.
+        ct: the CT; None where a folder is given.
 
     Raises:
         ScanError: as `require_one_scan`; E-NOSCAN and E-MANYPATIENTS where a folder holds none or several.

@@ -68,7 +68,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Make a synthetic study of two centres with a known truth, and run everything on it."""
-    from mtdlr.synthetic import simulate_study, write_study
+    from mtdlr.synthetic import write_study
     from mtdlr.versions import require_extra
     from mtdlr.workers import Workers
 
@@ -78,8 +78,8 @@ def demo(
     study_file = folder / "study.toml"
     if not study_file.exists():
         _say(f"making {patients} synthetic patients in {folder}", as_json)
-        patients_made = simulate_study(n_training=parts[0], n_internal=parts[1], n_external=parts[2], seed=seed)
-        write_study(folder, patients_made, workers=Workers(2, 1, progress(as_json)))
+        write_study(folder, n_training=parts[0], n_internal=parts[1], n_external=parts[2], seed=seed,
+                    workers=Workers(2, 1, progress(as_json)))
     run(study_file, as_json=as_json)
 
 

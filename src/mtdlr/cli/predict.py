@@ -57,8 +57,8 @@ def predict(
 
         source = read_source(one_scan(patient, pet, ct), series=series or ())
     prediction = Bundle.load(bundle).predict(
-        patient or one_scan(pet=pet, ct=ct), clinical=_pairs(clinical or []), series=series or (),
-        uptake_min=uptake_min, explain=explain, accept_shift=accept, center=center)
+        patient, pet=pet, ct=ct, clinical=_pairs(clinical or []), series=series or (), uptake_min=uptake_min,
+        explain=explain, accept_shift=accept, center=center)
     write_prediction(prediction, output)
     if dicom:
         page = output / "report.pdf"

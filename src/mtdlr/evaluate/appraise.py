@@ -177,7 +177,7 @@ def develop(
     proportional: dict[str, Test] = {}
     trends: dict[str, HazardTrend] = {}
     try:
-        corrected = validate_bootstrap(x, surv, resamples=resamples, seed=seed, ties=cox.ties)
+        corrected = validate_bootstrap(x, surv, n_resamples=resamples, seed=seed, ties=cox.ties)
         problems += corrected.problems
     except FitError as error:
         problems.append(Problem("W-NOOPTIMISM", "the optimism of the nomogram step cannot be estimated: "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,9 +11,8 @@ import pandas as pd
 
 from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import FitError, Problem
-from mtdlr.nomogram.model import Fitter, Nomogram
+from mtdlr.nomogram.model import Nomogram
 from mtdlr.stats.cox import fit_cox
-from mtdlr.stats.cox_firth import firth_cox
 from mtdlr.stats.gain import LEVEL, score_gains
 from mtdlr.stats.terms import Continuous, Design, Factor, Spline, Term, harrell_knots
 from mtdlr.study import SCORES, Model, Study
@@ -50,9 +48,8 @@ def fit_nomogram(rows: pd.DataFrame, model: Model, study: Study) -> Nomogram:
         raise FitError(Problem("E-NOMODEL", "neither a clinical covariate nor a score varies in the training cohort",
                                where=" + ".join(names)))
     labels = {score.name: score.title for score in SCORES} | {name: label_of(name) for name in model.covariates}
-    found = _finite(lambda fitter: Nomogram.fit(
-        training, surv, terms, study.nomogram.months, fitter=partial(fitter, ties=study.nomogram.ties), labels=labels,
-        endpoint=study.cohort.endpoint))
+    found = _finite(lambda firth: Nomogram.fit(training, surv, terms, study.nomogram.months, ties=study.nomogram.ties,
+                                               labels=labels, endpoint=study.cohort.endpoint, firth=firth))
     notes += found.negative_weights(model.scores)
     return replace(found, cox=replace(found.cox, problems=(*found.cox.problems, *notes)))
 
@@ -128,14 +125,14 @@ def _p_of_term(terms: Sequence[Term], term: Term, rows: pd.DataFrame, surv: Surv
     return float(fit.wald(list(Design((term,)).columns)).p)
 
 
-def _finite(fit: Callable[[Fitter], Nomogram]) -> Nomogram:
+def _finite(fit: Callable[[bool], Nomogram]) -> Nomogram:
     """The nomogram; where the events are separated, by Firth's method, with a warning."""
     try:
-        return fit(fit_cox)
+        return fit(False)
     except FitError as error:
         if error.code != "E-SEPARATION":
             raise
-        nomogram, separated = fit(firth_cox), error.problems[0]
+        nomogram, separated = fit(True), error.problems[0]
     notice = Problem("W-FIRTH", "no finite maximum of the likelihood: the nomogram is fitted by Firth's method",
                      where=separated.where, remedy="Join the level without events with another")
     return replace(nomogram, cox=replace(nomogram.cox, problems=(*nomogram.cox.problems, notice)))

@@ -7,7 +7,7 @@ Reference: Iasonos et al., J Clin Oncol 2008;26:1364; Harrell, Regression Modeli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -34,13 +34,13 @@ from mtdlr.nomogram.curve import Curve
 from mtdlr.nomogram.published import published_cox, published_design, published_limits
 from mtdlr.nomogram.stored import SCHEMA, read, written
 from mtdlr.spreadsheet import notebook_table
-from mtdlr.stats.cox import CoxFit, fit_cox
+from mtdlr.stats.cox import CoxFit, Ties, fit_cox
 from mtdlr.stats.cox_baseline import frozen_baseline, survival_of
+from mtdlr.stats.cox_firth import firth_cox
 from mtdlr.stats.terms import Design, Term
 from mtdlr.survival import Survival
 
 Vector = NDArray[np.float64]
-Fitter = Callable[..., CoxFit]  # (x, surv, names=)
 SURVIVAL_TICKS = (*(percent / 100 for percent in range(5, 100, 5)), 0.98, 0.99)
 
 
@@ -83,9 +83,10 @@ class Nomogram:
         object.__setattr__(self, "months", tuple(sorted(months.tolist())))
 
     @classmethod
-    def fit(
+    def fit(  # noqa: PLR0913
         cls, table: Table, surv: Survival, variables: Sequence[str | Term], months: Sequence[float], *,
-        fitter: Fitter = fit_cox, labels: Mapping[str, str] | None = None, endpoint: str = "survival",
+        ties: Ties = "efron", labels: Mapping[str, str] | None = None, endpoint: str = "survival",
+        firth: bool = False,
     ) -> Nomogram:
         """The nomogram of a Cox model fitted to a table.
 
@@ -94,10 +95,10 @@ class Nomogram:
             surv: follow-up of the same n patients.
             variables: columns (see `term_of`), or terms with splines and interactions.
             months: the horizons.
-            fitter: `fit_cox`, or `firth_cox`, which stays finite where a level has no events; for other ties than
-                Efron's `partial(fit_cox, ties="breslow")`.
+            ties: "efron" or "breslow", for the coefficients and for the baseline.
             labels: what to print for a column, or for a level as `column=level`.
             endpoint: what survival means, such as "PFS".
+            firth: by Firth's penalised likelihood, which stays finite where a level has no events.
 
         Raises:
             FitError: the codes of `Design.matrix` and `fit_cox`; E-CONSTANT, E-FLAT, E-HORIZON; E-SEPARATION when a
@@ -108,7 +109,7 @@ class Nomogram:
         columns = columns_of(design, table)
         x = design.matrix(columns)
         limits = {name: limits_of(term, columns[name]) for name, term in main_terms(design).items()}
-        cox = fitter(x, surv, names=design.columns)
+        cox = (firth_cox if firth else fit_cox)(x, surv, names=design.columns, ties=ties)
         problems = unusable(cox)
         if problems:
             raise FitError(problems)

@@ -83,14 +83,15 @@ class BootstrapCalibration:
         return self.predicted + self.curve.corrected
 
 
-def calibrate_bootstrap(
+def calibrate_bootstrap(  # noqa: PLR0913
     x: ArrayLike,
     surv: Survival,
     month: float,
     *,
     n_groups: int = 5,
-    resamples: int | ArrayLike = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
+    indices: ArrayLike | None = None,
     ties: Ties = "efron",
 ) -> BootstrapCalibration:
     """The optimism-corrected calibration, at a month, of the Cox model of `surv` on x.
@@ -100,8 +101,9 @@ def calibrate_bootstrap(
         surv: follow-up.
         month: horizon in months, within the follow-up.
         n_groups: groups of predicted survival, cut at its quantiles.
-        resamples: as in `validate_bootstrap`.
+        n_resamples: as in `validate_bootstrap`.
         seed: as in `validate_bootstrap`.
+        indices: as in `validate_bootstrap`.
         ties: as in `fit_cox`.
 
     Raises:
@@ -122,7 +124,7 @@ def calibrate_bootstrap(
     apparent = judge.difference(reading, ones)
     if apparent is None:
         raise no_resample()
-    training, test, failed = both_sides(draws(len(surv), resamples, seed), judge.differences)
+    training, test, failed = both_sides(draws(len(surv), n_resamples, seed, indices), judge.differences)
     both, table = corrected_for_optimism(apparent, training, test), judge.groups(reading, ones)
     groups, curve = both.part(slice(len(table))), both.part(slice(len(table), None))
     return BootstrapCalibration(

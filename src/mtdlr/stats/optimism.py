@@ -129,14 +129,14 @@ def _at_event_times(rows: SortedRows) -> SortedRows:
     return rows._replace(start=start, fresh=np.arange(start.size - 1) == 0)
 
 
-def draws(n: int, resamples: int | ArrayLike, seed: int) -> Iterator[Vector]:
-    """How often each patient is drawn, resample by resample: so many, or those that are given as rows of x."""
-    if np.ndim(resamples) == 0:
-        times = whole(resamples, "the number of resamples", 1, code="E-RESAMPLES")
+def draws(n: int, n_resamples: int, seed: int, indices: ArrayLike | None) -> Iterator[Vector]:
+    """How often each patient is drawn, resample by resample."""
+    if indices is None:
+        whole(n_resamples, "the number of resamples", 1, code="E-RESAMPLES")
         whole(seed, "seed", 0)
         random = np.random.default_rng(seed)
-        return (np.bincount(random.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(times))
-    rows = np.asarray(resamples)
+        return (np.bincount(random.integers(0, n, n), minlength=n).astype(np.float64) for _ in range(n_resamples))
+    rows = np.asarray(indices)
     if rows.ndim != 2 or rows.shape[1] != n or rows.dtype.kind not in "iu" or rows.min() < 0 or rows.max() >= n:
         raise FitError(Problem("E-RESAMPLES", "resamples must be rows of x, counted from 0",
                                found=f"shape {rows.shape}", expected=f"(B, {n}), 0 to {n - 1}"))

@@ -62,8 +62,9 @@ def validate_bootstrap(
     x: ArrayLike,
     surv: Survival,
     *,
-    resamples: int | ArrayLike = 1000,
+    n_resamples: int = 1000,
     seed: int = 0,
+    indices: ArrayLike | None = None,
     ties: Ties = "efron",
     level: float = 0.95,
 ) -> Validation:
@@ -72,19 +73,20 @@ def validate_bootstrap(
     Args:
         x: (n, p) design matrix.
         surv: follow-up.
-        resamples: number of bootstrap resamples, or (B, n) the resamples themselves, as rows of x from 0.
-        seed: of resamples that are drawn.
+        n_resamples: number of bootstrap resamples.
+        seed: of the resamples.
+        indices: (B, n) the resamples themselves, as rows of x from 0, instead.
         ties: as in `fit_cox`.
         level: of the interval of c.
 
     Raises:
-        FitError: as `fit_cox`; E-RESAMPLES when no resample can be fitted or those given are not rows of x.
+        FitError: as `fit_cox`; E-RESAMPLES when no resample can be fitted or the indices are not rows of x.
     """
     model = RefittedModel.checked(x, surv, ties)
     whole = model.measures(np.ones(len(surv)))
     if whole is None:
         raise no_resample()
-    training, test, failed = both_sides(draws(len(surv), resamples, seed), model.measures)
+    training, test, failed = both_sides(draws(len(surv), n_resamples, seed, indices), model.measures)
     table = corrected_for_optimism(whole[0], training, test)
     optimism = float(table.optimism[0]) / 2.0
     low, high = np.quantile(training[:, 0] / 2.0 + 0.5, (0.5 - level / 2.0, 0.5 + level / 2.0)) - optimism

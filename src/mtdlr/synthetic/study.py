@@ -80,22 +80,30 @@ def patient_of(row: Mapping[str, Any], truth: Mapping[str, Any], *, voxel_scale:
     return replace(patient, row=row, truth=truth)
 
 
-def write_study(
-    folder: str | Path, simulated: tuple[pd.DataFrame, pd.DataFrame], *, voxel_scale: float = 1.0,
-    workers: Workers | None = None,
+def write_study(  # noqa: PLR0913
+    folder: str | Path, *, n_training: int = 72, n_internal: int = 24, n_external: int = 36, voxel_scale: float = 1.0,
+    seed: int = 0, truth: str = BURDEN, workers: Workers | None = None
 ) -> Path:
     """The path of the study.toml of a synthetic study, after writing it.
 
     Args:
         folder: made if missing; gets centerA/ (NIfTI), centerB/ (DICOM), truth/ (masks), clinical.csv, truth.csv,
             manifest.csv, study.toml and README.txt.
-        simulated: the patients, from `simulate_study`; the same ones are written as the same bytes.
+        n_training: training patients, of centre A.
+        n_internal: internal validation patients, of centre A.
+        n_external: patients of centre B.
         voxel_scale: factor on the voxel sizes; 0.5 is near clinical.
+        seed: the same seed writes the same bytes.
+        truth: as in `simulate_study`.
         workers: where the patients are made; by default here, one after the other.
+
+    Raises:
+        StudyError: as `simulate_study`.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    clinical, known = simulated
+    clinical, known = simulate_study(n_training=n_training, n_internal=n_internal, n_external=n_external, seed=seed,
+                                     truth=truth)
     rows = zip(clinical.to_dict("records"), known.to_dict("records"), strict=True)
     jobs = [_Job(folder, _plain(row), _plain(hidden), voxel_scale) for row, hidden in rows]
     scans = values_of(run_jobs(_write_patient, jobs, workers or Workers(), label="synthetic patients"))
