@@ -362,6 +362,7 @@ def one_scan(patient: str | Path | None, pet: str | Path | None, ct: str | Path 
     if len(found) != 1:
         raise ScanError(Problem("E-NOSCAN" if not found else "E-MANYPATIENTS",
                                 "one patient's PET and CT are needed", where=Path(patient).name,
-                                found=f"{len(found)} patients", expected="1"))
+                                found=f"{len(found)} patients", expected="1",
+                                remedy="Give one patient's folder or zip"))
     quiet = tuple(p for p in found[0].problems if p.code != "W-IDFOLDER")  # the folder's name stands in no output
     return replace(found[0], patient_id="patient", problems=quiet)
