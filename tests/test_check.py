@@ -56,6 +56,7 @@ def test_everything_wrong_comes_at_once(checked: Checked) -> None:
     assert checked.usable == ("P04", "P15", "P16", "P17", "P18")
 
 
+@pytest.mark.slow
 def test_each_error_says_what_to_do(checked: Checked, study_file: Path) -> None:
     """Every row of a patient's scans has a remedy, and no row holds a traceback, a path or a UID."""
     rows = rows_of(checked.problems)
@@ -64,6 +65,7 @@ def test_each_error_says_what_to_do(checked: Checked, study_file: Path) -> None:
     assert "Traceback" not in text and str(study_file.parent) not in text and "1.2.826" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [80, 120, 200])
 def test_the_table_fits_the_screen(checked: Checked, width: int) -> None:
     """No line is wider than the terminal, errors stand above warnings, the last line says who can be used."""
@@ -104,6 +106,7 @@ def test_the_csv_starts_no_formula() -> None:
     assert row["what"] == "'=cmd()" and row["found"] == "'@x" and row["patient"] == "P1"
 
 
+@pytest.mark.slow
 def test_choice_and_suv_are_told(checked: Checked) -> None:
     """For each patient: the series taken, why, what was left and why not, and what the SUV rests on."""
     first = scans_text(checked, width=200).split("P02:")[0]
@@ -164,6 +167,7 @@ def _identify(ds: object, name: str) -> None:
         ds.PatientWeight = None  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_a_prediction_does_not_repeat_the_folders_name(named: Path) -> None:
     """A patient's folder that bears the name is called "patient" in every message of a prediction."""
     scan = one_scan(named.parent / "export" / f"{NAME}_ANNA", None, None)

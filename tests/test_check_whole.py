@@ -245,6 +245,7 @@ def test_discover_names_what_holds_no_scan(spoiled: Path, locked: None) -> None:
     assert not [p for name in ("lzma", "windows") for p in found[name].problems if p.is_error]
 
 
+@pytest.mark.slow
 def test_a_damaged_file_is_named_where_its_name_says_nothing(spoiled: Path, tmp_path: Path) -> None:
     """E-DICOM gives the path of a file called by figures, and the place in order of one that could bear a name."""
     damaged = spoiled.parent / "images" / "damaged"

@@ -62,6 +62,7 @@ def test_discrimination_is_that_of_two_packages(numbers: dict[str, Any], outside
     assert appraised["c_versus"]["stage"]["value"] == pytest.approx(harrell - versus, abs=1e-12)
 
 
+@pytest.mark.slow
 def test_errors_and_calibration_are_those_of_two_packages(numbers: dict[str, Any], outside: pd.DataFrame) -> None:
     """Brier scores are scikit-survival's, O/E is Kaplan-Meier's risk over the mean predicted one, and the slope is
     lifelines' Cox coefficient of the predicted log-hazard."""
@@ -80,6 +81,7 @@ def test_errors_and_calibration_are_those_of_two_packages(numbers: dict[str, Any
         assert own[f"{month:g}"]["slope"]["value"] == pytest.approx(slope, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_groups_and_follow_up_are_lifelines(numbers: dict[str, Any], outside: pd.DataFrame) -> None:
     """Hazard ratio and log-rank P of the risk groups, event-free months between them, and the median follow-up."""
     groups = _of(numbers["performance"], model=MAIN, cohort="external")["groups"]
@@ -122,6 +124,7 @@ def test_net_benefit_is_its_definition(numbers: dict[str, Any], outside: pd.Data
             assert more == pytest.approx(own - benefit(everybody, threshold), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_associations_are_lifelines(numbers: dict[str, Any], results: Results) -> None:  # noqa: F811
     """The univariate hazard ratio of age in training, per unit and per SD, with its interval and P."""
     rows = results.cohort.of("training").table[["age", "time_months", "event"]].dropna()

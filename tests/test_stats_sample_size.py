@@ -64,6 +64,7 @@ def complete():  # type: ignore[no-untyped-def]
     return validation_size(0.75, 0.3, lost=0.0, sizes=(200, 800), samples=400, seed=1)
 
 
+@pytest.mark.slow
 def test_observed_over_expected_has_the_binomial_error(complete) -> None:  # type: ignore[no-untyped-def]
     """Without censoring the log of O has standard error sqrt((1 - risk) / (n risk)), less what the predictions know.
 
@@ -95,6 +96,7 @@ def test_net_benefit_has_its_published_error(complete) -> None:  # type: ignore[
     assert complete.widths["net_benefit"][1] == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
+@pytest.mark.slow
 def test_concordance_and_slope_have_the_errors_of_one_cohort(complete) -> None:  # type: ignore[no-untyped-def]
     """The simulated widths of C and slope equal those that `concordance` and `fit_cox` give in a single cohort."""
     rng = np.random.default_rng(3)
@@ -110,6 +112,7 @@ def test_concordance_and_slope_have_the_errors_of_one_cohort(complete) -> None: 
     assert (complete.widths["c"][1], complete.widths["slope"][1]) == pytest.approx(expected.tolist(), rel=0.12)
 
 
+@pytest.mark.slow
 def test_four_times_the_patients_halve_the_intervals(complete) -> None:  # type: ignore[no-untyped-def]
     """The widths fall with the root of the number of patients."""
     for widths in complete.widths.values():

@@ -60,6 +60,7 @@ def test_volumes_are_the_wanted_ones(cohort: list[SyntheticPatient]) -> None:
         assert _ml(patient.node_mask) == pytest.approx(patient.truth["node_ml"], abs=4 * voxel)
 
 
+@pytest.mark.slow
 def test_manual_mask_has_an_observers_error(cohort: list[SyntheticPatient]) -> None:
     """Dice of the manual with the true mask lies between .75 and .95 and varies between patients."""
     dice = [_dice(p.true_mask.array, p.manual_mask.array) for p in cohort]
@@ -68,6 +69,7 @@ def test_manual_mask_has_an_observers_error(cohort: list[SyntheticPatient]) -> N
     assert np.std(dice) > 0.01
 
 
+@pytest.mark.slow
 def test_invasion_and_nodes_lie_outside_the_masks(cohort: list[SyntheticPatient]) -> None:
     """What the mask cannot show is outside it: no voxel of extension or nodes is in either mask."""
     for patient in cohort:
@@ -76,6 +78,7 @@ def test_invasion_and_nodes_lie_outside_the_masks(cohort: list[SyntheticPatient]
         assert not (patient.invasion_mask.array & patient.node_mask.array).any()
 
 
+@pytest.mark.slow
 def test_invasion_touches_the_primary(cohort: list[SyntheticPatient]) -> None:
     """The extension grows out of the primary: together they are one piece."""
     for patient in cohort:
@@ -84,6 +87,7 @@ def test_invasion_touches_the_primary(cohort: list[SyntheticPatient]) -> None:
         assert share > 0.9
 
 
+@pytest.mark.slow
 def test_nodes_follow_the_n_stage(cohort: list[SyntheticPatient]) -> None:
     """N0 has no nodes, N1 nodes on one side, N2 on both, N3 more than N1 on average."""
     sides = {stage: [] for stage in ("N0", "N1", "N2", "N3")}  # type: dict[str, list[int]]
@@ -96,6 +100,7 @@ def test_nodes_follow_the_n_stage(cohort: list[SyntheticPatient]) -> None:
     assert set(sides["N2"]) == {2}
 
 
+@pytest.mark.slow
 def test_pet_and_ct_lie_on_different_grids(cohort: list[SyntheticPatient]) -> None:
     """PET and CT differ in voxel size and origin; masks share the CT's grid; the tumour lies inside the PET."""
     for patient in cohort:
@@ -108,6 +113,7 @@ def test_pet_and_ct_lie_on_different_grids(cohort: list[SyntheticPatient]) -> No
         assert (where < np.array(patient.pet.shape) - 1).all()
 
 
+@pytest.mark.slow
 def test_head_position_and_size_vary(cohort: list[SyntheticPatient]) -> None:
     """The tumour's place in the scanner and the head's width differ from patient to patient by centimetres."""
     centers = [p.ct.points_mm(np.argwhere(p.true_mask.array)).mean(axis=0) for p in cohort]
@@ -193,6 +199,7 @@ def test_heterogeneity_does_not_move_the_mean() -> None:
     assert b.std() > 2 * a.std()
 
 
+@pytest.mark.slow
 def test_nodes_are_visible_outside_the_mask(cohort: list[SyntheticPatient]) -> None:
     """Uptake in the neck below and outside the manual mask follows the nodal volume."""
     found = []
