@@ -127,6 +127,8 @@ def test_the_frame_holds_every_number_with_its_interval() -> None:
         "AUC minus stage, 24 months", "calibration slope, 12 months", "O/E, 12 months", "calibration slope, 24 months",
         "O/E, 24 months", "hazard ratio, high against low"]
     assert frame.loc["C", "value"] == one.c.value and frame.loc["O/E, 24 months", "low"] == one.calibration[24.0].oe.low
+    slopes = [frame.loc[f"calibration slope, {month:g} months", "value"] for month in MONTHS]
+    assert slopes == [one.calibration[month].slope.value for month in MONTHS]
     assert "AUC, event status" in judged("status")["mtdlr", "external"].to_frame().index
 
 
