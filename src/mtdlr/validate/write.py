@@ -177,7 +177,7 @@ def harmonisation(found: CohortValidation) -> list[tuple[str, str, str, str]]:
 
 def validation_tables(found: CohortValidation) -> list[Table]:
     """The tables of the report, in their order."""
-    tables = [_cohort_table(found), Table(
+    tables = [cohort_table(found), Table(
         2, "Harmonisation of this cohort", HARMONISATION, tuple(harmonisation(found)), (
             "Stored: fitted on training patients and applied as it is. Transductive: fitted on the features of these "
             "very patients, without outcomes; it holds for a whole centre, not for one later patient. None: left as "
@@ -192,18 +192,25 @@ def validation_tables(found: CohortValidation) -> list[Table]:
     return tables
 
 
-def _cohort_table(found: CohortValidation) -> Table:
-    """Table 1: the new cohort beside the training cohort's published margins."""
+def cohort_table(found: CohortValidation) -> Table:
+    """Table 1: the new cohort beside the training cohort's published margins.
+
+    Args:
+        found: what the validation found.
+    """
     kept = () if found.model.aggregates is None else found.model.aggregates.margins
     here = margins_text(margins(found.cohort.table, found.study.cohort), len(found.cohort))
     there = margins_text(kept, int(found.model.facts.get("n", 0)))
     keys = dict.fromkeys([*here, *there])
     rows = tuple((f"{label}: {level}" if level not in ("", label) else label, here.get((label, level), "-"),
                   there.get((label, level), "-")) for label, level in keys)
+    notes = ["Numbers: median (quartiles); levels: n (%). Counts of one to four patients are not shown."]
+    if any(own == "-" for _, own, _ in rows):
+        notes.append("A dash in this cohort: the study file does not name the column. Name it under [cohort] in "
+                     "continuous, factors or described to have it here.")
     return Table(1, "Patients of this cohort beside the training cohort", (
         "Characteristic", f"This cohort (n = {len(found.cohort)})",
-        f"Training cohort (n = {found.model.facts.get('n', '?')})"), rows, (
-        "Numbers: median (quartiles); levels: n (%). Counts of one to four patients are not shown.",))
+        f"Training cohort (n = {found.model.facts.get('n', '?')})"), rows, tuple(notes))
 
 
 def _models_table(found: CohortValidation) -> Table:
