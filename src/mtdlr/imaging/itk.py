@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdlr.errors import Problem, ScanError
-from mtdlr.imaging import nifti
 from mtdlr.versions import require_extra
 from mtdlr.volume import Volume
 
@@ -36,6 +35,8 @@ def read(path: str | Path, *, channel: int = 0) -> tuple[Volume, tuple[Problem, 
         ScanError: what `nifti.read` raises; E-NOFILE, E-NOTIMAGE.
         MtdlrError: E-EXTRA where SimpleITK is needed and not installed.
     """
+    from mtdlr.imaging import nifti  # nibabel brings pydicom, 18 MB that an image in memory does not need
+
     path = Path(path)
     if nifti.is_nifti(path):
         return nifti.read(path)

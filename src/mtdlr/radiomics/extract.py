@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import product
 from math import isnan, nan, pi
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +21,11 @@ from mtdlr import texture
 from mtdlr.errors import Problem, StudyError
 from mtdlr.imaging import grid
 from mtdlr.imaging.plausible import AIR_MOSTLY, air_share
-from mtdlr.prepared import Prepared
-from mtdlr.study import RadiomicsSettings
 from mtdlr.volume import Volume
+
+if TYPE_CHECKING:  # pydantic and nibabel, which an image in memory does not need
+    from mtdlr.prepared import Prepared
+    from mtdlr.study import RadiomicsSettings
 
 AIR_HU = -1024.0
 SOFT_TISSUE_HU = (-200.0, 200.0)
