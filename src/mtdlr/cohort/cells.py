@@ -43,7 +43,7 @@ _EITHER = re.compile(r"(\d{1,2})([/-])(\d{1,2})\2(\d{4}|\d{2})")
 _NAMED = re.compile(r"(\d{1,2})\.?[ -]+(?:de )?([^\W\d]{3,10})\.?,?[ -]+(?:de )?(\d{4}|\d{2})")
 _NAMED_FIRST = re.compile(r"([^\W\d]{3,10})\.? +(\d{1,2})(?:st|nd|rd|th)?,? +(\d{4})")
 _DAY_AND_MONTH = re.compile(r"\d{1,2}-[A-Za-z]{3}")
-_MONTHS = {  # the beginnings of the months' names in English, German, French, Spanish and Italian
+_MONTHS = {  # how months begin in English, German, French, Spanish and Italian: none begins another
     "jan": 1, "ene": 1, "gen": 1, "feb": 2, "fev": 2, "mar": 3, "maerz": 3, "mrz": 3, "apr": 4, "avr": 4, "abr": 4,
     "may": 5, "mai": 5, "mag": 5, "jun": 6, "juin": 6, "giu": 6, "jul": 7, "juil": 7, "lug": 7, "aug": 8, "aou": 8,
     "ago": 8, "sep": 9, "set": 9, "oct": 10, "okt": 10, "ott": 10, "nov": 11, "dec": 12, "dez": 12, "dic": 12,
@@ -142,8 +142,7 @@ def looks_like_a_date(cell: str) -> bool:
 
 def _month(name: str) -> int:
     word = plain(name)
-    longest_first = sorted(_MONTHS.items(), key=lambda item: -len(item[0]))
-    return next((n for start, n in longest_first if word.startswith(start)), 0)
+    return next((n for start, n in _MONTHS.items() if word.startswith(start)), 0)
 
 
 def _date(year: int, month: int, day: int) -> date | None:
