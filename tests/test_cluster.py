@@ -32,10 +32,10 @@ FOLDS, SHARDS = 2, 2
 
 @pytest.fixture(scope="module")
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of 22 small patients, in a folder whose name has a space."""
-    path = write_study(tmp_path_factory.mktemp("a study"), n_training=20, n_internal=2, n_external=0, voxel_scale=2.0)
+    """A study of 15 small patients, ten of 14 in training with the event, in a folder whose name has a space."""
+    path = write_study(tmp_path_factory.mktemp("a study"), n_training=14, n_internal=1, n_external=0, voxel_scale=3.0)
     table = pd.read_csv(path.parent / "clinical.csv")
-    table.assign(event=[k % 2 for k in range(len(table))]).to_csv(path.parent / "clinical.csv", index=False)
+    table.assign(event=[int(k % 7 not in (3, 6)) for k in range(15)]).to_csv(path.parent / "clinical.csv", index=False)
     return path
 
 
@@ -164,6 +164,7 @@ def test_killed_runs_end_like_an_unbroken_one(study_file: Path, alone: dict[str,
     assert not list((tmp_path / "scratch").iterdir())
 
 
+@pytest.mark.slow
 def test_a_part_that_needs_others_first_says_so(study_file: Path, tmp_path: Path) -> None:
     """A fold before the patients are prepared is E-NOTREADY."""
     study = Study.load(study_file, SETTINGS)
