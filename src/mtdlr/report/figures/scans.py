@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from contourpy import ContourGenerator, contour_generator
@@ -301,7 +301,8 @@ def _outline(axes: Axes, mask: NDArray[np.float64], color: str, dash: object) ->
 
 def _line_around(axes: Axes, levels: ContourGenerator, color: str, dash: object) -> None:
     """The line at half of a mask, its pieces apart; `axes.contour` would take ten times as long."""
-    pieces = [piece for line in levels.lines(0.5) for piece in (line, _GAP)]
+    lines = cast(list[NDArray[np.float64]], levels.lines(0.5))
+    pieces = [piece for line in lines for piece in (line, _GAP)]
     if pieces:
         x, y = np.concatenate(pieces).T
         axes.plot(x, y, color=color, lw=0.8, ls=dash, scalex=False, scaley=False)
