@@ -33,6 +33,7 @@ class Everything:
 
     part: tuple[slice, ...] = (slice(None),) * 3
     config: dict = field(default_factory=dict)
+    model: object = None
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def calculator_html(
         styles=Markup(styles), script=Markup(script), style_hash=_hash(styles), script_hash=_hash(script),
         study=study, grouped=cutoff is not None,
         model=Markup(_text({**_model(nomogram), "cutoff": cutoff})),
-        n=nomogram.cox.n, events=nomogram.cox.n_events,
+        n=nomogram.cox.n, at_risk=_AT_RISK, events=nomogram.cox.n_events,
     )
 
 
@@ -64,7 +64,7 @@ def calculator_parts(
                  if row["name"] in values else row for row in _variables(nomogram)]
     page = _TEMPLATES.get_template("calculator_main.html.j2").render(
         variables=variables, months=nomogram.months, endpoint=nomogram.endpoint, grouped=cutoff is not None,
-        n=nomogram.cox.n)
+        n=nomogram.cox.n, at_risk=_AT_RISK)
     return page, _text({**_model(nomogram), "cutoff": cutoff})
 
 
