@@ -52,6 +52,7 @@ def test_an_updated_model_is_never_overwritten_by_another(tmp_path: Path) -> Non
             refused()
     assert (tmp_path / UPDATED / HEADER).read_bytes() == before
     (tmp_path / UPDATED / HEADER).write_text("{}")
+    require_free(tmp_path, model, "none")  # nothing will be written there
     with pytest.raises(StoreError, match="E-EXISTS"):
         require_same(tmp_path, made("baseline"))
 

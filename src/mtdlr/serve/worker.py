@@ -87,7 +87,8 @@ def work(load: Callable[[], Predictor], folder: Path, pipe: Connection) -> None:
     if copies:
         gc.collect()
         gc.freeze()  # a copy's collector would write to, and so double, every page of what is loaded
-        _let_go_of_libraries()
+        with suppress(OSError):  # a system that does not tell what is mapped
+            _let_go_of_libraries()
     else:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     with suppress(EOFError, OSError):  # the server has ended

@@ -40,10 +40,8 @@ def require_free(folder: Path, model: FrozenModel, update: str) -> None:
     Raises:
         StoreError: E-EXISTS.
     """
-    held = _held(folder)
-    if update == "none" or held is None:
-        return
-    if (held.facts.get("parent"), held.facts.get("update")) != (model.digest, update):
+    held = None if update == "none" else _held(folder)
+    if held is not None and (held.facts.get("parent"), held.facts.get("update")) != (model.digest, update):
         raise StoreError(_taken())
 
 

@@ -300,7 +300,7 @@ def _outline(axes: Axes, mask: NDArray[np.float64], color: str, dash: object) ->
 
 
 def _line_around(axes: Axes, levels: ContourGenerator, color: str, dash: object) -> None:
-    """The line at half of a mask, its pieces apart; `axes.contour` would take ten times as long."""
+    """The line at half of a mask, its pieces apart; `axes.contour` takes five times as long."""
     lines = cast(list[NDArray[np.float64]], levels.lines(0.5))
     pieces = [piece for line in lines for piece in (line, _GAP)]
     if pieces:
