@@ -303,7 +303,7 @@ def test_maps_are_the_features_of_each_neighbourhood() -> None:
 
 def test_maps_may_look_outside_the_region() -> None:
     """Unmasked, a neighbourhood is the whole cube; outside the region a map has the asked value."""
-    image, mask = np.arange(64.0).reshape(4, 4, 4), np.zeros((4, 4, 4), bool)
+    image, mask = np.arange(64.0).reshape(4, 4, 4)**2, np.zeros((4, 4, 4), bool)
     mask[1, 1, 1] = True
     kernel = Kernel(radius=1, masked=False, outside=nan)
     box, maps = feature_maps(image, mask, SPACING, profile=Profile({"firstorder": ("Mean",)}, kernel=kernel))
