@@ -223,8 +223,8 @@ def test_normalised() -> None:
 
 @pytest.mark.parametrize(("mode", "limits", "kept"), [
     ("absolute", (2.0, 8.0), [2.0, 4.0, 8.0]), ("absolute", (2.0, None), [2.0, 4.0, 8.0, 16.0]),
-    ("relative", (0.25, 0.5), [4.0, 8.0]), ("relative", (0.41, None), [8.0, 16.0]), ("sigma", (-1.0, 1.0), [1, 2, 4, 8]),
-    ("sigma", (0.3, None), [8.0, 16.0])])
+    ("relative", (0.25, 0.5), [4.0, 8.0]), ("relative", (0.41, None), [8.0, 16.0]),
+    ("sigma", (-1.0, 1.0), [1.0, 2.0, 4.0, 8.0]), ("sigma", (0.3, None), [8.0, 16.0])])
 def test_resegmented(mode: str, limits: tuple[float, float | None], kept: list[float]) -> None:
     """Limits are intensities, shares of the region's maximum or SDs about its mean; both ends belong to them."""
     image = np.array([[[1.0, 2.0, 4.0, 8.0, 16.0, 99.0]]])

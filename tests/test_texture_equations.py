@@ -229,7 +229,7 @@ def test_neighbourhood_differences() -> None:
 
 
 def test_the_worked_example_of_pyradiomics() -> None:
-    """The worked picture of PyRadiomics' page: n = 6, 2, 4, 4 voxels of levels 1, 2, 3, 5, s = 13.35, 2, 2.63, 10.075."""
+    """The picture on PyRadiomics' page has 6, 2, 4, 4 voxels of levels 1, 2, 3, 5 and s = 13.35, 2, 2.63, 10.075."""
     found = ngtdm_features(np.array([6, 2, 4, 4]), np.array([13.35, 2.0, 2.63, 10.075]), np.array([1, 2, 3, 5]))
     assert found["Coarseness"] == pytest.approx(1 / 8.4325)
     # sum of p_i p_j (i - j)^2 is 2 (.046875 + .375 + 1.5 + .03125 + .28125 + .25) = 4.96875, that of s 28.055
