@@ -17,56 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 
-import numpy as np
-
-
-def lasso() -> Callable[[], object]:
-    """A Lasso path with cross-validation, as the signature stage fits it."""
-    from bench_stats_fit import radiomics
-
-    from mtdlr.stats import Penalties, cross_validate_lasso
-
-    x, surv, _ = radiomics(n=120, p=60)
-    return lambda: cross_validate_lasso(x, surv, n_folds=3, penalties=Penalties(n=5))
-
-
-def cox() -> Callable[[], object]:
-    """A Cox model."""
-    from bench_stats_fit import radiomics
-
-    from mtdlr.stats import fit_cox
-
-    x, surv, _ = radiomics(n=120, p=60)
-    return lambda: fit_cox(x[:, :3], surv)
-
-
-def bootstrap() -> Callable[[], object]:
-    """Validation and calibration by the bootstrap."""
-    from bench_stats_fit import radiomics
-
-    from mtdlr.stats import calibrate_bootstrap, validate_bootstrap
-
-    x, surv, _ = radiomics(n=120, p=60)
-    return lambda: (validate_bootstrap(x[:, :3], surv, n_resamples=3),
-                    calibrate_bootstrap(x[:, :3], surv, 36.0, n_resamples=3))
-
-
-def fisher() -> Callable[[], object]:
-    """Fisher's exact test of a table."""
-    from mtdlr.stats import fisher_exact
-
-    return lambda: fisher_exact([[8, 2, 5], [1, 5, 9]])
-
-
-def features() -> Callable[[], object]:
-    """The paper's 1456 features, of PET and CT."""
-    from mtdlr.texture import extract, paper1456
-
-    random = np.random.default_rng(0)
-    image = random.normal(size=(20, 20, 20)).astype(np.float32) * 40.0
-    mask = np.zeros(image.shape, dtype=bool)
-    mask[4:16, 5:15, 3:17] = True
-    return lambda: extract(image, mask, (3.0, 3.0, 3.0), profile=paper1456(25.0))
+from mtdlr.cli.compiling import LOOPS
 
 
 def watched(work: Callable[[], object]) -> list[tuple[float, str, str]]:
@@ -94,7 +45,7 @@ def watched(work: Callable[[], object]) -> list[tuple[float, str, str]]:
 
 def main(name: str, loops: int) -> None:
     """Compile in an empty cache, tell the loops by their seconds, and call again."""
-    work = {"lasso": lasso, "cox": cox, "bootstrap": bootstrap, "features": features, "fisher": fisher}[name]()
+    work = LOOPS[name]()
     start = time.process_time()
     found = watched(work)
     first = time.process_time() - start
@@ -109,7 +60,7 @@ def main(name: str, loops: int) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
-    parser.add_argument("work", choices=["lasso", "cox", "bootstrap", "features", "fisher"])
+    parser.add_argument("work", choices=list(LOOPS))
     parser.add_argument("--loops", type=int, default=20)
     asked = parser.parse_args()
     if "MTDLR_BENCH_CACHE" not in os.environ:

@@ -25,6 +25,7 @@ from mtdlr.report import review as module
 from mtdlr.report.checklist import fill_checklists
 from mtdlr.report.facts import facts_of, review_facts
 from mtdlr.report.figures.judged import concordance_figure
+from mtdlr.report.figures.page import page, sheet
 from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.pictures import write_figures
 from mtdlr.report.results import Results
@@ -32,6 +33,7 @@ from mtdlr.report.review import Review, review, review_numbers, review_tables, w
 from mtdlr.report.summary import FEW, Judged, strongest_rival, summary_lines
 from mtdlr.stats.decision import integrated_brier
 from mtdlr.survival import Survival
+from mtdlr.workers import aside
 
 
 @pytest.fixture(scope="module")
@@ -288,3 +290,16 @@ def test_a_rival_that_is_ahead_is_in_the_first_lines(results: Results) -> None: 
     assert numbers["clinical_ridge", "external"]["c"]["value"] == c
     assert numbers["clinical_ridge", "external"]["label"] == "Clinical ridge Cox"
     assert 10 not in {t.number for t in review_tables(results, review(results))}
+
+
+@pytest.mark.slow
+def test_figures_that_another_process_prints_have_the_same_bytes(tmp_path):
+    """A figure's PDF, PNG and TIFF do not depend on which process writes them."""
+    figure = page("single", 40.0)
+    sheet(figure).text(5.0, 20.0, "C 0.71 (0.60 to 0.82), α ≤ 0.05")
+    write_figures({"1": ("A caption.", figure)}, tmp_path / "here", tiff=True)
+    with aside(2) as hand_over:
+        write_figures({"1": ("A caption.", figure)}, tmp_path / "there", tiff=True, hand_over=hand_over)
+    here = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
+    assert here == {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
+    assert set(here) == {"figure1.svg", "figure1.pdf", "figure1.png", "figure1.tiff"}

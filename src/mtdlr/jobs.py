@@ -29,6 +29,7 @@ from mtdlr.study import (
     SignatureSettings,
     SingletaskSettings,
 )
+from mtdlr.workers import aside
 
 Networks = tuple[tuple[str, tuple[Path, ...]], ...]
 """(name, checkpoint folder of each fold) of each network."""
@@ -342,7 +343,11 @@ def report(store: Store, recipe: Recipe, results: Results) -> Path:
     """
     from mtdlr.report.write import write_report
 
-    return store.make(recipe, lambda folder: write_report(results, folder))
+    def build(folder: Path) -> None:
+        with aside(results.study.run.workers) as hand_over:
+            write_report(results, folder, hand_over)
+
+    return store.make(recipe, build)
 
 
 def bundle(store: Store, recipe: Recipe, model: FrozenModel, c: Mapping[str, Sequence[float | None]]) -> Path:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
 from string import ascii_lowercase
@@ -107,20 +108,32 @@ def _why(evaluation: Evaluation, month: float) -> str:
     return "no event before the horizon, or nobody followed beyond it" if month else "events only"
 
 
-def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path, *, tiff: bool = False) -> None:
+def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path, *, tiff: bool = False,
+                  hand_over: Callable[..., object] | None = None) -> None:
     """Write each figure as SVG, PDF and PNG: `figure2a.svg`.
 
     Args:
         figures: (caption, figure) by name.
         folder: where the files go; made if missing.
         tiff: whether to write a TIFF of 600 dpi as well.
+        hand_over: of `aside`, which prints what the page does not show; by default that is done here.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    shown, *printed = FORMATS
     for name, (_, figure) in figures.items():
-        for suffix in FORMATS:
-            save(figure, folder / f"figure{name}{suffix}")
-        if tiff:
-            save(figure, folder / f"figure{name}.tiff", dpi=TIFF_DPI)
+        save(figure, folder / f"figure{name}{shown}")
+    files = [*printed, *([".tiff"] if tiff else [])]
+    drawn = {name: figure for name, (_, figure) in figures.items()}
+    if hand_over is None:
+        _print_figures(drawn, folder, files)
+    else:
+        hand_over(_print_figures, drawn, folder, files)
+
+
+def _print_figures(figures: dict[str, Figure], folder: Path, suffixes: Sequence[str]) -> None:
+    for name, figure in figures.items():
+        for suffix in suffixes:
+            save(figure, folder / f"figure{name}{suffix}", dpi=TIFF_DPI if suffix == ".tiff" else 300)
 
 
 def write_training(results: Results, folder: Path) -> list[tuple[str, Path]]:

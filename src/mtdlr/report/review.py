@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from math import isfinite
 from pathlib import Path
@@ -87,13 +87,15 @@ def review(results: Results) -> Review:
                   confounding(results), integrated_error(found.nomogram, judgeable, max(months)))
 
 
-def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]:
+def write_review(results: Results, done: Review, folder: Path,
+                 hand_over: Callable[..., object] | None = None) -> dict[str, Any]:
     """Write figures, tables, checklists and one Word file of them; returns what the page shows of them.
 
     Args:
         results: of a finished run.
         done: of `review`.
         folder: where the files go.
+        hand_over: of `write_figures`.
     """
     tables = review_tables(results, done)
     for table in tables:
@@ -106,7 +108,7 @@ def write_review(results: Results, done: Review, folder: Path) -> dict[str, Any]
     write_word(checklist_tables(items), folder / "checklists.docx", heading="Reporting checklists")
     shown = {}
     figures = review_figures(results, done)
-    write_figures(figures, folder / "figures", tiff=results.study.report.tiff)
+    write_figures(figures, folder / "figures", tiff=results.study.report.tiff, hand_over=hand_over)
     for name, (caption, _) in figures.items():
         data = base64.b64encode((folder / "figures" / f"figure{name}.svg").read_bytes()).decode()
         shown[name] = (caption, f"data:image/svg+xml;base64,{data}")

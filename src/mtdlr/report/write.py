@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from math import isfinite
@@ -62,7 +62,7 @@ class ProblemGroup:
     lines: tuple[str, ...]
 
 
-def write_report(results: Results, folder: Path) -> None:
+def write_report(results: Results, folder: Path, hand_over: Callable[..., object] | None = None) -> None:
     """Write report.html, patients/, tables/, figures/, masks.csv, scores.csv and the nomogram into an empty folder.
 
     problems.json holds every problem that report.html shows: those of the run, and what only its report finds.
@@ -70,6 +70,7 @@ def write_report(results: Results, folder: Path) -> None:
     Args:
         results: of a finished run.
         folder: an empty folder.
+        hand_over: of `aside`, which prints the figures while the page is written; by default that is done here.
     """
     masks, splits = mask_table(results), results.cohort.splits
     results = replace(results, problems=(*results.problems, *overlap_problems(masks).values(), *_no_pdf(results)))
@@ -80,7 +81,7 @@ def write_report(results: Results, folder: Path) -> None:
     figures = make_figures(results)
     for table in tables.values():
         write_table(table, folder / "tables")
-    write_figures(figures, folder / "figures", tiff=results.study.report.tiff)
+    write_figures(figures, folder / "figures", tiff=results.study.report.tiff, hand_over=hand_over)
     (folder / "masks.csv").write_text(frame_csv(masks), encoding="utf-8")
     pages = pages_of(results, masks)
     if results.study.report.pages:
@@ -95,7 +96,7 @@ def write_report(results: Results, folder: Path) -> None:
     (folder / "scores.csv").write_text(frame_csv(scores), encoding="utf-8")
     numbers = evaluation_numbers(results) | {"review": review_numbers(reviewed), "arms": arms_numbers(results.arms)}
     (folder / "evaluation.json").write_text(json.dumps(numbers, indent=1))
-    shown = write_review(results, reviewed, folder)
+    shown = write_review(results, reviewed, folder, hand_over)
     everything = [*tables.values(), *review_tables(results, reviewed)]
     write_word(everything, folder / "tables.docx", heading=results.study.report.title)
     script = (files("mtdlr") / "report" / "templates" / "sort.js").read_text(encoding="utf-8")

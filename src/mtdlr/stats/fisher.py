@@ -82,19 +82,29 @@ def _nodes(columns: Index, total: int) -> Index:
 
 
 @njit(cache=True)
+def _logs(log_factorial, counts):  # type: ignore[no-untyped-def]
+    """The sum of log x! over counts; as a loop, since picking elements by an array takes the compiler seconds."""
+    total = 0.0
+    for x in counts:
+        total += log_factorial[x]
+    return total
+
+
+@njit(cache=True)
 def _tail(nodes, columns, top, bottom, log_factorial, limit):  # type: ignore[no-untyped-def]
     """Probability of all tables whose value is at most `limit`."""
     n_top, n_bottom = top.sum(), bottom.sum()
-    node_scale = log_factorial[columns].sum() - log_factorial[n_top + n_bottom]
-    table_scale = node_scale + log_factorial[top].sum() + log_factorial[bottom].sum()
+    node_scale = _logs(log_factorial, columns) - log_factorial[n_top + n_bottom]
+    table_scale = node_scale + _logs(log_factorial, top) + _logs(log_factorial, bottom)
     node_scale += log_factorial[n_top] + log_factorial[n_bottom]
-    upper, lower = np.empty(1024), np.empty(1024)
+    upper, lower, below = np.empty(1024), np.empty(1024), np.empty_like(columns)
     p = 0.0
     for index in range(nodes.shape[0]):
         above = nodes[index]
-        below = columns - above
+        for j in range(columns.size):
+            below[j] = columns[j] - above[j]
         if _bound(top, above, log_factorial) + _bound(bottom, below, log_factorial) <= limit:
-            p += np.exp(node_scale - log_factorial[above].sum() - log_factorial[below].sum())
+            p += np.exp(node_scale - _logs(log_factorial, above) - _logs(log_factorial, below))
             continue
         m, n = _listed(top, above, log_factorial, upper), _listed(bottom, below, log_factorial, lower)
         if m > upper.size:
@@ -104,27 +114,51 @@ def _tail(nodes, columns, top, bottom, log_factorial, limit):  # type: ignore[no
             lower = np.empty(2 * n)
             _listed(bottom, below, log_factorial, lower)
         small, large = (upper[:m], lower[:n]) if m < n else (lower[:n], upper[:m])
-        p += _pairs(np.sort(small), large, limit, table_scale)
+        _sort(small)
+        p += _pairs(small, large, limit, table_scale)
     return p
+
+
+@njit(cache=True)
+def _sort(values):  # type: ignore[no-untyped-def]
+    """Values sorted in place (Shell); numba's own sort takes the compiler three seconds."""
+    gap = 1
+    while gap < values.size // 3:
+        gap = 3 * gap + 1
+    while gap > 0:
+        for i in range(gap, values.size):
+            value, j = values[i], i
+            while j >= gap and values[j - gap] > value:
+                values[j] = values[j - gap]
+                j -= gap
+            values[j] = value
+        gap //= 3
 
 
 @njit(cache=True)
 def _pairs(small, large, limit, scale):  # type: ignore[no-untyped-def]
     """Probability of all pairs of values, one from each list, whose sum is at most `limit`; `small` is sorted."""
-    lowest = small[0]
+    lowest, highest = small[0], small[small.size - 1]
     summed = np.empty(small.size)  # probability of the values up to each
     running = 0.0
     for i in range(small.size):
-        running += np.exp(small[i] - small[-1])
+        running += np.exp(small[i] - highest)
         summed[i] = running
     total = 0.0
     for value in large:
         if value + lowest > limit:
             continue
-        last = small.size - 1
-        if value + small[-1] > limit:
-            last = np.searchsorted(small, limit - value, side="right") - 1
-        total += np.exp(value + small[-1] + scale) * summed[last]
+        last, above = 0, small.size  # the last one that is small enough lies between them
+        if value + highest <= limit:
+            last = small.size - 1
+        else:
+            while above - last > 1:
+                middle = (last + above) // 2
+                if small[middle] <= limit - value:
+                    last = middle
+                else:
+                    above = middle
+        total += np.exp(value + highest + scale) * summed[last]
     return total
 
 
@@ -139,19 +173,23 @@ def _listed(rows, columns, log_factorial, values):  # type: ignore[no-untyped-de
     x, top = np.zeros(cells + 1, np.int64), np.zeros(cells + 1, np.int64)
     room = np.zeros(cells + 1, np.int64)  # patients of the row not yet placed before the cell
     left = np.zeros((k, c), np.int64)  # patients of the columns not yet placed before row k - 1 - i
-    left[0] = columns
+    for j in range(c):
+        left[0, j] = columns[j]
     total = np.zeros(cells + 1)
     found, cell, fresh = 0, 0, True
     while cell >= 0:
         if cell == cells:
             if found < values.size:
-                values[found] = total[cells] - log_factorial[left[k - 1]].sum()
+                values[found] = total[cells] - _logs(log_factorial, left[k - 1])
             found, cell, fresh = found + 1, cell - 1, False
             continue
         i, j = cell // (c - 1), cell % (c - 1)
         if fresh:
             room[cell] = rows[k - 1 - i] if j == 0 else room[cell - 1] - x[cell - 1]
-            x[cell] = max(0, room[cell] - left[i, j + 1:].sum())
+            later = 0
+            for column in range(j + 1, c):
+                later += left[i, column]
+            x[cell] = max(0, room[cell] - later)
             top[cell] = min(left[i, j], room[cell])
         else:
             x[cell] += 1
@@ -178,11 +216,10 @@ def _bound(rows, columns, log_factorial):  # type: ignore[no-untyped-def]
     """
     c = columns.size
     if rows.size == 1:
-        return -log_factorial[columns].sum()
+        return -_logs(log_factorial, columns)
     x = _most_even(rows[-1], columns)
     others = rows[:-1]
-    split = log_factorial[others.sum()] - log_factorial[others].sum()
-    value = split
+    value = log_factorial[others.sum()] - _logs(log_factorial, others)
     for j in range(c):
         value -= log_factorial[x[j]] + log_factorial[columns[j] - x[j]]
     return value
@@ -191,9 +228,11 @@ def _bound(rows, columns, log_factorial):  # type: ignore[no-untyped-def]
 @njit(cache=True)
 def _most_even(row, columns):  # type: ignore[no-untyped-def]
     """The most likely way to take `row` patients from the columns at random."""
-    c, whole = columns.size, columns.sum()
-    x = row * columns // max(whole, 1)
-    given, j = x.sum(), 0
+    c, whole = columns.size, max(columns.sum(), 1)
+    x, given, j = np.empty_like(columns), 0, 0
+    for k in range(c):
+        x[k] = row * columns[k] // whole
+        given += x[k]
     while given < row:
         if x[j] < columns[j]:
             x[j] += 1

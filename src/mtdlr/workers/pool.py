@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -316,6 +316,62 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
+
+
+@contextmanager
+def beside(work: Callable[[], None]) -> Iterator[None]:
+    """A process of its own does `work` while the block runs. It ends with the block, whether it is done or not.
+
+    Args:
+        work: module-level function whose result nobody waits for; an error in it stops nothing.
+    """
+    process = multiprocessing.get_context("spawn").Process(target=_do_beside, args=(work, os.getpid()), daemon=True)
+    with _stops_deferred(), _without_main_script():
+        process.start()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def _do_beside(work: Callable[[], None], parent: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's, which ends this process
+    _start_worker(1, parent)
+    with suppress(Exception):
+        work()
+
+
+@contextmanager
+def aside(count: int) -> Iterator[Callable[..., object]]:
+    """What the block hands over is done in a process of its own, in order; the block ends when all of it is done.
+
+    Args:
+        count: workers of the run; with one, or where that process dies, it is done here and at once.
+
+    Returns:
+        A function of a module-level function and its arguments, all sendable to another process.
+    """
+    if count < 2:
+        yield lambda function, *arguments: function(*arguments)
+        return
+    handed: list[tuple[Future[object], Callable[..., object], tuple[object, ...]]] = []
+    with _pool(1, 1) as pool:
+        def hand_over(function: Callable[..., object], *arguments: object) -> None:
+            with _stops_deferred(), _without_main_script():
+                handed.append((pool.submit(function, *arguments), function, arguments))
+
+        try:
+            yield hand_over
+            for future, function, arguments in handed:
+                try:
+                    future.result()
+                except BrokenProcessPool:
+                    function(*arguments)
+        except BaseException:
+            for process in multiprocessing.active_children():
+                process.kill()
+            raise
 
 
 def values_of(outcomes: Sequence[Outcome[Any]]) -> list[Any]:
