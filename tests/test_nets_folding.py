@@ -116,6 +116,37 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
             assert float(slope[place]) == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=1e-5), place
 
 
+def measured(place: tuple[int, int, int] | None, *, ct: float = 0.0, uptake: float = 0.1) -> dict[str, float]:
+    """The embedding of a ball of tumour on the left in quiet soft tissue, with a lump of 4 mm radius at a place."""
+    z, y, x = np.indices((28, 24, 24))
+    tumour = ((z - 14)**2 + (y - 12)**2 + (x - 15)**2 < 10).astype(float)
+    image = np.stack([0.1 + 0.4 * tumour, np.full_like(tumour, 0.04)])
+    if place is not None:
+        lump = sum((i - p)**2 for i, p in zip((z, y, x), place, strict=True)) < 7
+        image[:, lump] = np.array([uptake, ct])[:, None]
+    image[0, 0, 0, 0] = 0.0
+    found = spatial_embedding(torch.from_numpy(image)[None], torch.from_numpy(tumour)[None], 2)[0]
+    return dict(zip(NAMES, found.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("height", "band"), [(24, "above"), (14, "level"), (3, "below")])
+def test_bone_counts_in_the_band_where_it_lies(height: int, band: str) -> None:
+    """A lump of bone adds to the volume of bone at its own height, most of all bands."""
+    before, after = measured(None), measured((height, 4, 6), ct=0.6)
+    added = {b: after[f"tissue: bone volume {b}"] - before[f"tissue: bone volume {b}"]
+             for b in ("above", "level", "below")}
+    assert max(added, key=lambda b: added[b]) == band and added[band] > 0.3
+
+
+@pytest.mark.parametrize(("x", "side", "other"), [(19, "same", "other"), (3, "other", "same")])
+def test_a_hot_node_counts_on_its_side_of_the_head(x: int, side: str, other: str) -> None:
+    """A hot node far below the tumour raises the uptake of its own side and how low it lies more than those across."""
+    before, after = measured(None), measured((4, 12, x), uptake=0.9)
+    for what in ("uptake", "lowest"):
+        own, across = (after[f"nodes: {what} {s} side"] - before[f"nodes: {what} {s} side"] for s in (side, other))
+        assert own > across + 0.1, (what, own, across)
+
+
 def test_drawn_in_by_hand() -> None:
     """The tumour is the prediction grown by some voxels times sigmoid((uptake / highest - 0.45) / 0.05), where the
     highest is the mean of uptake weighted by its fifth power."""
