@@ -235,7 +235,7 @@ def _capsule_depth(shape: Capsule, pose: Pose, grid: Grid) -> tuple[Window, NDAr
 def smooth_noise(
     shape: tuple[int, int, int], spacing_mm: Point, fwhm_mm: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Gaussian noise of mean 0 and variance 1, smoothed by a Gaussian.
+    """Gaussian noise smoothed by a Gaussian, of mean 0 and variance 1; the variance is larger at the border.
 
     Args:
         shape: (z, y, x) voxels.
