@@ -16,6 +16,7 @@ from mtdlr.report.checklist import (
     fact_names,
     fill_checklists,
     metrics_score,
+    statement_names,
 )
 from mtdlr.report.facts import FACTS, facts_of
 from mtdlr.report.methods import REFERENCES, SENTENCES, bibtex, methods_text
@@ -144,6 +145,25 @@ def test_an_item_done_in_part_names_what_is_missing() -> None:
     assert (ethics.status, ethics.missing, ethics.source) == ("yours", ("report.statements.ethics",), "")
     stated = item(fill_checklists({}, {"ethics": " Approved. "}), "TRIPOD+AI", "17")
     assert (stated.status, stated.value, stated.source) == ("done", "Approved.", "authors")
+
+
+def test_facts_without_the_word_that_is_asked_for_are_a_part() -> None:
+    """What a run knows of the outcome is a part until the authors say how it was assessed."""
+    facts = {name: ALL[name] for name in ("endpoint", "horizons")}
+    found = item(fill_checklists(facts, {}), "TRIPOD+AI", "8a")
+    assert (found.status, found.missing) == ("part", ("report.statements.outcome",))
+    stated = item(fill_checklists(facts, {"outcome": "Every three months."}), "TRIPOD+AI", "8a")
+    assert (stated.status, stated.value) == ("done", "the endpoint; the horizons; Every three months.")
+
+
+def test_where_either_will_do_a_statement_completes_the_item() -> None:
+    """An item that facts or authors can fill is done by a word of the authors, whatever facts are missing."""
+    arms = next(i for i in fill_checklists(ALL, {}) if (i.checklist, i.number) == ("METRICS", "23"))
+    without = {name: fact for name, fact in ALL.items() if name != "arms"}
+    bare = item(fill_checklists(without, {}), "METRICS", "23")
+    words = dict.fromkeys(statement_names(), "Said.")
+    assert arms.status == "done" and bare.status != "done"
+    assert item(fill_checklists(without, words), "METRICS", "23").status == "done"
 
 
 def test_an_item_that_does_not_apply_is_empty() -> None:

@@ -165,6 +165,15 @@ def test_several_stages_stand_in_one_group() -> None:
     assert list(survival_panels(own)["Stage"]["Training cohort"].groups) == ["II, III", "IVa"]
 
 
+def test_a_stage_on_both_sides_of_the_cut_off_names_no_group() -> None:
+    """A level of which one patient is above and one below stands for neither group, which keeps its own name."""
+    own = made.results()
+    risks = own.findings.risks.copy()
+    risks.loc["P2", "stage"] = 1.0
+    own = replace(own, findings=replace(own.findings, risks=risks))
+    assert list(survival_panels(own)["Stage"]["Training cohort"].groups) == ["Low risk", "IVa"]
+
+
 @pytest.mark.parametrize(("changes", "why"), [
     ({"c": None, "n_events": 0}, "No event."), ({"c": None, "n": 0, "n_events": 0}, "No patient has a score."),
     ({"c": None, "n_events": 3}, "No patient was followed for longer than another with an event."),

@@ -76,6 +76,9 @@ def test_signatures_begin_with_the_largest_weight(results: Results) -> None:
     """Coefficients with their sign, the largest in size first, each with the share in which it was selected."""
     assert signature_rows(results)["auto"] == [("ct_original_shape_Volume", "-0.3500", "55 %"),
                                                ("pet_original_glcm_Contrast", "+0.2000", "80 %")]
+    three = made.signature(features=("a", "b", "c"), coef=(0.2, -0.35, 0.5), selected_in=(1.0, 0.994, 0.0))
+    assert signature_rows(made.results(model=made.model(signatures={"auto": three})))["auto"] == [
+        ("c", "+0.5000", "0 %"), ("b", "-0.3500", "99 %"), ("a", "+0.2000", "100 %")]
     empty = made.signature(features=(), coef=(), selected_in=())
     assert signature_rows(made.results(model=made.model(signatures={"auto": empty}))) == {"auto": []}
 
