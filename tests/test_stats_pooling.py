@@ -83,3 +83,11 @@ def test_centres_without_a_number_do_not_count() -> None:
         pool([np.nan], [0.1])
     with pytest.raises(FitError, match="E-OPTION"):
         pool([0.7], [0.1], scale="probit")  # type: ignore[arg-type]
+
+
+def test_a_slope_of_one_or_nought_is_a_number_like_others() -> None:
+    """On the identity and the log scale 1 is inside, and so is a slope of 0: nothing of the other scales is computed
+    there, which would divide by 0."""
+    assert pool([1.0, 1.0], [0.2, 0.2]).value.value == pytest.approx(1.0)
+    assert pool([0.0, 0.0], [0.2, 0.2]).value.value == pytest.approx(0.0)
+    assert pool([1.0, 1.0], [0.2, 0.2], scale="log").value.value == pytest.approx(1.0)

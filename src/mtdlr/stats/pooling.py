@@ -96,8 +96,14 @@ def _carried(values: Vector, errors: Vector, scale: str) -> tuple[Vector, Vector
     if not use.any():
         raise FitError(Problem("E-POOL", "no centre has a value with a standard error", expected="at least one"))
     y, se = values[use], errors[use]
-    slope = {"identity": np.ones(y.size), "log": 1.0 / y, "logit": 1.0 / (y * (1.0 - y))}[scale]
-    return _forward(y, scale), (se * slope) ** 2
+    return _forward(y, scale), (se * _slope(y, scale)) ** 2
+
+
+def _slope(values: Vector, scale: str) -> Vector:
+    """Derivative of the scale at values that lie inside it."""
+    if scale == "log":
+        return np.asarray(1.0 / values)
+    return np.asarray(1.0 / (values * (1.0 - values))) if scale == "logit" else np.ones(values.size)
 
 
 def _forward(values: Vector, scale: str) -> Vector:
