@@ -19,6 +19,7 @@ from scipy import ndimage
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import grid
 from mtdlr.imaging.plausible import mask_doubts, seen_by_both
+from mtdlr.imaging.slices import eroded
 from mtdlr.nets.device import Name, place_of
 from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.singletask import NoMask
@@ -196,7 +197,7 @@ def _hausdorff95_mm(a: NDArray[np.bool_], b: NDArray[np.bool_], spacing_mm: tupl
         return float("nan")
     box = tuple(slice(max(0, lo - 1), hi + 2) for lo, hi in zip(np.argwhere(a | b).min(0), np.argwhere(a | b).max(0),
                                                                 strict=True))
-    edges = [m[box] & ~ndimage.binary_erosion(m[box], border_value=0) for m in (a, b)]
+    edges = [m[box] & ~eroded(m[box]) for m in (a, b)]
     ways = [ndimage.distance_transform_edt(~there, sampling=spacing_mm)[here]
             for here, there in (edges, reversed(edges))]
     return float(max(np.percentile(way, 95) for way in ways))

@@ -12,7 +12,6 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import grid
@@ -21,7 +20,7 @@ from mtdlr.imaging.layout import ScanSet
 from mtdlr.imaging.locate import SURE, Region, locate_by_template, locate_head
 from mtdlr.imaging.reading import Scan, read_scan
 from mtdlr.imaging.register import Alignment, align, misalignment, slice_offset_mm
-from mtdlr.imaging.slices import filled_slices
+from mtdlr.imaging.slices import eroded, filled_slices
 from mtdlr.prepared import Prepared
 from mtdlr.study import PrepareSettings
 from mtdlr.volume import Volume
@@ -264,7 +263,7 @@ def _region_facts(region: Region, target: Volume, pet: Volume, ct: Volume) -> di
 
 def _body_without_ct(pet: Volume, ct: Volume) -> float:
     """Share of the region's body, as PET sees it, where the CT ends or holds padding."""
-    body = ndimage.binary_erosion(pet.array > _BODY_SUV, iterations=2)
+    body = eroded(pet.array > _BODY_SUV, 2)
     if not body.any():
         return 0.0
     tissue = grid.resample(ct, pet, interpolation="nearest", outside=-2000).array >= _NO_CT_HU

@@ -63,7 +63,7 @@ def _options(version: Annotated[bool, typer.Option("--version", callback=_show_v
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder to make.")] = Path("demo"),
-    patients: Annotated[int, typer.Option(help="How many synthetic patients.", min=60)] = 240,
+    patients: Annotated[int, typer.Option(help="How many synthetic patients.", min=90)] = 240,
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
     as_json: Json = False,
 ) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mtdlr.imaging import grid
+from mtdlr.imaging.slices import eroded
 from mtdlr.volume import Volume
 
 Vector = NDArray[np.float64]
@@ -203,6 +204,6 @@ def _outlines(log: NDArray, hu: NDArray) -> tuple[float, float]:
     if not body.any():
         return 0.0, float(np.quantile(log, 0.95))
     taken_up = log > (np.quantile(log, 0.02) + np.median(log[body])) / 2.0
-    air = ndimage.binary_erosion(hu < _AIR_HU)
+    air = eroded(hu < _AIR_HU)
     dice = 2.0 * float((taken_up & body).sum()) / float(taken_up.sum() + body.sum())
     return dice, float(np.quantile(log[air], 0.95)) if air.sum() > 20 else float(np.log(_FLOOR_SUV))

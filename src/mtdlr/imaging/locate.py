@@ -16,12 +16,13 @@ from scipy import fft, ndimage
 
 from mtdlr.errors import Problem
 from mtdlr.imaging import grid
-from mtdlr.imaging.slices import filled_slices
+from mtdlr.imaging.slices import closed_slices, filled_slices, opened
 from mtdlr.volume import Volume
 
 SURE = 0.5  # below this confidence the region is reported as unsure
 
 _GRID_MM = 4.0
+_CLOSED_VOXELS = 3
 _BONE_HU = 180.0  # thin skull in thick slices stays above this
 _BRAIN_ML = (150.0, 2200.0)  # from a brain cut off by the field of view to a big one with its fluid
 _BASE_CM2 = 25.0  # where the brain's slices reach this area the skull base begins
@@ -137,7 +138,7 @@ def _find_brain(pet: Volume, ct: Volume) -> _Brain | None:
     """The enclosed soft tissue with the greatest uptake, if any is large enough."""
     place = grid.lattice(ct, _GRID_MM)  # not about the scan's middle: a crop must not move the region
     hu, suv = grid.resample(ct, place, outside=-1000.0).array, grid.resample(pet, place).array
-    labels, count = ndimage.label(ndimage.binary_opening(_inside_bone(hu), iterations=2))
+    labels, count = ndimage.label(opened(_inside_bone(hu), 2))
     if count == 0:
         return None
     ml = np.bincount(labels.ravel()) * place.voxel_ml
@@ -162,12 +163,7 @@ def _inside_bone(hu: NDArray) -> NDArray[np.bool_]:
 
 def _filled(bone: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Every plane with gaps of the bone below 24 mm closed and its holes filled."""
-    reach = 3
-    steps = np.arange(-reach, reach + 1)
-    disk = (steps[:, None] ** 2 + steps**2 <= reach**2)[None]
-    padded = np.pad(bone, ((0, 0), (reach + 1,) * 2, (reach + 1,) * 2))
-    closed = ndimage.binary_closing(padded, structure=disk)[:, reach + 1:-reach - 1, reach + 1:-reach - 1]
-    return filled_slices(closed)
+    return filled_slices(closed_slices(bone, _CLOSED_VOXELS))
 
 
 def _landmarks(brain: Volume) -> tuple[NDArray[np.float64], float, bool]:

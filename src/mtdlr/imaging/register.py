@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from mtdlr.imaging import grid
-from mtdlr.imaging.slices import filled_slices
+from mtdlr.imaging.slices import eroded, filled_slices, opened
 from mtdlr.volume import Volume
 
 Motion = Literal["shift", "rigid", "affine"]
@@ -181,7 +181,7 @@ def _scene(pet: Volume, ct: Volume, count: int) -> _Scene:
 
 def _typical(values: NDArray, points: NDArray, body: NDArray[np.bool_], place: Volume) -> float:
     """Median uptake well inside the body."""
-    deep = ndimage.binary_erosion(body, iterations=3).astype(np.float32)
+    deep = eroded(body, 3).astype(np.float32)
     inside = values[_sample(deep[..., None], place.indices(points))[0][:, 0] > 0.5]
     inside = inside[inside > 0] if (inside > 0).sum() > 20 else values[values > 0]
     return float(np.median(inside)) if inside.size else 1.0
@@ -189,7 +189,7 @@ def _typical(values: NDArray, points: NDArray, body: NDArray[np.bool_], place: V
 
 def _body(hu: NDArray) -> NDArray[np.bool_]:
     """The body without the couch: pieces of at least 50 ml, holes filled slice by slice."""
-    labels, _ = ndimage.label(ndimage.binary_opening(hu > -300))
+    labels, _ = ndimage.label(opened(hu > -300))
     sizes = np.bincount(labels.ravel()) * _MAP_MM**3 / 1000
     sizes[0] = 0
     return filled_slices((sizes > 50)[labels])

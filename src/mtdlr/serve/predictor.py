@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from mtdlr.imaging import nifti
 from mtdlr.imaging.grid import canonical, isotropic_grid, mask_onto, resample
+from mtdlr.imaging.slices import eroded
 from mtdlr.nets.session import torch_session
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.axes import main_terms
@@ -166,7 +166,7 @@ def fused(pet: Volume, ct: Volume, mask: Volume) -> tuple[NDArray[np.uint8], flo
 def _surface(mask: NDArray[Any]) -> NDArray[np.bool_]:
     """The voxels of a mask that touch what lies outside it."""
     inside = np.asarray(mask, bool)
-    return np.asarray(inside & ~ndimage.binary_erosion(inside))
+    return np.asarray(inside & ~eroded(inside))
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:

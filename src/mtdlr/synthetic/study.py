@@ -188,6 +188,7 @@ known_risk = "truth.csv"  # shown beside the models, never used by them
 
 [report]
 title = "Synthetic nasopharyngeal carcinoma, two centres"
+thumbnails = 12
 
 [report.statements]  # what only the authors know; docs/report.md lists the names
 title = "Development and external validation of a radiomic nomogram on synthetic patients of two centres"
