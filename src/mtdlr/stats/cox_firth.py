@@ -20,7 +20,7 @@ from mtdlr.estimate import Estimate
 from mtdlr.stats.checks import one_of
 from mtdlr.stats.cox import TIES, CoxFit, Ties
 from mtdlr.stats.cox_baseline import baseline_hazard
-from mtdlr.stats.cox_likelihood import SortedRows, derivatives, sorted_rows
+from mtdlr.stats.cox_likelihood import SortedRows, derivatives, rescaled, sorted_rows
 from mtdlr.stats.cox_rows import Cases, CoxRows, informative
 from mtdlr.stats.inference import normal_quantile
 from mtdlr.survival import Survival
@@ -31,8 +31,9 @@ Matrix = NDArray[np.float64]
 _TOLERANCE = 1e-10
 _MAX_ITERATIONS = 200
 _LONGEST_STEP = 2.0  # standard deviations of x times a log hazard ratio
-_FARTHEST = 60  # standard errors searched for the end of an interval
+_FARTHEST = 60  # steps searched for the end of an interval, each of a standard error or less at first
 _ROOT = 1e-10
+_GAIN = 0.2  # share of what the slope promises that a step must bring
 
 
 def firth_cox(
@@ -99,7 +100,8 @@ def profile_interval(
 ) -> Estimate:
     """The hazard ratio of one column with its profile-likelihood interval and likelihood-ratio p value.
 
-    An end that the likelihood does not bound is 0 or infinity; so is the estimate under a monotone likelihood.
+    An end that the likelihood does not bound is 0 or infinity; so is the estimate under a monotone likelihood, but not
+    that of the penalised one.
 
     Args:
         x: as in `fit_cox`.
@@ -129,9 +131,10 @@ def profile_interval(
     reach = min(se, 3.0 / np.ptp(problem.rows.x[:, j]))
     center = float(beta[j])
     target = best - normal_quantile(level) ** 2 / 2.0
-    low, high = (_end(profile, center, side * reach, target) for side in (-1.0, 1.0))
+    # The penalised profile falls everywhere, but slowly where events are separated: its steps grow.
+    low, high = (_end(profile, center, side * reach, target, growth=1.1 if firth else 1.0) for side in (-1.0, 1.0))
     unit = problem.data.scale[problem.kept[j]]
-    monotone = -inf if low == -inf else inf if high == inf else center
+    monotone = center if firth else -inf if low == -inf else inf if high == inf else center
     p = float(chdtrc(1.0, max(2.0 * (best - profile(0.0)), 0.0)))
     return Estimate(_ratio(monotone / unit), _ratio(low / unit), _ratio(high / unit), p)
 
@@ -140,7 +143,7 @@ def _ratio(log_ratio: float) -> float:
     return 0.0 if log_ratio == -inf else inf if log_ratio == inf else exp(log_ratio)
 
 
-def _end(profile: Callable[[float], float], center: float, step: float, target: float) -> float:
+def _end(profile: Callable[[float], float], center: float, step: float, target: float, *, growth: float) -> float:
     """Where the profile falls to the target on one side of the centre; infinite when it never does, or when the
     information becomes singular before it does."""
     inner, above = center, profile(center) - target
@@ -153,7 +156,7 @@ def _end(profile: Callable[[float], float], center: float, step: float, target: 
             if root == root:
                 return root
             break
-        inner, above = outer, below
+        inner, above, step = outer, below, growth * step
     return inf if step > 0 else -inf
 
 
@@ -229,7 +232,8 @@ class _Penalised:
             step *= min(1.0, _LONGEST_STEP / max(float(np.abs(step).max(initial=0.0)), 1e-300))
             for _half in range(40):
                 trial = self.at(beta + step)
-                if trial[0] >= value - 1e-12 * (1.0 + abs(value)):
+                # The penalty bends too: a step that gains less than this promised goes to and fro across the maximum.
+                if trial[0] >= value + _GAIN * float(step @ score) - 1e-12 * (1.0 + abs(value)):
                     break
                 step *= 0.5
             beta, (value, score, info) = beta + step, trial
@@ -245,21 +249,26 @@ def _penalty_gradient(rows, eta, inverse):  # type: ignore[no-untyped-def]
     p = rows.x.shape[1]
     width = p + 1
     gradient, lean = np.zeros(p), np.zeros(p)
-    shift = eta.max()
+    shift, none = 0.0, np.zeros((0, 0))
     s, t = np.zeros((p + 2, p + 2)), np.zeros((p + 2, p + 2))
     for g in range(rows.fresh.size):
+        first, last = rows.start[g], rows.start[g + 1]
         if rows.fresh[g]:
             s[:, :] = 0.0
+        before = shift
+        shift, s0 = rescaled(eta, rows.weight, first, last, shift, s[0, 0], lean[:0], none)
+        if s0 != s[0, 0]:
+            s *= np.exp(before - shift)
         t[:, :] = 0.0
         deaths, mass = 0, 0.0
-        for i in range(rows.start[g], rows.start[g + 1]):
+        for i in range(first, last):
+            if rows.weight[i] <= 0.0:
+                continue
             r = rows.weight[i] * np.exp(eta[i] - shift)
-            died = rows.event[i] and rows.weight[i] > 0.0
-            if died:
+            _add_moments(r, rows.x[i], inverse, s)
+            if rows.event[i]:
                 deaths += 1
                 mass += rows.weight[i]
-            _add_moments(r, rows.x[i], inverse, s)
-            if died:
                 _add_moments(r, rows.x[i], inverse, t)
         terms = deaths if rows.efron else min(deaths, 1)
         for j in range(terms):
