@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -11,9 +12,16 @@ from typing import Any
 import one_study as made
 import pandas as pd
 import pytest
-from scipy.stats import kruskal
+from scipy.stats import kruskal, spearmanr
 
-from mtdlr.report.acquisition import acquired, acquisition_table, audits_of, confounding, confounding_table
+from mtdlr.report.acquisition import (
+    acquired,
+    acquisition_table,
+    audits_of,
+    confounding,
+    confounding_table,
+    rank_correlation,
+)
 from mtdlr.report.checklist import fill_checklists
 from mtdlr.report.facts import facts_of
 from mtdlr.report.results import Results
@@ -21,7 +29,7 @@ from mtdlr.report.results import Results
 
 def audit(**changes: Any) -> dict[str, Any]:
     """One patient's PET and CT from DICOM; `changes` replace facts of the PET."""
-    pet = {"source": "DICOM", "spacing_zyx_mm": [3.27, 2.73, 2.73],
+    pet = {"source": "DICOM", "spacing_zyx_mm": [3.27, 2.5, 2.73],
            "scanner": {"vendor": "GE", "model": "690", "reconstruction": "OSEM", "year": 2015},
            "suv": {"dose_bq": 300e6, "weight_kg": 60.0, "uptake_min": 61.6}} | changes
     return {"pet": pet, "ct": {"spacing_zyx_mm": [3.0, 0.98, 0.98],
@@ -120,6 +128,16 @@ def test_acquisition_and_dates_are_facts_of_dicom_alone(tmp_path: Path) -> None:
     assert other["acquisition"].value == other["scan_dates"].value == ""
     items = {(i.checklist, i.number): i.status for i in fill_checklists(other, {})}
     assert items["TRIPOD+AI", "5b"] == "yours"
+
+
+def test_the_interval_of_a_rank_correlation_is_fiellers() -> None:
+    """Fisher's z with a variance of 1.06 / (n - 3): of 30 pairs, worked out from SciPy's rho."""
+    x = pd.Series(range(30), dtype=float)
+    y = pd.Series([(7 * k) % 30 + k / 2 for k in range(30)])
+    found, rho = rank_correlation(x, y), spearmanr(x, y).statistic
+    reach = 1.959963984540054 * math.sqrt(1.06 / 27)
+    assert (found.low, found.value, found.high) == pytest.approx(
+        (math.tanh(math.atanh(rho) - reach), rho, math.tanh(math.atanh(rho) + reach)))
 
 
 # ---- Table 13 --------------------------------------------------------------------------------------------------------

@@ -181,7 +181,8 @@ def test_table_14_has_each_arm_below_the_full_signature() -> None:
     """The full signature first, with the C of its score; then each modality with what it kept and what it lost."""
     arms = (Arm("auto", "PET", "external", 400, 3, Estimate(0.61, 0.5, 0.72), Estimate(0.05, -0.01, 0.11, 0.1)),
             Arm("auto", "CT", "external", 500, 0, Estimate(nan), Estimate(nan)),
-            Arm("manual", "PET", "training", 400, 2, Estimate(0.6), Estimate(0.1)))
+            Arm("manual", "PET", "training", 400, 2, Estimate(0.6), Estimate(0.1)),
+            Arm("manual", "CT", "external", 500, 1, Estimate(0.5), Estimate(0.2)))
     known = judged(evaluations={("auto_radio", "external"): made.evaluation("auto_radio", c=Estimate(0.66, 0.6, 0.72))})
     assert arms_table(arms, known).rows == (
         ("AutoRadio-Score, PET and CT", "External", "-", "0.660 (0.600-0.720)", "-"),
@@ -189,7 +190,9 @@ def test_table_14_has_each_arm_below_the_full_signature() -> None:
                                                                                       "0.100"),
         ("AutoRadio-Score, CT alone", "External", "0 of 500", "not estimable", "-"),
         ("ManualRadio-Score, PET and CT", "Training", "-", "-", "-"),
-        ("ManualRadio-Score, PET alone", "Training", "2 of 400", "0.600", "+0.100 (no interval)"))
+        ("ManualRadio-Score, PET alone", "Training", "2 of 400", "0.600", "+0.100 (no interval)"),
+        ("ManualRadio-Score, PET and CT", "External", "-", "-", "-"),
+        ("ManualRadio-Score, CT alone", "External", "1 of 500", "0.500", "+0.200 (no interval)"))
     assert arms_numbers(arms)[1] == {
         "source": "auto", "modality": "CT", "split": "external", "candidates": 500, "kept": 0,
         "c": dict.fromkeys(("value", "low", "high", "p")), "lost": dict.fromkeys(("value", "low", "high", "p"))}

@@ -156,8 +156,12 @@ def test_centres_are_pooled_on_their_own_scales() -> None:
     assert [found[name].value.value for name in ("c", "oe", "slope")] == pytest.approx([0.7, 1.2, 0.9])
     other = replace(same[1], c=Estimate(0.6, 0.5, 0.7), oe=Estimate(0.8, 0.6, 0.8**2 / 0.6))
     found = _pooled([same[0], other])
-    assert found["c"].value.value == pytest.approx(expit((logit(0.7) * 0.21**2 + logit(0.6) * 0.24**2) / (
-        0.21**2 + 0.24**2)), abs=0.01)
+    errors = [0.2 / (2 * 1.959963984540054)] * 2
+    expected = pool([0.7, 0.6], errors, scale="logit", null=0.5).value
+    assert vars(found["c"].value) == pytest.approx(vars(expected))
+    weights = np.array([0.7 * 0.3, 0.6 * 0.4]) ** 2  # of the logits: the inverse of their variances
+    fixed = expit((logit([0.7, 0.6]) * weights).sum() / weights.sum())
+    assert found["c"].value.value == pytest.approx(fixed, abs=0.01)
     assert 0.8 < found["oe"].value.value < 1.2
     half = log(1.44) / (2 * 1.959963984540054)
     assert _standard_error(oe, "log") == pytest.approx(1.2 * half)
@@ -165,7 +169,7 @@ def test_centres_are_pooled_on_their_own_scales() -> None:
     assert np.isnan(_standard_error(Estimate(0.5, 0.0, 2.0), "log"))
     expected = pool([1.2, 0.8], [_standard_error(same[0].oe, "log"), _standard_error(other.oe, "log")], scale="log",
                     null=1.0)
-    assert found["oe"].value == expected.value
+    assert vars(found["oe"].value) == pytest.approx(vars(expected.value))
 
 
 def test_a_centre_with_few_events_is_not_pooled() -> None:
