@@ -71,11 +71,10 @@ def test_tissue_shares_are_those_of_the_voxels() -> None:
     assert len(HU_EDGES) + 1 == len(found)
 
 
-@pytest.mark.parametrize("sd", [5.0, 20.0])
-def test_noise_is_measured_in_hu_and_over_the_level(sd: float) -> None:
+def test_noise_is_measured_in_hu_and_over_the_level() -> None:
     """White noise of some SD: its mixed second differences over 4 have 1.5 times it, and their median size .6745 of
     that. A CT's noise is in HU, a PET's is over its level, and without noise both are as good as none."""
-    random, region = np.random.default_rng(0), head()[2]
+    random, region, sd = np.random.default_rng(0), head()[2], 20.0
     for level in (2.0, 6.0):
         white = random.normal(size=(N, N, N))
         pet, ct = volume(level * (1 + sd / 100 * white)), volume(40.0 + sd * white)
@@ -87,11 +86,12 @@ def test_noise_is_measured_in_hu_and_over_the_level(sd: float) -> None:
 
 
 def test_pictures_show_where_and_not_how_much() -> None:
-    """Twice the uptake everywhere leaves the pictures nearly as they are; a mirrored head mirrors them."""
+    """Twice the uptake everywhere leaves the pictures as they are; a mirrored head mirrors them."""
     pet, ct, region = head()
+    everywhere = pet.with_array(np.maximum(pet.array, 2.0))
+    once, twice = (appearance(pet.with_array(k * everywhere.array), ct, region)["anatomy"] for k in (1, 2))
+    assert np.abs(twice - once).max() < 0.05
     found = appearance(pet, ct, region)["anatomy"]
-    brighter = appearance(pet.with_array(2 * pet.array), ct, region)["anatomy"]
-    assert np.abs(brighter - found).max() < 0.75 < np.ptp(found)
     turned = appearance(pet.with_array(pet.array[:, :, ::-1]), ct.with_array(ct.array[:, :, ::-1]), region)["anatomy"]
     shape = (2, COARSE, COARSE, COARSE)
     assert np.abs(turned.reshape(shape) - found.reshape(shape)[..., ::-1]).max() < 0.5
@@ -284,8 +284,11 @@ def test_groups_that_no_fit_gives(values: dict[str, list[float]]) -> None:
 
 
 def test_margins_hide_small_counts() -> None:
-    """One to four patients of a level are hidden, and the next smallest level with them, so that no total tells."""
+    """One to four patients of a level are hidden, and the next smallest levels with them until five patients are, so
+    that no total tells."""
     settings = Study.of({"cohort": {"continuous": ["age"], "factors": {"t_stage": ["T1", "T2", "T3"]}}}).cohort
+    few = pd.DataFrame({"t_stage": ["T1"] + ["T2"] * 2 + ["T3"] * 9, "event": [1] * 6 + [0] * 6})
+    assert [row["n"] for row in margins(few, settings) if row["level"].startswith("T")] == [None, None, None]
     table = pd.DataFrame({"t_stage": ["T1"] * 3 + ["T2"] * 10 + ["T3"] * 20, "age": np.arange(33.0),
                           "event": [1] * 12 + [0] * 21})
     kept = {(row["label"], row.get("level", "")): row for row in margins(table, settings)}
