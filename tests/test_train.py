@@ -233,20 +233,30 @@ def test_the_paper_preset_is_the_published_training():
 
 
 SCRIPT = """
-import signal, sys; sys.path[:0] = {path!r}
+import os, signal, sys; sys.path[:0] = {path!r}
 from test_train import CASES, SINGLE, train
 from pathlib import Path
 import mtdlr.train
 mtdlr.train.SAVE_EVERY_S = 0.0
-save, after = mtdlr.train.save_state, float(sys.argv[2])
-def save_and_be_killed(*arguments):
-    global after
-    save(*arguments)
-    if after:
-        signal.setitimer(signal.ITIMER_REAL, after)  # nobody handles the alarm: the system ends the process on the spot
-        after = 0.0
-mtdlr.train.save_state = save_and_be_killed
-train(CASES, "csn-only", SINGLE, Path(sys.argv[1]), seed=0)
+save = mtdlr.train.save_state
+def training(after):
+    def save_and_be_killed(*arguments):
+        nonlocal after
+        save(*arguments)
+        if after:
+            signal.setitimer(signal.ITIMER_REAL, after)  # nobody handles the alarm: the system ends the process
+            after = 0.0
+    mtdlr.train.save_state = save_and_be_killed
+    train(CASES, "csn-only", SINGLE, Path(sys.argv[1]), seed=0)
+for line in sys.stdin:
+    pid = os.fork()  # each training is a process of its own; what all import is imported once
+    if not pid:
+        try:
+            training(float(line))
+            os._exit(0)
+        finally:
+            os._exit(1)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
@@ -257,15 +267,19 @@ def test_killed_trainings_leave_no_torn_file_and_end_in_the_same_bytes(tmp_path:
     paths = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "src")]
     command = [sys.executable, "-c", SCRIPT.format(path=paths), str(tmp_path / "killed")]
     kills, rng, state = 0, np.random.default_rng(0), tmp_path / "killed" / "resume.safetensors"
-    for attempt in range(6):
-        after = f"{rng.uniform(0.001, 0.1):.4f}" if attempt < 5 else "0"
-        ended = subprocess.run([*command, after], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False).returncode
-        if ended == 0:
-            break
-        assert ended == -signal.SIGALRM
-        kills += 1
-        with safe_open(state, framework="np") as file:
-            assert file.metadata() and len(file.keys()) > 100
+    with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, stdin=subprocess.PIPE,
+                          stdout=subprocess.PIPE) as trainings:
+        assert trainings.stdin and trainings.stdout
+        for attempt in range(6):
+            print(f"{rng.uniform(0.001, 0.1):.4f}" if attempt < 5 else "0", file=trainings.stdin, flush=True)
+            ended = int(trainings.stdout.readline())
+            if ended == 0:
+                break
+            assert ended == -signal.SIGALRM
+            kills += 1
+            with safe_open(state, framework="np") as file:
+                assert file.metadata() and len(file.keys()) > 100
+        trainings.stdin.close()
     assert kills >= 3
     assert Checkpoint.load(tmp_path / "killed").digest == whole
 
