@@ -14,7 +14,7 @@ from PIL import Image
 from test_tables import results  # noqa: F401  (the made-up study)
 
 from mtdlr.cohort import Cohort
-from mtdlr.errors import Problem
+from mtdlr.errors import Problem, StudyError
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import judge
 from mtdlr.evaluate.appraise import Development
@@ -25,12 +25,14 @@ from mtdlr.report import review as module
 from mtdlr.report.checklist import fill_checklists
 from mtdlr.report.facts import facts_of, review_facts
 from mtdlr.report.figures.judged import concordance_figure
-from mtdlr.report.figures.page import page, sheet
+from mtdlr.report.figures.page import page, save, sheet
 from mtdlr.report.numbers import evaluation_numbers
-from mtdlr.report.pictures import write_figures
+from mtdlr.report.pictures import make_figures, write_figures
 from mtdlr.report.results import Results
-from mtdlr.report.review import Review, review, review_numbers, review_tables, write_review
+from mtdlr.report.review import Review, review, review_figures, review_numbers, review_tables, write_review
+from mtdlr.report.shown import figure, table
 from mtdlr.report.summary import FEW, Judged, strongest_rival, summary_lines
+from mtdlr.report.tables import make_tables
 from mtdlr.stats.decision import integrated_brier
 from mtdlr.survival import Survival
 from mtdlr.workers import aside
@@ -303,3 +305,29 @@ def test_figures_that_another_process_prints_have_the_same_bytes(tmp_path):
     here = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
     assert here == {path.name: path.read_bytes() for path in (tmp_path / "there").iterdir()}
     assert set(here) == {"figure1.svg", "figure1.pdf", "figure1.png", "figure1.tiff"}
+
+
+def test_a_table_of_the_report_is_a_data_frame_of_what_it_prints(results, done):  # noqa: F811
+    """`run.table(4)` has the header and the cells of Table 4; later numbers are the report's own tables."""
+    four = make_tables(results)[4]
+    assert table(results, 4).columns.tolist() == list(four.header)
+    assert table(results, 4).to_numpy().tolist() == [list(row) for row in four.rows]
+    later = review_tables(results, done)[0]
+    assert table(results, later.number).to_numpy().tolist() == [list(row) for row in later.rows]
+
+
+def test_a_figure_of_the_report_is_drawn_by_its_name(results, tmp_path):  # noqa: F811
+    """`run.figure("2a")` is the nomogram that the report shows, byte for byte when saved."""
+    save(figure(results, "2a"), tmp_path / "one.svg")
+    save(make_figures(results)["2a"][1], tmp_path / "other.svg")
+    assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
+    assert figure(results, next(iter(review_figures(results, review(results))))).axes
+
+
+@pytest.mark.parametrize(("ask", "name"), [(table, 99), (figure, "9z")])
+def test_a_table_or_figure_that_is_not_there_is_refused_with_those_that_are(results, ask, name):  # noqa: F811
+    """E-NOTSHOWN names what was asked for and everything that the report has."""
+    with pytest.raises(StudyError, match="E-NOTSHOWN") as refused:
+        ask(results, name)
+    problem = refused.value.problems[0]
+    assert str(name) in problem.found and {99: "1, 2, 3, 4", "9z": "2a"}[name] in problem.expected

@@ -36,6 +36,8 @@ Networks = tuple[tuple[str, tuple[Path, ...]], ...]
 TOLD = {"Dice loss": "dice_loss", "survival loss": "survival_loss", "C": "val_c_index", "Dice": "val_dice"}
 """The figures of the last finished epoch that a training reports, and their columns in its log."""
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Figure
+
     from mtdlr.model import FrozenModel
     from mtdlr.nets.device import Name as DeviceName
     from mtdlr.nomogram.scores import Scale
@@ -348,6 +350,20 @@ def report(store: Store, recipe: Recipe, results: Results) -> Path:
             write_report(results, folder, hand_over)
 
     return store.make(recipe, build)
+
+
+def shown_table(results: Results, number: int) -> pd.DataFrame:
+    """A table of the report: `report.shown.table`."""
+    from mtdlr.report.shown import table
+
+    return table(results, number)
+
+
+def shown_figure(results: Results, name: str) -> Figure:
+    """A figure of the report: `report.shown.figure`."""
+    from mtdlr.report.shown import figure
+
+    return figure(results, name)
 
 
 def bundle(store: Store, recipe: Recipe, model: FrozenModel, c: Mapping[str, Sequence[float | None]]) -> Path:

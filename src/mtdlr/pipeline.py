@@ -77,8 +77,7 @@ class Run:
     def close(self) -> None:
         """Let go of the run folder."""
         self._held.close()
-        for name in ("store", "_desk"):
-            self.__dict__.pop(name, None)
+        self.__dict__ = {name: one for name, one in self.__dict__.items() if name not in ("store", "_desk")}
 
     def all(self) -> Run:
         """Everything, to the report and the bundle."""
@@ -298,9 +297,9 @@ class Run:
     @cached_property
     def rivals(self) -> Rivals:
         """What simple models find in the same patients."""
-        stored = {"prepared": self.prepared, "scored": self.scored, "radiomics": self.features["auto"]}
-        return study_rivals(self.store, self.study, self.judged.table, self.folds, stored=stored,
-                            radiomics=self.feature_tables["auto"])
+        return study_rivals(
+            self.store, self.study, self.judged.table, self.folds, radiomics=self.feature_tables["auto"],
+            stored={"prepared": self.prepared, "scored": self.scored, "radiomics": self.features["auto"]})
 
     @property
     def evaluations(self) -> Mapping[tuple[str, str], Evaluation]:
@@ -327,13 +326,9 @@ class Run:
 
     # ---- 9, 10 report, bundle -------------------------------------------------------------------------------------
 
-    @property
-    def pictures(self) -> Mapping[str, Path]:
-        """The picture of every patient that has a page, or, where no pages are asked for, that the report shows."""
-        return self._drawn.folders
-
     @cached_property
     def _drawn(self) -> planning.Stored:
+        """The picture of every patient that has a page, or, where no pages are asked for, that the report shows."""
         shown = self.study.report
         ids = self.judged.ids if shown.pages else self.judged.some_of_each(shown.thumbnails)
         return self._desk.patients(jobs.draw, {i: jobs.drawing(self.store, self.prepared, self.scored, i) for i in ids},
@@ -348,13 +343,9 @@ class Run:
         """The folder of the training cohort's mean image, with which the explanation compares a patient."""
         return jobs.average(self.store, self._mean_recipe, [self.prepared.folders[str(i)] for i in self.training.index])
 
-    @property
-    def explained(self) -> Mapping[str, Path]:
-        """Where the risk of each patient that the report shows came from."""
-        return self._explained.folders
-
     @cached_property
     def _explained(self) -> planning.Stored:
+        """Where the risk of each patient that the report shows came from."""
         networks, mean = (("deepmts", tuple(self.networks["deepmts"])),), (self._mean_recipe.key, self.mean_image)
         work = {i: jobs.explaining(self.store, (self.prepared, self.scored), i, fold=self._fold_of(i), mean=mean,
                                    run=self._run, deep=(networks, self.scores.deep_scales(i)))
@@ -364,7 +355,7 @@ class Run:
     @cached_property
     def results(self) -> Results:
         """Everything that tables, figures and report are made from, as numbers."""
-        _ = self.pictures, self.explained  # what they notice is among the problems
+        pictures, explained = self._drawn.folders, self._explained.folders  # what they notice is among the problems
         write_atomic(self.output / "problems.json", json.dumps([p.as_dict() for p in self.problems], indent=1))
         pet = {source: table_of(self.features[source].folders, "pet_parameters", self.judged.ids) for source in SOURCES}
         rows = impute(self.judged.table, self.model.imputed)[0].join(self.score_table).join(pet["manual"])
@@ -374,7 +365,15 @@ class Run:
             self.study, self.judged, self.model, self.score_table, self.findings,
             characteristics(self.judged.table, self.study.cohort, pet["manual"], PET_LABELS),
             study_associations(rows, self.study, pet["manual"].columns), self.feature_tables, pet,
-            self.prepared.folders, self.scored.folders, tuple(self.problems), self.pictures, self.explained, arms)
+            self.prepared.folders, self.scored.folders, tuple(self.problems), pictures, explained, arms)
+
+    def table(self, number: int) -> pd.DataFrame:
+        """Table `number` of the report, its cells as printed; does what it needs first. Raises E-NOTSHOWN."""
+        return jobs.shown_table(self.results, number)
+
+    def figure(self, name: str) -> jobs.Figure:
+        """A figure of the report by its name there, as "2a", to look at or save; as `table`."""
+        return jobs.shown_figure(self.results, name)
 
     @cached_property
     def report(self) -> Path:
@@ -384,7 +383,7 @@ class Run:
             "scored": digest(self.scored.keys), "prepared": digest(self.prepared.keys),
             "features": digest({s: stored.keys for s, stored in self.features.items()}),
             "model": self.model.digest, "risks": digest([self.findings.risks.to_csv(), self.score_table.to_csv()]),
-            "pictures": digest([sorted(self.pictures), sorted(self.explained)]),
+            "pictures": digest([sorted(self._drawn.folders), sorted(self._explained.folders)]),
             "problems": digest([str(p) for p in self.problems])})
         return self._desk.publish(recipe, lambda: jobs.report(self.store, recipe, self.results), self.output)
 
