@@ -184,3 +184,12 @@ def test_without_few_events_the_penalty_hardly_matters() -> None:
     plain, firth = fit_cox(x, surv), firth_cox(x, surv)
     np.testing.assert_allclose(firth.coef, plain.coef, atol=0.02)
     np.testing.assert_allclose(firth.se, plain.se, rtol=0.01)
+
+
+def test_an_end_that_is_not_bounded_leaves_the_penalised_estimate() -> None:
+    """Two columns that say nearly the same of three patients: an end is not found, and the ratio is still Firth's."""
+    x = np.array([[-0.20417992, -0.35834742], [-1.25083495, -1.42187135], [-2.31610292, -2.5990925]])
+    surv = Survival([0.50788385, 11.49913809, 40.1], [True, True, False])
+    found = profile_interval(x, surv, 1, firth=True)
+    assert found.low == 0.0 or found.high == np.inf
+    assert np.log(found.value) == pytest.approx(firth_cox(x, surv).coef[1], rel=1e-6)
