@@ -47,6 +47,7 @@ def test_two_examinations(tmp_path: Path) -> None:
     assert {"W-EXAMDAYS"} <= {p.code for p in read_scan(scan, series="PET later").problems}
 
 
+@pytest.mark.slow
 def test_one_examination_in_two_studies(tmp_path: Path) -> None:
     """Two PETs of one day, or of one study that went on past midnight, are one examination."""
     patient(tmp_path / "a")

@@ -60,6 +60,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "embedded", lambda *_: "data:,")
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each survival, the points, the total and the risk of the page are the numbers of prediction.json."""
     monkeypatch.setattr("mtdlr.predict.can_write_pdf", lambda: False)

@@ -310,9 +310,11 @@ def _keep(study: Path, chosen: Callable[[pd.DataFrame], pd.Series]) -> int:
     return len(few)
 
 
-def test_no_message_names_the_patient(study_file: Path, tmp_path: Path) -> None:
-    """FAULTS 66: check, its table, a run that leaves out a patient and a prediction that fails say nothing either."""
+def test_no_message_names_the_patient(finished: Run, study_file: Path, tmp_path: Path) -> None:
+    """FAULTS 66: check, its table and a run that leaves out a patient, the one whose files changed, say nothing
+    either."""
     copy = tmp_path / "study"
+    shutil.copytree(finished.folder, tmp_path / "run")
     shutil.copytree(study_file.parent, copy)
     _keep(copy, lambda table: table["event"].astype(bool) | (table.index == "B001"))
     for file in (copy / "centerB" / "B001" / "PET").iterdir():
@@ -428,12 +430,18 @@ def test_no_manifest_holds_a_path_of_this_machine(finished: Run, study_file: Pat
 def test_a_damaged_scan_costs_its_patient_only(finished: Run, study_file: Path, tmp_path: Path) -> None:
     """A patient whose scan cannot be read is named and left out; the others are not prepared again."""
     copy = tmp_path / "study"
+    told: list[tuple[str, float, int]] = []
+    shutil.copytree(finished.folder, tmp_path / "run")
     shutil.copytree(study_file.parent, copy)
     n = _keep(copy, lambda table: table["event"].astype(bool) | (table.index == "A003"))
     scan = copy / "centerA" / "images" / "A003__PT.nii.gz"
     scan.write_bytes(scan.read_bytes()[: scan.stat().st_size // 2])
-    with Run(Study.load(copy / "study.toml", SMALL), tmp_path / "run", Workers(2)) as run:
+    with Run(Study.load(copy / "study.toml", SMALL), tmp_path / "run",
+             Workers(1, progress=lambda *now: told.append(now))) as run:
         assert "A003" not in run.prepared.folders and len(run.prepared.folders) == n - 1 >= 10
+        assert run.prepared.folders.items() <= {i: run.folder / f.relative_to(finished.folder)
+                                                for i, f in finished.prepared.folders.items()}.items()
+        assert {total for stage, _, total in told if stage == "prepare"} == {1}
         problem = next(p for p in run.prepared.problems if p.is_error)
         assert problem.where.startswith("patient A003") and "\n" not in str(problem)
         assert "A003" not in run.included.ids

@@ -54,6 +54,7 @@ def test_every_code_is_documented() -> None:
     assert all(code.replace("W-", "E-") in used for code in documented - used), "a warning made from an error"
 
 
+@pytest.mark.slow
 def test_documented_examples_hold() -> None:
     """Every example in a docstring gives what it says."""
     names = sorted(m.name for m in pkgutil.walk_packages(mtdlr.__path__, "mtdlr.") if not m.name.endswith("__main__"))
