@@ -10,6 +10,7 @@ import one_study as made
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
+from matplotlib.patches import Rectangle
 
 from mtdlr.estimate import Estimate
 from mtdlr.report.figures import calibration_figure, decision_figure, roc_figure
@@ -96,8 +97,8 @@ def test_predictions_are_counted_at_the_foot() -> None:
     predictions has none."""
     predicted = {12.0: [0.11, 0.11, 0.11, 0.11, 0.51, 0.97]}
     first, second = calibration_figure({12.0: calibration(), 24.0: calibration(24.0)}, predicted=predicted).axes
-    heights = {round(bar.get_x() + bar.get_width() / 2, 3): bar.get_height() for bar in first.patches
-               if bar.get_height()}
+    bins = [bar for bar in first.patches if isinstance(bar, Rectangle) and bar.get_height()]
+    heights = {round(bar.get_x() + bar.get_width() / 2, 3): bar.get_height() for bar in bins}
     assert heights == pytest.approx({0.11: 0.1, 0.51: 0.025, 0.97: 0.025}) and not second.patches
 
 

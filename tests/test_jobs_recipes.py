@@ -137,8 +137,8 @@ def test_a_share_is_never_more_than_the_whole(tmp_path: Path, monkeypatch: pytes
     job: Any = SimpleNamespace(place="network x, fold 0")
     tell = jobs._teller(job, tmp_path)
     shares = []
-    for epoch, step, steps in ((0, 0, 0), (1, 2, 4), (5, 4, 4)):
+    for epoch, step, steps in ((0, 0, 0), (0, 1, 1), (1, 2, 4), (5, 4, 4)):
         now[0] += 2.0
         tell(SimpleNamespace(epoch=epoch, epochs=5, step=step, steps=steps, row=None))  # type: ignore[arg-type]
         shares.append(json.loads(next(tmp_path.iterdir()).read_text())["share"])
-    assert shares == pytest.approx([0.0, 0.3, 1.0])
+    assert shares == pytest.approx([0.0, 0.2, 0.3, 1.0])
