@@ -46,18 +46,28 @@ def fisher() -> Callable[[], object]:
     return lambda: test([[8, 2, 5], [1, 5, 9]])
 
 
+def tests() -> Callable[[], object]:
+    """What tables and report test: two C, Firth's fit, proportional hazards."""
+    from mtdlr.stats import compare_concordance, firth_cox, fit_cox, proportional_hazards_test
+
+    x, surv = _cohort(60, 3)
+    return lambda: (compare_concordance(x[:, 0], x[:, 1], surv), firth_cox(x, surv),
+                    proportional_hazards_test(fit_cox(x, surv), x, surv))
+
+
 def features() -> Callable[[], object]:
-    """The paper's 1456 features, of PET and CT."""
+    """The paper's 1456 features, of PET and CT: in single and in double precision."""
     from mtdlr.texture import extract, paper1456
 
     image = np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32) * 40.0
     mask = np.zeros(image.shape, dtype=bool)
     mask[4:16, 5:15, 3:17] = True
-    return lambda: extract(image, mask, (3.0, 3.0, 3.0), profile=paper1456(25.0))
+    return lambda: [extract(one, mask, (3.0, 3.0, 3.0), profile=paper1456(25.0))
+                    for one in (image, image.astype(np.float64))]
 
 
 LOOPS: dict[str, Callable[[], Callable[[], object]]] = {
-    "features": features, "lasso": lasso, "bootstrap": bootstrap, "cox": cox, "fisher": fisher}
+    "features": features, "lasso": lasso, "bootstrap": bootstrap, "cox": cox, "fisher": fisher, "tests": tests}
 """Work by name, in the order in which a run needs it: each makes its arrays and returns what to call."""
 
 
