@@ -15,6 +15,7 @@ from mtdlr.associate import study_associations
 from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events, shared_images, unreadable
 from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps, require_named_centers
+from mtdlr.cohort.cost import at_once
 from mtdlr.cohort.folds import training_folds
 from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.evaluate import Evaluation, Findings, Rivals, judge, study_arms, study_rivals
@@ -188,7 +189,8 @@ class Run:
             work = parts.of_fold(work, self.shard.fold)
         elif self.shard:
             parts.require_all([job.place for job in work if self.store.find(job.recipe) is None], "train")
-        outcomes = self._desk.outcomes(jobs.train, work, "train")
+        beside = at_once(self.study.prepare.size, self.folds.nunique(), self.workers.count)
+        outcomes = self._desk.outcomes(jobs.train, work, "train", beside)
         failed = [p.at(job.place) for job, outcome in zip(work, outcomes, strict=True) for p in outcome.problems]
         if failed:
             raise MtdlrError(failed)
@@ -378,8 +380,7 @@ class Run:
     @cached_property
     def report(self) -> Path:
         """report.html, tables/ and figures/, also copied to the run folder."""
-        settings = without_paths({s: self.study.recipe(s) for s in REPORTED})
-        recipe = Recipe("report", settings, {
+        recipe = Recipe("report", without_paths({s: self.study.recipe(s) for s in REPORTED}), {
             "scored": digest(self.scored.keys), "prepared": digest(self.prepared.keys),
             "features": digest({s: stored.keys for s, stored in self.features.items()}),
             "model": self.model.digest, "risks": digest([self.findings.risks.to_csv(), self.score_table.to_csv()]),

@@ -63,13 +63,14 @@ class Desk:
     mine: frozenset[str] | None = None
     other_code: dict[str, int] = field(default_factory=dict)
 
-    def outcomes(self, function: Any, work: Sequence[Any], label: str) -> list[Outcome[Path]]:
+    def outcomes(self, function: Any, work: Sequence[Any], label: str, side_by_side: int = 0) -> list[Outcome[Path]]:
         """The outcome of every job, in order; a job whose result is stored whole starts no process.
 
         Args:
             function: module-level function that does one job.
             work: the jobs; each has a `recipe`.
             label: name of the stage.
+            side_by_side: how many run at a time, where that is another number than the workers'.
         """
         recipes = [job.recipe for job in work]
         found = [self.store.find(recipe) for recipe in recipes]
@@ -78,7 +79,8 @@ class Desk:
             write_plan(self.store.root, label, recipes, sum(folder is not None for folder in found))
         todo = [job for job, folder in zip(work, found, strict=True) if folder is None]
         look = self._trained if label == "train" else None
-        ran = run_jobs(function, todo, replace(self.workers, look=look), label=label)
+        workers = replace(self.workers, look=look, count=side_by_side or self.workers.count)
+        ran = run_jobs(function, todo, workers, label=label)
         for job, outcome in zip(todo, ran, strict=True):
             if outcome.ok:
                 self.store.note(job.recipe)
