@@ -116,18 +116,16 @@ def write_figures(figures: dict[str, tuple[str, Figure]], folder: Path, *, tiff:
         figures: (caption, figure) by name.
         folder: where the files go; made if missing.
         tiff: whether to write a TIFF of 600 dpi as well.
-        hand_over: of `aside`, which prints what the page does not show; by default that is done here.
+        hand_over: of `aside`, which prints what takes longest; by default that is done here.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shown, *printed = FORMATS
-    for name, (_, figure) in figures.items():
-        save(figure, folder / f"figure{name}{shown}")
-    files = [*printed, *([".tiff"] if tiff else [])]
     drawn = {name: figure for name, (_, figure) in figures.items()}
+    slow = [".pdf", *([".tiff"] if tiff else [])]  # a PDF holds parts of its fonts, which take long to cut out
     if hand_over is None:
-        _print_figures(drawn, folder, files)
+        _print_figures(drawn, folder, slow)
     else:
-        hand_over(_print_figures, drawn, folder, files)
+        hand_over(_print_figures, drawn, folder, slow)
+    _print_figures(drawn, folder, [suffix for suffix in FORMATS if suffix not in slow])
 
 
 def _print_figures(figures: dict[str, Figure], folder: Path, suffixes: Sequence[str]) -> None:

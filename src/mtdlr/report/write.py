@@ -72,16 +72,16 @@ def write_report(results: Results, folder: Path, hand_over: Callable[..., object
         folder: an empty folder.
         hand_over: of `aside`, which prints the figures while the page is written; by default that is done here.
     """
+    figures = make_figures(results)
+    write_figures(figures, folder / "figures", tiff=results.study.report.tiff, hand_over=hand_over)
     masks, splits = mask_table(results), results.cohort.splits
     results = replace(results, problems=(*results.problems, *overlap_problems(masks).values(), *_no_pdf(results)))
     reviewed = review(results)
     results = replace(results, problems=tuple(reviewed.judged.problems))
     (folder / "problems.json").write_text(json.dumps([p.as_dict() for p in results.problems], indent=1))
     tables = make_tables(results)
-    figures = make_figures(results)
     for table in tables.values():
         write_table(table, folder / "tables")
-    write_figures(figures, folder / "figures", tiff=results.study.report.tiff, hand_over=hand_over)
     (folder / "masks.csv").write_text(frame_csv(masks), encoding="utf-8")
     pages = pages_of(results, masks)
     if results.study.report.pages:
