@@ -1,5 +1,6 @@
 """Centre B's DICOM says what the patient is: the same SUV, HU and mask come back, by our reader and by hand."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,14 @@ import pytest
 from mtdlr.imaging.layout import discover
 from mtdlr.imaging.reading import read_scan
 from mtdlr.synthetic import Disease, SyntheticPatient, make_patient
-from mtdlr.synthetic.dicom_writer import HALF_LIFE_S, examination_of, write_dicom_patient
+from mtdlr.synthetic.dicom_writer import (
+    HALF_LIFE_S,
+    _ct_slices,
+    _pet_slices,
+    _save,
+    examination_of,
+    write_dicom_patient,
+)
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +115,17 @@ def test_examinations_are_plausible(patient: SyntheticPatient, seed: int) -> Non
     assert 1.5e8 < exam.dose_bq < 6e8
     assert 45 <= (exam.started - exam.injected).total_seconds() / 60 <= 90
     assert exam.injected.date() == exam.started.date()
+
+
+def test_every_file_is_what_pydicom_writes_of_its_dataset(tmp_path: Path, patient: SyntheticPatient) -> None:
+    """Encoding an element once for many slices gives the bytes of pydicom's own writer, and every slice its own UID."""
+    exam = examination_of(patient, 1)
+    for name, slices in (("CT", list(_ct_slices(exam, patient.ct))), ("PET", list(_pet_slices(exam, patient.pet)))):
+        _save(tmp_path / name, slices)
+        written = [path.read_bytes() for path in sorted((tmp_path / name).iterdir())]
+        for dataset, data in zip(slices, written, strict=True):
+            out = BytesIO()
+            dataset.save_as(out, enforce_file_format=True)
+            assert data == out.getvalue()
+        assert len({dataset.SOPInstanceUID for dataset in slices}) == len(slices) > 4
+        assert all(d.SOPInstanceUID == d.file_meta.MediaStorageSOPInstanceUID for d in slices)

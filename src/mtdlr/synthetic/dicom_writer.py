@@ -7,15 +7,18 @@ same study gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import is_
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset, FileMetaDataset
+from pydicom import DataElement, Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element, write_file_meta_info
 from pydicom.sr.codedict import codes
 from pydicom.uid import (
     CTImageStorage,
@@ -93,11 +96,38 @@ def write_dicom_patient(folder: Path, patient: SyntheticPatient, *, contour: Con
         _save(folder / "SEG", [_seg(exam, patient.manual_mask, ct)])
 
 
-def _save(folder: Path, datasets: Sequence[Dataset] | Iterator[Dataset]) -> None:
-    """One file a dataset."""
+def _save(folder: Path, datasets: Iterable[Dataset]) -> None:
+    """One file a dataset; an element that has the value of the slice before it is not encoded again."""
     folder.mkdir(parents=True, exist_ok=True)
+    known: dict[int, tuple[DataElement, bytes]] = {}
     for number, dataset in enumerate(datasets, start=1):
-        dataset.save_as(folder / f"{dataset.Modality}{number:04d}.dcm", enforce_file_format=True)
+        out = DicomBytesIO()
+        out.is_little_endian, out.is_implicit_VR = True, False
+        out.write(bytes(128) + b"DICM")
+        write_file_meta_info(out, dataset.file_meta, enforce_standard=True)
+        for element in correct_ambiguous_vr(dataset, True):
+            before = known.get(element.tag)
+            if before is None or not _same(before[0], element):
+                before = known[element.tag] = element, _encoded(element)
+            out.write(before[1])
+        (folder / f"{dataset.Modality}{number:04d}.dcm").write_bytes(out.getvalue())
+
+
+def _same(one: DataElement, other: DataElement) -> bool:
+    """Whether two elements of one tag are written alike: the same items of a sequence, else equal values."""
+    if one is other:
+        return True
+    if one.VR == "SQ":
+        return len(one.value) == len(other.value) and all(map(is_, one.value, other.value))
+    return bool(one.value == other.value)
+
+
+def _encoded(element: DataElement) -> bytes:
+    """An element in explicit little endian; every text here is plain ASCII."""
+    out = DicomBytesIO()
+    out.is_little_endian, out.is_implicit_VR = True, False
+    write_data_element(out, element)
+    return out.getvalue()
 
 
 def _uid(exam: Examination, *parts: object) -> str:
@@ -127,67 +157,85 @@ def _file(exam: Examination, sop_class: str, series: str, instance: object) -> D
     return dataset
 
 
+def _another(base: Dataset, exam: Examination, series: str, instance: object) -> Dataset:
+    """A dataset of the same series that shares everything but its identity."""
+    dataset = Dataset(dict(base.items()))
+    dataset.file_meta = FileMetaDataset(dict(base.file_meta.items()))
+    del dataset.SOPInstanceUID, dataset.file_meta.MediaStorageSOPInstanceUID  # setting would change the shared ones
+    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = _uid(exam, series, instance)
+    return dataset
+
+
 def _stamp(dataset: Dataset, what: str, moment: datetime) -> None:
     """Date and time attributes of a name such as Series."""
     setattr(dataset, f"{what}Date", moment.strftime("%Y%m%d"))
     setattr(dataset, f"{what}Time", moment.strftime("%H%M%S.%f"))
 
 
-def _image(dataset: Dataset, volume: Volume, index: int, stored: NDArray) -> None:
-    """Image plane and pixel modules of one slice."""
-    x, y, z = volume.points_mm((index, 0, 0)).tolist()
+def _grid(dataset: Dataset, volume: Volume, *, signed: bool) -> None:
+    """What all slices share of the image plane and pixel modules."""
     spacing = volume.spacing_mm
-    dataset.ImagePositionPatient = [DSfloat(round(v, 4)) for v in (x, y, z)]
     dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
     dataset.PatientPosition = "HFS"
     dataset.PixelSpacing = [DSfloat(spacing[1], auto_format=True), DSfloat(spacing[2], auto_format=True)]
-    dataset.SliceThickness, dataset.SliceLocation = DSfloat(spacing[0], auto_format=True), DSfloat(round(z, 4))
-    dataset.InstanceNumber = index + 1
-    dataset.Rows, dataset.Columns = stored.shape
+    dataset.SliceThickness = DSfloat(spacing[0], auto_format=True)
+    dataset.Rows, dataset.Columns = volume.shape[1:]
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
     dataset.BitsAllocated = dataset.BitsStored = 16
-    dataset.HighBit, dataset.PixelRepresentation = 15, int(stored.dtype.kind == "i")
+    dataset.HighBit, dataset.PixelRepresentation = 15, int(signed)
+
+
+def _image(dataset: Dataset, volume: Volume, index: int, stored: NDArray) -> None:
+    """Image plane and pixels of one slice."""
+    x, y, z = volume.points_mm((index, 0, 0)).tolist()
+    dataset.ImagePositionPatient = [DSfloat(round(v, 4)) for v in (x, y, z)]
+    dataset.SliceLocation, dataset.InstanceNumber = DSfloat(round(z, 4)), index + 1
     dataset.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
 
 
 def _ct_slices(exam: Examination, ct: Volume) -> Iterator[Dataset]:
     """The CT, low dose, just before the PET."""
     moment = exam.started - timedelta(minutes=3)
+    base = _file(exam, CTImageStorage, "ct", 0)
+    base.Modality, base.SeriesNumber, base.SeriesDescription = "CT", 2, "CT head and neck"
+    base.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    for what in ("Series", "Acquisition", "Content"):
+        _stamp(base, what, moment)
+    base.KVP, base.AcquisitionNumber = 120, 1
+    base.RescaleIntercept, base.RescaleSlope, base.RescaleType = -1024, 1, "HU"
+    _grid(base, ct, signed=False)
     for index, plane in enumerate(ct.array):
-        dataset = _file(exam, CTImageStorage, "ct", index)
-        dataset.Modality, dataset.SeriesNumber, dataset.SeriesDescription = "CT", 2, "CT head and neck"
-        dataset.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
-        for what in ("Series", "Acquisition", "Content"):
-            _stamp(dataset, what, moment)
-        dataset.KVP, dataset.AcquisitionNumber = 120, 1
+        dataset = _another(base, exam, "ct", index)
         _image(dataset, ct, index, (plane.astype(np.int32) + 1024).astype(np.uint16))
-        dataset.RescaleIntercept, dataset.RescaleSlope, dataset.RescaleType = -1024, 1, "HU"
         yield dataset
 
 
 def _pet_slices(exam: Examination, pet: Volume) -> Iterator[Dataset]:
     """The PET in Bq/ml; the lower half of the slices was acquired one bed later."""
-    tracer, n = _tracer(exam), pet.shape[0]
+    n = pet.shape[0]
+    base = _file(exam, PositronEmissionTomographyImageStorage, "pet", 0)
+    base.Modality, base.SeriesNumber, base.SeriesDescription = "PT", 3, "PET AC head and neck"
+    base.ImageType = ["ORIGINAL", "PRIMARY"]
+    _stamp(base, "Series", exam.started)
+    base.Units, base.DecayCorrection, base.CountsSource = "BQML", "START", "EMISSION"
+    base.SeriesType, base.NumberOfSlices = ["WHOLE BODY", "IMAGE"], n
+    base.CorrectedImage = ["NORM", "DTIM", "ATTN", "SCAT", "DECY", "RAN"]
+    base.CollimatorType, base.ReconstructionMethod = "NONE", "OSEM"
+    base.ActualFrameDuration, base.RescaleIntercept = int(BED_S * 1000), 0
+    base.RadiopharmaceuticalInformationSequence = [_tracer(exam)]
+    _grid(base, pet, signed=True)
     for index, plane in enumerate(pet.array):
         later_s = BED_S if index < n // 2 else 0.0
-        dataset = _file(exam, PositronEmissionTomographyImageStorage, "pet", index)
-        dataset.Modality, dataset.SeriesNumber, dataset.SeriesDescription = "PT", 3, "PET AC head and neck"
-        dataset.ImageType = ["ORIGINAL", "PRIMARY"]
-        _stamp(dataset, "Series", exam.started)
+        dataset = _another(base, exam, "pet", index)
         for what in ("Acquisition", "Content"):
             _stamp(dataset, what, exam.started + timedelta(seconds=later_s))
-        dataset.Units, dataset.DecayCorrection, dataset.CountsSource = "BQML", "START", "EMISSION"
-        dataset.SeriesType, dataset.NumberOfSlices, dataset.ImageIndex = ["WHOLE BODY", "IMAGE"], n, n - index
-        dataset.CorrectedImage = ["NORM", "DTIM", "ATTN", "SCAT", "DECY", "RAN"]
-        dataset.CollimatorType, dataset.ReconstructionMethod = "NONE", "OSEM"
-        dataset.ActualFrameDuration = int(BED_S * 1000)
+        dataset.ImageIndex = n - index
         dataset.FrameReferenceTime = DSfloat(round(1000 * (later_s + _mean_activity_s()), 3))
         dataset.DecayFactor = DSfloat(2 ** ((later_s + _mean_activity_s()) / HALF_LIFE_S), auto_format=True)
-        dataset.RadiopharmaceuticalInformationSequence = [tracer]
         activity = plane.astype(np.float64) * exam.bq_per_suv
         slope = max(float(activity.max()), 1e-3) / 32767
         _image(dataset, pet, index, np.rint(activity / slope).astype(np.int16))
-        dataset.RescaleIntercept, dataset.RescaleSlope = 0, DSfloat(slope, auto_format=True)
+        dataset.RescaleSlope = DSfloat(slope, auto_format=True)
         yield dataset
 
 
