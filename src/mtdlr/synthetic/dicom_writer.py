@@ -162,7 +162,8 @@ def _another(base: Dataset, exam: Examination, series: str, instance: object) ->
     dataset = Dataset(dict(base.items()))
     dataset.file_meta = FileMetaDataset(dict(base.file_meta.items()))
     del dataset.SOPInstanceUID, dataset.file_meta.MediaStorageSOPInstanceUID  # setting would change the shared ones
-    dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = _uid(exam, series, instance)
+    dataset.SOPInstanceUID = _uid(exam, series, instance)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
     return dataset
 
 
