@@ -202,7 +202,7 @@ def test_predict_explains_as_the_run_does(finished: Run, study_file: Path) -> No
     model, patient = Bundle.load(finished.folder / "bundle"), finished.included.of("external").ids[0]
     found = model.predict(study_file.parent / "centerB" / patient, clinical={"tnm_stage": "III"}, explain=True)
     assert found.attribution is not None
-    own = json.loads((finished.explained[patient] / "attribution.json").read_text())
+    own = json.loads((finished.results.explained[patient] / "attribution.json").read_text())
     assert found.attribution.adds == pytest.approx(own["adds"], abs=1e-5)
     mean = load_mean_image(finished.folder / "bundle")
     rises = [(score(network, found.prepared.image).risk - score(network, mean).risk) / scale.sd
