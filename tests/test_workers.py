@@ -108,7 +108,8 @@ def test_a_machines_failure_is_tried_once_more(tmp_path: Path, count: int) -> No
 FAULTS = {
     "torch": RuntimeError("[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory"),
     "card": RuntimeError("CUDA error: out of memory"), "full": OSError(errno.ENOSPC, "No space left on device"),
-    "array": OSError("4096 requested and 0 written"), "read-only": OSError(errno.EROFS, "Read-only file system")}
+    "array": OSError("4096 requested and 0 written"), "read-only": OSError(errno.EROFS, "Read-only file system"),
+    "python": SystemError("AST constructor recursion depth mismatch (before=72, after=105)")}
 TRIED: list[str] = []
 
 
@@ -119,10 +120,10 @@ def _faulty(fault: str) -> None:
 
 @pytest.mark.parametrize(("fault", "code"), [
     ("torch", "E-MEMORY"), ("card", "E-MEMORY"), ("full", "E-DISKFULL"), ("array", "E-DISKFULL"),
-    ("read-only", "E-READONLY")])
+    ("read-only", "E-READONLY"), ("python", "E-WORKERDIED")])
 def test_what_a_library_says_of_memory_and_disk_is_the_machines(fault: str, code: str) -> None:
-    """Memory that a library of C++ did not get, and a disk that is full or read-only, are no bug of ours and no fault
-    of the patient: the job is tried once more."""
+    """Memory that a library of C++ did not get, a disk that is full or read-only, and an interpreter that lost count
+    are no bug of ours and no fault of the patient: the job is tried once more."""
     TRIED.clear()
     outcome = run_jobs(_faulty, [fault], Workers(), label="")[0]
     assert [problem.code for problem in outcome.problems] == [code] and outcome.machine_failed and len(TRIED) == 2

@@ -255,6 +255,9 @@ def _attempt(function: Callable[[Job], Result], job: Job) -> Outcome[Result]:
         return Outcome(None, error.problems)
     except MemoryError:
         return _NO_MEMORY
+    except SystemError:  # the interpreter's own: Python 3.11 loses count where two threads read source code at a time
+        log.debug("the interpreter failed", exc_info=True)
+        return _NO_PYTHON
     except OSError as error:
         if (lacking := disk_problem(error)) is not None:
             return Outcome(None, (lacking,))
@@ -280,6 +283,8 @@ def _bug(error: Exception) -> Problem:
 _LESS_MEMORY = "Take fewer run.workers, or a smaller grid"
 _NO_MEMORY: Outcome[Any] = Outcome(None, (Problem("E-MEMORY", "there was not enough memory for this job",
                                                   remedy=_LESS_MEMORY),))
+_NO_PYTHON: Outcome[Any] = Outcome(None, (Problem("E-WORKERDIED", "Python itself failed twice under this job",
+                                                  remedy="Run again: what is done is kept"),))
 _DIED: Outcome[Any] = Outcome(None, (Problem(
     "E-WORKERDIED", "the worker process was killed twice while doing this job",
     remedy=f"Most often memory ran out. {_LESS_MEMORY}"),))
