@@ -1,4 +1,4 @@
-"""Holes of slices and contours of masks: how they are made now beside how they were, in pairs on one synthetic patient.
+"""Masks filled, shrunk, opened and drawn: how it is done now beside how it was, in pairs on one synthetic patient.
 
     python bench/bench_pictures.py [--repeats 20]
 """
@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from mtdlr.imaging.slices import filled_slices
+from mtdlr.imaging.slices import eroded, filled_slices, opened
 from mtdlr.report.figures.scans import _line_around
 from mtdlr.synthetic.patient import make_patient
 
@@ -46,6 +46,10 @@ def main() -> None:
     assert np.array_equal(filled_slices(body), [ndimage.binary_fill_holes(plane) for plane in body])
     pair(f"holes of {len(body)} slices of {body.shape[1]} x {body.shape[2]}",
          lambda: np.stack([ndimage.binary_fill_holes(plane) for plane in body]), lambda: filled_slices(body), repeats)
+    assert np.array_equal(eroded(body, 3), ndimage.binary_erosion(body, iterations=3))
+    pair("erosion, three times", lambda: ndimage.binary_erosion(body, iterations=3), lambda: eroded(body, 3), repeats)
+    assert np.array_equal(opened(body, 2), ndimage.binary_opening(body, iterations=2))
+    pair("opening, twice", lambda: ndimage.binary_opening(body, iterations=2), lambda: opened(body, 2), repeats)
     mask = ndimage.gaussian_filter((np.hypot(*np.indices((146, 146)) - 73.0) < 20).astype(float), 1.0)
 
     def drawn(way: str) -> None:

@@ -1,5 +1,6 @@
 """Work beside a run's own: files that are printed while the page is written, loops compiled before they are needed."""
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -56,6 +57,18 @@ def test_where_the_other_process_dies_its_work_is_done_here(tmp_path):
     with aside(2) as hand_over:
         hand_over(_note_or_die, tmp_path / "file", os.getpid())
     assert (tmp_path / "file").read_text() == "done here"
+
+
+def test_what_is_handed_over_after_the_other_process_died_is_done_here_too(tmp_path):
+    """A process that died over the first work takes nothing that comes later with it."""
+    with aside(2) as hand_over:
+        hand_over(_note_or_die, tmp_path / "file", os.getpid())
+        for process in multiprocessing.active_children():
+            process.join()
+        while not (tmp_path / "notes").exists():  # until the pool has noticed; each try is done somewhere
+            hand_over(_note, tmp_path / "notes", "later")
+    assert (tmp_path / "file").read_text() == "done here"
+    assert {line.split()[0] for line in (tmp_path / "notes").read_text().splitlines()} == {"later"}
 
 
 def test_an_error_of_the_other_process_is_raised_by_the_block():

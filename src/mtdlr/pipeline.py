@@ -189,8 +189,8 @@ class Run:
             work = parts.of_fold(work, self.shard.fold)
         elif self.shard:
             parts.require_all([job.place for job in work if self.store.find(job.recipe) is None], "train")
-        beside = at_once(self.study.prepare.size, self.folds.nunique(), self.workers.count)
-        outcomes = self._desk.outcomes(jobs.train, work, "train", beside)
+        count = at_once(self.study.prepare.size, self.folds.nunique(), self.workers.count)
+        outcomes = self._desk.outcomes(jobs.train, work, "train", count)
         failed = [p.at(job.place) for job, outcome in zip(work, outcomes, strict=True) for p in outcome.problems]
         if failed:
             raise MtdlrError(failed)

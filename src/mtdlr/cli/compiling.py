@@ -73,8 +73,8 @@ LOOPS: dict[str, Callable[[], Callable[[], object]]] = {
 
 def compile_loops() -> None:
     """Compile everything of `LOOPS` that is not in the cache: about a minute at first, seconds later."""
-    for prepared in LOOPS.values():
-        prepared()()
+    for ready in LOOPS.values():
+        ready()()
 
 
 def _cohort(n: int, p: int) -> tuple[NDArray[np.float64], Survival]:

@@ -30,8 +30,8 @@ EXPLAIN_STEPS = 16
 BASE_GB, RUN_GB, PATIENT_GB = 0.6, 0.3, 0.0003  # a worker, the run itself, and each patient in it
 STEP_GB = 1.0  # a patient in a training step at width 1 and 128 voxels
 VOXEL_GB = 12e-9  # while a scan is prepared
-SMALL_GRID = 32  # voxels along an edge
 LEFT_GB = 1e-3  # a patient: scores, features, pictures, descriptions
+SMALL_GRID = 32  # voxels along an edge, up to which one training more than there are workers finds room
 
 
 @dataclass(frozen=True)

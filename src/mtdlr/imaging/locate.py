@@ -22,7 +22,7 @@ from mtdlr.volume import Volume
 SURE = 0.5  # below this confidence the region is reported as unsure
 
 _GRID_MM = 4.0
-_CLOSED_VOXELS = 3
+_CLOSED_VOXELS = 3  # on either side: gaps below 24 mm
 _BONE_HU = 180.0  # thin skull in thick slices stays above this
 _BRAIN_ML = (150.0, 2200.0)  # from a brain cut off by the field of view to a big one with its fluid
 _BASE_CM2 = 25.0  # where the brain's slices reach this area the skull base begins

@@ -39,7 +39,7 @@ def filled_slices(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def eroded(mask: NDArray[np.bool_], times: int = 1) -> NDArray[np.bool_]:
     """The voxels whose six neighbours are in the mask too; what lies beyond the array is not.
 
-    By shifted arrays: scipy's `binary_erosion` gives the same voxels in twenty times the time.
+    By shifted arrays: scipy's `binary_erosion` gives the same voxels in five to ten times the time.
 
     Args:
         mask: (z, y, x).
@@ -92,7 +92,7 @@ def _grown_by_disk(mask: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
 
 
 def _with_neighbours(mask: NDArray[np.bool_], join: np.ufunc, *, edge: bool | None) -> NDArray[np.bool_]:
-    """Each voxel joined with its six neighbours; `edge` is what a voxel at the border becomes, None: as its others."""
+    """Each voxel joined with its six neighbours; `edge` is what voxels at the border become; None: as the others."""
     out = mask.copy()
     for axis in range(mask.ndim):
         ahead, there = np.moveaxis(out, axis, 0), np.moveaxis(mask, axis, 0)

@@ -304,7 +304,7 @@ class ReportSettings(Section):
 class RunSettings(Section):
     """Where the work runs."""
 
-    workers: int = setting(2, "processes side by side", ge=1)
+    workers: int = setting(2, "processes side by side; one more may train small networks", ge=1)
     threads: int = setting(1, "threads of each process", ge=1)
     device: Literal["auto", "cpu", "cuda", "mps"] = setting(
         "auto", "where networks train and score; auto: the first NVIDIA card if there is one, else the processor")

@@ -363,8 +363,11 @@ def aside(count: int) -> Iterator[Callable[..., object]]:
     handed: list[tuple[Future[object], Callable[..., object], tuple[object, ...]]] = []
     with _pool(1, 1) as pool:
         def hand_over(function: Callable[..., object], *arguments: object) -> None:
-            with _stops_deferred(), _without_main_script():
-                handed.append((pool.submit(function, *arguments), function, arguments))
+            try:
+                with _stops_deferred(), _without_main_script():
+                    handed.append((pool.submit(function, *arguments), function, arguments))
+            except BrokenProcessPool:  # it died over what it was given before
+                function(*arguments)
 
         try:
             yield hand_over
