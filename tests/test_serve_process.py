@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +123,16 @@ def test_a_kill_in_mid_job_loses_nothing_that_was_acknowledged(
     assert second.ask("GET", f"/jobs/{done}/result/prediction.json") == numbers
 
 
+@pytest.fixture
+def hang_up_heard() -> Iterator[None]:
+    """A process of this test hears a closed terminal, though the tests themselves run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("hang_up_heard")
 @pytest.mark.parametrize(("options", "kept"), [([], 0), (["--keep"], 1)])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_a_stop_leaves(
