@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +302,15 @@ def test_scores_come_in_the_order_of_the_rows() -> None:
     hard = (output.probability > 0.5).float()
     by_hand = 2 * (hard * MASKS[rows]).sum((1, 2, 3)) / (hard + MASKS[rows]).sum((1, 2, 3))
     assert dice == pytest.approx(by_hand[torch.tensor([0, 2, 3, 4])].tolist()) and not model.training
+
+
+def test_an_empty_mask_has_no_dice() -> None:
+    """A known mask without a voxel has no Dice, which would be 0 / 0 where nothing is predicted; others keep theirs."""
+    few = [*cases(2), replace(cases(1)[0], mask=np.zeros(IMAGES.shape[2:], dtype=bool))]
+    place = Device(CPU, torch.float32)
+    _, dice = scored(Toy(), Feed(few, CPU), np.array([0, 2]), size=2, device=place)  # type: ignore[arg-type]
+    _, alone = scored(Toy(), Feed(few, CPU), np.array([0]), size=2, device=place)  # type: ignore[arg-type]
+    assert len(dice) == 1 and dice == alone
 
 
 def test_a_saved_training_is_whole_or_refused(tmp_path: Path) -> None:

@@ -134,6 +134,26 @@ def test_a_number_that_orders_all_events_has_a_finite_interval(ties: str, sign: 
     np.testing.assert_allclose(np.log([found.low, found.high]), ends, rtol=1e-5)
 
 
+def test_a_wide_gap_puts_the_maximum_far_away_and_it_is_found() -> None:
+    """Sixty patients in perfect order whose hazards lie far apart: the maximum, hundreds of standard deviations away,
+    is that of a search over one number; a limit too large for a number is infinite and ends in no overflow."""
+    time = np.arange(1.0, 61.0)
+    surv, x = Survival(time, time <= 30), np.where(time <= 30, 3.0, 0.0) - time / 100.0
+    fit = firth_cox(x, surv)
+
+    def value(b: float) -> float:
+        eta = b * x - b * x[0]
+        r = np.exp(eta)
+        total = np.cumsum(r[::-1])[::-1][:30]
+        mean = np.cumsum((r * (x - x[0]))[::-1])[::-1][:30] / total
+        spread = np.array([(r[k:] * (x[k:] - x[0] - mean[k]) ** 2).sum() / total[k] for k in range(30)])
+        return float((eta[:30] - np.log(total)).sum() + 0.5 * np.log(spread.sum()))
+
+    found = minimize_scalar(lambda b: -value(b), bounds=(100.0, 2000.0), method="bounded", options={"xatol": 1e-9})
+    assert fit.coef[0] * x.std() > 200 and fit.coef[0] == pytest.approx(found.x, rel=1e-4)
+    assert profile_interval(x, surv, 0, firth=True).high == np.inf
+
+
 def test_a_level_without_events_has_the_penalised_estimate_between_its_ends() -> None:
     """The ordinary likelihood gives 0 with an upper end; the penalised one a ratio above 0 within its interval."""
     surv = Survival(np.arange(1.0, 13.0), [1, 1, 0, 1, 1, 0, 1, 0, 1, 0, 0, 0])

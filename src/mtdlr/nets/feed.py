@@ -95,7 +95,7 @@ class Feed:
 
 
 def scored(model: Network, feed: Feed, rows: Rows, *, size: int, device: Device) -> tuple[Tensor, list[float]]:
-    """Risks (n,) of some rows, on the processor, and the Dice of each mask that is known.
+    """Risks (n,) of some rows, on the processor, and the Dice of each mask that is known and not empty.
 
     Args:
         model: left in evaluation mode.
@@ -114,7 +114,7 @@ def scored(model: Network, feed: Feed, rows: Rows, *, size: int, device: Device)
             if output.probability is not None:
                 hard = (output.probability > 0.5).float()
                 dices.append(2 * (hard * mask).sum((1, 2, 3)) / (hard + mask).sum((1, 2, 3)))
-                have.append(known)
+                have.append(known & mask.any(3).any(2).any(1))  # where both are empty, Dice is 0 / 0
     return torch.cat(risks).cpu(), torch.cat(dices)[torch.cat(have)].tolist() if dices else []
 
 

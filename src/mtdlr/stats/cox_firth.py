@@ -6,9 +6,10 @@ information, so a level without events gets a finite hazard ratio instead of 0 o
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp, inf, nan, sqrt
+from math import exp, inf, log, nan, sqrt
 
 import numpy as np
 from numba import njit
@@ -33,6 +34,7 @@ _MAX_ITERATIONS = 200
 _LONGEST_STEP = 2.0  # standard deviations of x times a log hazard ratio
 _FARTHEST = 60  # steps searched for the end of an interval, each of a standard error or less at first
 _ROOT = 1e-10
+_LARGEST = log(sys.float_info.max)
 _GAIN = 0.2  # share of what the slope promises that a step must bring
 
 
@@ -140,7 +142,7 @@ def profile_interval(
 
 
 def _ratio(log_ratio: float) -> float:
-    return 0.0 if log_ratio == -inf else inf if log_ratio == inf else exp(log_ratio)
+    return inf if log_ratio > _LARGEST else exp(log_ratio)
 
 
 def _end(profile: Callable[[float], float], center: float, step: float, target: float, *, growth: float) -> float:
@@ -225,11 +227,15 @@ class _Penalised:
     def maximise(self, beta: Vector, free: NDArray[np.bool_]) -> tuple[Vector, float, Matrix]:
         """beta, value and information at the maximum over the free coefficients, the others held."""
         value, score, info = self.at(beta)
+        longest = _LONGEST_STEP
         for _ in range(_MAX_ITERATIONS):
             step = np.zeros(self.p)
             step[free] = np.linalg.lstsq(info[np.ix_(free, free)], score[free], rcond=1e-14)[0]
             gain = float(step @ score)
-            step *= min(1.0, _LONGEST_STEP / max(float(np.abs(step).max(initial=0.0)), 1e-300))
+            size = float(np.abs(step).max(initial=0.0))
+            step *= min(1.0, longest / max(size, 1e-300))
+            # Where a variable orders nearly all events, the maximum lies thousands of standard deviations away.
+            longest = 2.0 * longest if size > longest else _LONGEST_STEP
             for _half in range(40):
                 trial = self.at(beta + step)
                 # The penalty bends too: a step that gains less than this promised goes to and fro across the maximum.
