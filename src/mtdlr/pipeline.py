@@ -12,7 +12,7 @@ import pandas as pd
 
 from mtdlr import jobs
 from mtdlr.associate import study_associations
-from mtdlr.cohort import Cohort, impute, leakage, read_cohort, require_events, shared_images, unreadable
+from mtdlr.cohort import Cohort, HeaderReader, impute, leakage, read_cohort, require_events, shared_images, unreadable
 from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps, require_named_centers
 from mtdlr.cohort.cost import at_once
@@ -114,7 +114,7 @@ class Run:
     def cohort(self) -> Cohort:
         """Every patient with a clinical row and scans, none of them twice."""
         require_named_centers(self.study)
-        cohort = read_cohort(self.study.cohort)
+        cohort = read_cohort(self.study.cohort, HeaderReader(self.workers, self.folder, join=not self.shard))
         require_events(cohort)
         return cohort
 

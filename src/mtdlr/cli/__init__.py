@@ -194,12 +194,14 @@ def cluster(
     overrides: Overrides = None, as_json: Json = False,
 ) -> None:
     """Write the script that runs a study in many jobs: for SLURM, or for a plain shell."""
-    from mtdlr.cohort import read_cohort
+    from mtdlr.cohort import HeaderReader, read_cohort
     from mtdlr.store import require_writable
+    from mtdlr.workers import Workers
     from mtdlr.workers.cluster import SHELL, SLURM, Plan, job_script
 
     settings = load_study(study, overrides)
-    centers = read_cohort(settings.cohort).of("training").table["center"].nunique() if (
+    reader = HeaderReader(Workers(settings.run.workers), run_folder(study, settings), writes=False)
+    centers = read_cohort(settings.cohort, reader).of("training").table["center"].nunique() if (
         settings.score.folds == "center") else 1
     folds = settings.score.n_folds(centers)
     target = output or Path(f"{study.stem}.{'slurm' if slurm else 'shell'}.sh")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,7 +38,8 @@ def check(
     if table is not None:
         require_writable(table)
     workers = Workers(min(4, os.cpu_count() or 1), 1, progress(as_json))
-    checked = (check_study(study, overrides or (), workers=workers) if bundle is None
+    checked = (check_study(study, overrides or (), workers=workers, run_folder=partial(run_folder, study))
+               if bundle is None
                else check_for(bundle, study, overrides or (), workers))
     width = shutil.get_terminal_size((120, 24)).columns
     if table is not None:

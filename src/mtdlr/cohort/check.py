@@ -11,6 +11,7 @@ from typing import TypeVar
 import pandas as pd
 
 from mtdlr.cohort.folds import too_few_centers
+from mtdlr.cohort.headers import HeaderReader
 from mtdlr.cohort.patients import Cohort, Survey, require_events, shared_images, survey_cohort
 from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.imaging.inspect import inspect_scan
@@ -69,7 +70,8 @@ class _Seen:
 
 
 def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Workers | None = None,
-                received: Callable[[Study], Study] | None = None) -> Checked:
+                received: Callable[[Study], Study] | None = None,
+                run_folder: Callable[[Study], Path] | None = None) -> Checked:
     """Every problem of a study file and of what it names, whatever else is wrong.
 
     Reads every voxel of the scans once: for what no header tells, and to find the same scan under two ids. Writes
@@ -81,15 +83,18 @@ def check_study(path: str | Path, overrides: Sequence[str] = (), *, workers: Wor
         workers: where scans are read, and who is told of progress.
         received: the settings under which a frozen model judges the study (`validate.merge`); nobody trains then, and
             no rule of training is asked. By default the study trains a model.
+        run_folder: gives the run folder; headers that a run there remembers are not read again.
     """
     problems: list[Problem] = []
     study = _collect(problems, lambda: Study.load(path, overrides))
     if study is None:
         return Checked(tuple(problems))
     study = received(study) if received else study
-    survey = survey_cohort(study.cohort)
+    workers = workers or Workers()
+    headers = HeaderReader(workers, run_folder(study) if run_folder else None, writes=False)
+    survey = survey_cohort(study.cohort, headers)
     problems += survey.cohort.problems
-    seen = _look(survey, study.prepare, workers or Workers())
+    seen = _look(survey, study.prepare, workers)
     problems += [problem for one in seen.values() for problem in one.problems]
     problems += shared_images(survey.cohort.split, {i: one.hashes for i, one in seen.items()})
     wrong = {patient for p in problems if p.is_error for patient in p.patients}

@@ -13,6 +13,7 @@ import pandas as pd
 from mtdlr.cohort.clinical import survey_clinical
 from mtdlr.cohort.ids import complain_of_ids, propose_ids
 from mtdlr.errors import CohortError, Problem, ScanError, TableError
+from mtdlr.imaging.dicom_instance import Reader, read_heaps
 from mtdlr.imaging.layout import NOTHING, ScanSet, content_hashes, discover, names_the_patient, take_series
 from mtdlr.spreadsheet import frame_csv
 from mtdlr.study import CohortSettings
@@ -118,25 +119,31 @@ class Survey:
     fatal: tuple[Problem, ...] = ()
 
 
-def read_cohort(settings: CohortSettings) -> Cohort:
+def read_cohort(settings: CohortSettings, read: Reader = read_heaps) -> Cohort:
     """Every patient that has both a clinical row and scans, sorted by id; the others are named in the problems.
 
     Args:
         settings: the study's cohort section.
+        read: reads the headers of DICOM files: a `HeaderReader`; by default here and now.
 
     Raises:
         TableError: every error of the table and of the folder as a whole at once; what `survey_cohort` finds fatal.
     """
-    survey = survey_cohort(settings)
+    survey = survey_cohort(settings, read)
     raise_errors(survey.fatal)
     return survey.cohort
 
 
-def survey_cohort(settings: CohortSettings) -> Survey:
-    """What can be read of table and scans, whatever is wrong with either. Raises nothing."""
+def survey_cohort(settings: CohortSettings, read: Reader = read_heaps) -> Survey:
+    """What can be read of table and scans, whatever is wrong with either. Raises nothing.
+
+    Args:
+        settings: the study's cohort section.
+        read: reads the headers of DICOM files.
+    """
     fatal: list[Problem] = []
     table, lines = _table_of(settings, fatal)
-    scans = _scans_of(settings, fatal)
+    scans = _scans_of(settings, fatal, read)
     ids = [str(i) for i in dict.fromkeys(table.index) if i]
     fatal += _complain_of_names(ids, scans, lines, settings)
     problems = [*fatal, *_complain_of_pairs(ids, scans, settings)] if scans and ids else list(fatal)
@@ -150,13 +157,18 @@ def survey_cohort(settings: CohortSettings) -> Survey:
     return Survey(cohort, scans, tuple(ids), tuple(p for p in fatal if p.is_error))
 
 
-def find_scans(settings: CohortSettings) -> tuple[dict[str, ScanSet], list[Problem]]:
+def find_scans(settings: CohortSettings, read: Reader = read_heaps) -> tuple[dict[str, ScanSet], list[Problem]]:
     """The scans by patient id, with the series and the mask's label that are requested, and what is wrong with all.
+
+    Args:
+        settings: the study's cohort section.
+        read: reads the headers of DICOM files.
 
     Raises:
         ScanError: what `discover` raises.
     """
-    scans = discover(settings.images, layout=settings.layout, mask_pattern=settings.mask_name, empty=True)
+    scans = discover(settings.images, layout=settings.layout, mask_pattern=settings.mask_name, empty=True,
+                     read=read)
     scans, unknown = take_series(scans, settings.series)
     problems = list(unknown)
     return {scan.patient_id: replace(scan, mask_label=settings.mask_label, problems=tuple(
@@ -306,9 +318,9 @@ def _table_of(settings: CohortSettings, problems: list[Problem]) -> tuple[pd.Dat
     return table.sort_index(kind="stable"), lines
 
 
-def _scans_of(settings: CohortSettings, problems: list[Problem]) -> dict[str, ScanSet]:
+def _scans_of(settings: CohortSettings, problems: list[Problem], read: Reader) -> dict[str, ScanSet]:
     try:
-        scans, found = find_scans(settings)
+        scans, found = find_scans(settings, read)
     except ScanError as error:
         problems += error.problems
         return {}

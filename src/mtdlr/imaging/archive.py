@@ -27,6 +27,7 @@ MAX_MEMBERS = 200_000
 BROKEN = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, NotImplementedError,
           RuntimeError, ValueError, OverflowError)
 _SHUT = Problem("E-NOACCESS", "a folder or file cannot be entered or read", remedy="Give yourself the right to read it")
+_HIDDEN = (".", "__MACOSX")
 _FOREIGN = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".7z", ".rar", ".iso")
 
 
@@ -235,12 +236,12 @@ def _below(root: Path) -> tuple[tuple[Path, ...], list[tuple[Path, Problem]]]:
     while todo:
         folder = todo.pop()
         try:
-            entries = [entry for entry in os.scandir(folder) if not _hidden(Path(entry.name))]
+            entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(_HIDDEN)]
         except OSError:
             passed.append((folder, _SHUT))
             continue
         for entry in entries:
-            path = Path(entry.path)
+            path = folder / entry.name
             try:
                 if entry.is_symlink() and not path.resolve().is_relative_to(inside):
                     passed.append((path, _link(root, path)))
@@ -252,7 +253,7 @@ def _below(root: Path) -> tuple[tuple[Path, ...], list[tuple[Path, Problem]]]:
                 passed.append((path, _SHUT))
             except RuntimeError:  # a link that leads to itself
                 passed.append((path, _link(root, path)))
-    return tuple(sorted(files)), passed
+    return tuple(sorted(files, key=lambda path: path.parts)), passed
 
 
 def _link(root: Path, path: Path) -> Problem:
@@ -269,7 +270,7 @@ def _foreign(path: Path) -> Problem:
 
 
 def _hidden(relative: Path) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in relative.parts)
+    return any(part.startswith(_HIDDEN) for part in relative.parts)
 
 
 def _safe(name: str) -> bool:

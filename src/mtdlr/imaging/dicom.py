@@ -1,7 +1,6 @@
 """Which DICOM series lie in a heap of files.
 
-Series are told apart by SeriesInstanceUID alone; folder and file names mean nothing. No identifier leaves this file:
-series, studies, patients and frames of reference are known by eight letters of a digest.
+Series are told apart by SeriesInstanceUID alone; folder and file names mean nothing.
 """
 
 from __future__ import annotations
@@ -12,41 +11,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import BinaryIO
 
-from pydicom.dataset import Dataset
-
-from mtdlr.errors import Problem, ScanError
+from mtdlr.errors import Problem
 from mtdlr.imaging import archive
-from mtdlr.imaging.dicom_frames import frames_of
-from mtdlr.imaging.dicom_tags import calendar_date, items, number, parse, quiet, secret, text, texts
-from mtdlr.imaging.identity import is_named, names_of
+from mtdlr.imaging.dicom_instance import UNNEEDED, UNREADABLE, Found, Instance, read_instances
+from mtdlr.imaging.identity import is_named
 
-_IMAGES = {
-    "1.2.840.10008.5.1.4.1.1.128": "PT", "1.2.840.10008.5.1.4.1.1.130": "PT", "1.2.840.10008.5.1.4.1.1.128.1": "PT",
-    "1.2.840.10008.5.1.4.1.1.2": "CT", "1.2.840.10008.5.1.4.1.1.2.1": "CT", "1.2.840.10008.5.1.4.1.1.2.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.481.3": "RTSTRUCT", "1.2.840.10008.5.1.4.1.1.66.4": "SEG",
-    "1.2.840.10008.5.1.4.1.1.66.7": "SEG",
-}  # fmt: skip
 MIN_SLICES = 10
-_UNREADABLE = Problem("E-DICOM", "a DICOM file cannot be read", remedy="Export or copy it again")
-_UNNEEDED = Problem("W-DICOM", "a damaged DICOM file that no chosen series needs was left out")
 _TAME = re.compile(r"(DICOM|DCM|PET|PT|CT|IMG?|I|Z|STUDY|ST|SERIES|SER|SE|S|PAT?|SLICE|IMAGE)?[ _-]?\d{0,4}(\.dcm)?",
                    re.IGNORECASE)  # names that can hold no identity
 _COPY = Problem("W-COPIES", "files lie in the folder twice and were read once")
-_NAC = re.compile(r"(^|[^A-Z])(NAC|NON?[ _-]?A(TT(EN)?)?[ _-]?C|UNCORR\w*)($|[^A-Z])")
-_NO_CT_TYPES = {
-    **dict.fromkeys(("LOCALIZER", "SCOUT", "TOPOGRAM"), "a localiser"),
-    **dict.fromkeys(("MIP", "MINIP", "MIN_IP", "MAX_IP", "PROJECTION IMAGE", "REPROJECTION", "VOLUME_RENDERED",
-                     "CSA MIP"), "a projection (MIP)"),
-    **dict.fromkeys(("IODINE", "IODINE_MAP", "VNC", "VIRTUAL_NON_CONTRAST", "MATERIAL", "MATERIAL_DENSITY",
-                     "MATERIAL_FRACTIONAL", "EFFECTIVE_Z", "EFFECTIVE_ATOMIC_NUM", "ZEFF", "ELECTRON_DENSITY",
-                     "PERFUSION", "CBF", "CBV", "MTT", "TTP", "SUBTRACTION", "VMI", "MONOENERGETIC"),
-                    "a derived map"),
-}  # fmt: skip
-_NO_CT_NAMES = re.compile(r"(^|[^A-Z])((?P<mip>(MIN)?MIP)|IODINE|VNC|Z[ _-]?EFF|PERFUSION|CBF|CBV|MTT|"
-                          r"ELECTRON[ _-]?DENS\w*|SUBTRACT\w*)($|[^A-Z])")
-_HEAD_NECK = re.compile(r"(^|[^A-Z])(H ?& ?N|HN|HEAD ?_?NECK|NECK|NASOPHARYNX)($|[^A-Z])")
 
 
 @dataclass(frozen=True)
@@ -98,21 +72,6 @@ class Series:
         return f"{self.modality} series {self.key} ({number}{self.slices} slices, {size})"
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One file's share of its series' facts; `identity` tells copies of one file apart from others."""
-
-    path: Path
-    series: str
-    identity: str
-    modality: str
-    frames: int
-    z_mm: tuple[float, ...]
-    across: tuple[float, ...] | None
-    pixel: tuple[float, ...] | None
-    facts: dict[str, object]
-
-
 def group_series(paths: Iterable[Path]) -> tuple[tuple[Series, ...], tuple[Problem, ...]]:
     """The PET, CT, RTSTRUCT and SEG series among these files, and problems with single files.
 
@@ -120,38 +79,19 @@ def group_series(paths: Iterable[Path]) -> tuple[tuple[Series, ...], tuple[Probl
         ScanError: E-NOFILE, E-ZIP.
     """
     files = tuple(paths)
-    instances, bad = read_instances(files)
+    return grouped(files, read_instances(files))
+
+
+def grouped(files: Sequence[Path], found: Found) -> tuple[tuple[Series, ...], tuple[Problem, ...]]:
+    """The series that files make up, and problems with single files.
+
+    Args:
+        files: all files that were read.
+        found: what was read.
+    """
+    instances, bad = found
     series, copies = series_of(instances)
     return series, (*counted(bad, files), *copies)
-
-
-def read_instances(paths: Iterable[Path]) -> tuple[tuple[Instance, ...], tuple[tuple[Path, Problem], ...]]:
-    """The headers of the images and contours among these files, and the files that cannot be read.
-
-    A file or zip member that cannot be read, or is no DICOM although it is called so, costs nobody but itself.
-    """
-    found: list[Instance] = []
-    bad: list[tuple[Path, Problem]] = []
-    shared: dict[frozenset[tuple[str, object]], dict[str, object]] = {}  # a cohort has hundreds of thousands of files
-    with quiet():
-        for path, stream in archive.open_each(paths):
-            dataset = None
-            try:
-                if isinstance(stream, ScanError):
-                    raise stream
-                dataset = _header(path, stream)
-                if dataset is not None and (uid := text(dataset, "SeriesInstanceUID")):
-                    instance = _instance(path, uid, dataset)
-                    found.append(replace(instance, facts=shared.setdefault(frozenset(instance.facts.items()),
-                                                                           instance.facts)))
-                elif dataset is not None and _is_image(dataset):
-                    bad.append((path, _UNREADABLE))  # cut off before it says which series it belongs to
-            except ScanError as error:
-                needless = dataset is not None and text(dataset, "Modality") not in ("PT", "CT")
-                bad += [(path, _UNNEEDED if needless else p) for p in error.problems]
-            except archive.BROKEN:
-                bad.append((path, _UNREADABLE))
-    return tuple(i for i in found if i.modality), tuple(bad)
 
 
 def series_of(instances: Iterable[Instance]) -> tuple[tuple[Series, ...], tuple[Problem, ...]]:
@@ -172,20 +112,6 @@ def series_of(instances: Iterable[Instance]) -> tuple[tuple[Series, ...], tuple[
     return tuple(sorted(series, key=lambda s: (s.modality, s.number, s.key))), told
 
 
-def _header(path: Path, stream: BinaryIO) -> Dataset | None:
-    """The dataset without pixels; None for a file that neither is nor claims to be DICOM."""
-    dataset = parse(stream, pixels=False)
-    if dataset is None and path.suffix.lower() in (".dcm", ".ima"):
-        raise ScanError(_UNREADABLE)
-    return dataset
-
-
-def _is_image(ds: Dataset) -> bool:
-    """Whether a file's first tags announce an image or contours."""
-    announced = str(getattr(getattr(ds, "file_meta", None), "MediaStorageSOPClassUID", ""))
-    return (text(ds, "SOPClassUID") or announced) in _IMAGES
-
-
 def counted(bad: Iterable[tuple[Path, Problem]], files: Iterable[Path]) -> tuple[Problem, ...]:
     """Equal problems of single files once, with how many files they concern and which of `files` the first one is.
 
@@ -203,7 +129,7 @@ def counted(bad: Iterable[tuple[Path, Problem]], files: Iterable[Path]) -> tuple
         counts[problem] += 1
     order = sorted(files) if first else []
     return tuple(replace(p, found=f"{n} file{'s' * (n > 1)}, {'first ' * (n > 1)}{_which(first[p], order)}")
-                 if p in (_UNREADABLE, _UNNEEDED) else p for p, n in counts.items())
+                 if p in (UNREADABLE, UNNEEDED) else p for p, n in counts.items())
 
 
 def _which(path: Path, order: Sequence[Path]) -> str:
@@ -224,36 +150,9 @@ def damage(bad: Iterable[tuple[Path, Problem]], used: Iterable[Path], files: Ite
         used: the files of the chosen PET and CT.
         files: all files of the patient.
     """
-    folders = {path.parent for path in used}
-    return counted([(path, p if not folders or path.parent in folders else _UNNEEDED) for path, p in bad], files)
-
-
-def _instance(path: Path, uid: str, ds: Dataset) -> Instance:
-    """What one file adds to its series."""
-    modality = _IMAGES.get(text(ds, "SOPClassUID") or "", "")
-    parts = _frames(ds) if modality in ("PT", "CT") else [ds]
-    description = " ".join(filter(None, (text(ds, "SeriesDescription"), text(ds, "ProtocolName")))).upper()
-    contours = modality in ("RTSTRUCT", "SEG")
-    words = description + " " + (text(ds, "BodyPartExamined") or "").upper()
-    facts: dict[str, object] = {
-        "purpose": _purpose(parts[0], modality, description),
-        "series_type": (texts(parts[0], "SeriesType") or ("",))[0].upper(),
-        "head_neck": bool(_HEAD_NECK.search(words)), "number": _or_none(ds, "SeriesNumber"),
-        "frame": secret(text(ds, "FrameOfReferenceUID")), "study": secret(text(ds, "StudyInstanceUID")),
-        "patient": secret(text(ds, "PatientID") or text(ds, "PatientName")),
-        "named": names_of(ds), "burned_in": (text(ds, "BurnedInAnnotation") or "").upper() == "YES",
-        "refers_to": _references(ds) if contours else frozenset(),
-        "frames": frames_referred_to(ds) if contours else frozenset(),
-        "derived": modality == "CT" and "DERIVED" in (texts(parts[0], "ImageType") or ()), "day": _day(ds),
-        "description": text(ds, "SeriesDescription") or "",
-    }  # fmt: skip
-    positions = [p for part in parts if (p := _floats(part, "ImagePositionPatient", 3)) is not None]
-    return Instance(
-        path=path, series=secret(uid), identity=secret(text(ds, "SOPInstanceUID") or path.as_posix()),
-        modality=modality, frames=len(parts),
-        z_mm=tuple(p[2] for p in positions), across=_floats(parts[0], "ImageOrientationPatient", 6),
-        pixel=_floats(parts[0], "PixelSpacing", 2), facts=facts,
-    )  # fmt: skip
+    bad = tuple(bad)
+    folders = {path.parent for path in used} if bad else set()
+    return counted([(path, p if not folders or path.parent in folders else UNNEEDED) for path, p in bad], files)
 
 
 def named_by(series: Series, name: str) -> bool:
@@ -264,86 +163,6 @@ def named_by(series: Series, name: str) -> bool:
         name: name of a folder.
     """
     return is_named(name, series.named)
-
-
-def _day(ds: Dataset) -> int | None:
-    """The day of the examination, None where every date was removed or cannot be read."""
-    for stem in ("Study", "Acquisition", "Series"):
-        try:
-            found = calendar_date(text(ds, f"{stem}Date"), f"{stem}Date")
-        except ScanError:
-            continue
-        if found is not None:
-            return found.toordinal()
-    return None
-
-
-def _frames(ds: Dataset) -> list[Dataset]:
-    """The file's frames; the file itself where they cannot be told apart (reading it says why)."""
-    try:
-        return list(frames_of(ds))
-    except ScanError:
-        return [ds]
-
-
-def _or_none(ds: Dataset, keyword: str) -> float | None:
-    try:
-        return number(ds, keyword)
-    except ScanError:
-        return None
-
-
-def _floats(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
-    """Numbers of a tag where they are all there; reading the series reports what is wrong with them."""
-    try:
-        values = tuple(float(v) for v in texts(ds, keyword) or ())
-    except (ScanError, ValueError):
-        return None
-    return values if len(values) == count and all(map(math.isfinite, values)) else None
-
-
-def _purpose(ds: Dataset, modality: str, description: str) -> str:
-    """Why an image is never taken unasked; empty for an ordinary one."""
-    image_type = [v.upper() for v in texts(ds, "ImageType") or ()]
-    if modality == "CT":
-        return _no_ct(ds, image_type, description)
-    if modality != "PT":
-        return ""
-    kind = [v.upper() for v in texts(ds, "SeriesType") or ()]
-    corrected = [v.upper() for v in texts(ds, "CorrectedImage") or ()]
-    if kind and kind[0] in ("DYNAMIC", "GATED"):
-        return kind[0].lower()
-    if "REPROJECTION" in kind[1:] or {*image_type} & {"MIP", "REPROJECTION", "PROJECTION IMAGE"}:
-        return "a projection (MIP)"
-    named_so = not corrected and _NAC.search(description)
-    return "not corrected for attenuation" if named_so or (corrected and "ATTN" not in corrected) else ""
-
-
-def _no_ct(ds: Dataset, image_type: list[str], description: str) -> str:
-    """Why a CT image holds no HU of the patient; empty for one that does."""
-    told = next((_NO_CT_TYPES[v] for v in image_type if v in _NO_CT_TYPES), "")
-    named = _NO_CT_NAMES.search(description)
-    if told or named:
-        return told or ("a projection (MIP)" if named and named["mip"] else "a derived map")
-    unit = (text(ds, "RescaleType") or "HU").upper()
-    return "" if unit in ("HU", "US", "UNSPECIFIED", "HU_MOD") else "a derived map"
-
-
-def _references(ds: Dataset) -> frozenset[str]:
-    """Keys of the series that contours or a segmentation refer to."""
-    found = [text(item, "SeriesInstanceUID") for item in items(ds, "ReferencedSeriesSequence")]
-    found += [text(series, "SeriesInstanceUID") for frame in items(ds, "ReferencedFrameOfReferenceSequence")
-              for study in items(frame, "RTReferencedStudySequence")
-              for series in items(study, "RTReferencedSeriesSequence")]
-    return frozenset(secret(uid) for uid in found if uid)
-
-
-def frames_referred_to(ds: Dataset) -> frozenset[str]:
-    """Keys of the frames of reference that contours or a segmentation lie in."""
-    found = [text(ds, "FrameOfReferenceUID")]
-    found += [text(item, "FrameOfReferenceUID") for item in items(ds, "ReferencedFrameOfReferenceSequence")]
-    found += [text(item, "ReferencedFrameOfReferenceUID") for item in items(ds, "StructureSetROISequence")]
-    return frozenset(secret(uid) for uid in found if uid)
 
 
 def _without_copies(files: list[Instance]) -> list[Instance]:

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
-from mtdlr.imaging.dicom import frames_referred_to
+from mtdlr.imaging.dicom_instance import frames_referred_to
 from mtdlr.imaging.dicom_tags import decoded, first_item, items, number, numbers, parse, quiet, text, unreadable
 from mtdlr.imaging.identity import names_of, shown
 from mtdlr.volume import Volume

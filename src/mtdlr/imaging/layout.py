@@ -17,7 +17,8 @@ from pathlib import Path
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
-from mtdlr.imaging.dicom import Instance, damage, named_by, read_instances, series_of
+from mtdlr.imaging.dicom import damage, named_by, series_of
+from mtdlr.imaging.dicom_instance import Instance, Reader, read_heaps
 from mtdlr.imaging.manifest import find_manifest, read_manifest
 from mtdlr.imaging.nifti import is_nifti
 from mtdlr.imaging.scan_set import (
@@ -36,7 +37,7 @@ from mtdlr.imaging.scan_set import (
 __all__ = ["LAYOUTS", "NOTHING", "Files", "ScanSet", "content_hash", "content_hashes", "discover", "given_files",
            "names_the_patient", "take_series", "with_series"]
 LAYOUTS = ("auto", "manifest", "hecktor", "bids", "patient-folders", "dicom")
-_NEVER_DICOM = (".csv", ".json", ".tsv", ".txt", ".md", ".xml", ".pdf", ".jpg", ".png")
+_NO_DICOM = (".nii", ".nii.gz", ".csv", ".json", ".tsv", ".txt", ".md", ".xml", ".pdf", ".jpg", ".png")
 _HECKTOR = re.compile(r"(?P<id>.+?)__(?P<kind>PT|CT)\.nii(\.gz)?$")
 _PACKED = re.compile(r"\.(zip|tar|tgz|tar\.(gz|bz2|xz)|7z|rar|iso)$", re.IGNORECASE)
 NOTHING = "nothing"  # the kind of a folder or archive below the root in which there is no scan
@@ -44,7 +45,7 @@ NOTHING = "nothing"  # the kind of a folder or archive below the root in which t
 
 def discover(
     folder: str | Path, *, layout: str = "auto", mask_pattern: str = "*", pseudonym_key: str | None = None,
-    empty: bool = False,
+    empty: bool = False, read: Reader = read_heaps,
 ) -> tuple[ScanSet, ...]:
     """The patients in a folder, a zip or a manifest, sorted by id. NIfTI and DICOM patients may lie side by side.
 
@@ -55,6 +56,7 @@ def discover(
         pseudonym_key: a secret; with it DICOM patients are told apart by PatientID and named by its keyed digest
             instead of by the folder below `folder`.
         empty: whether a folder or zip without any image comes too.
+        read: reads the headers of DICOM files; by default here and now.
 
     A zip, link or folder below the root that cannot be read comes too, with the reason in its problems and the kind
     `NOTHING`; nothing that is wrong with one patient costs another.
@@ -68,7 +70,7 @@ def discover(
         raise ScanError(Problem("E-LAYOUT", "unknown layout", found=layout, expected=", ".join(LAYOUTS)))
     manifest = find_manifest(root)
     if layout == "manifest" or (layout == "auto" and manifest is not None):
-        return read_manifest(manifest or root / "manifest.csv", mask_pattern)
+        return read_manifest(manifest or root / "manifest.csv", mask_pattern, read)
     listing = archive.walk(root)
     files = listing.files
     images = [f for f in files if is_nifti(f)]
@@ -80,8 +82,8 @@ def discover(
     if layout in ("auto", "patient-folders"):
         found += _patient_folders(images, mask_pattern)
     if layout in ("auto", "dicom"):
-        others = [f for f in files if not is_nifti(f) and f.suffix.lower() not in _NEVER_DICOM]
-        found += _dicom(root, others, mask_pattern, pseudonym_key)
+        others = [f for f in files if not f.name.lower().endswith(_NO_DICOM)]
+        found += _dicom(root, others, mask_pattern, pseudonym_key, read)
     if not found:
         nowhere = Problem("E-LAYOUT", "no PET/CT was found", found=f"{len(files)} files",
                           expected="DICOM, HECKTOR or BIDS NIfTI, or a manifest.csv",
@@ -188,9 +190,9 @@ def _bids(files: Sequence[Path], pattern: str) -> list[ScanSet]:
     return found
 
 
-def _dicom(root: Path, files: Sequence[Path], pattern: str, pseudonym_key: str | None) -> list[ScanSet]:
+def _dicom(root: Path, files: Sequence[Path], pattern: str, pseudonym_key: str | None, read: Reader) -> list[ScanSet]:
     """DICOM files by patient: the folder directly below the root, or the PatientID."""
-    instances, bad = read_instances(files)
+    ((instances, bad),) = read([files])
     if pseudonym_key is None or not instances:
         groups = _by_folder(root, instances, [f for f, _ in bad])
     else:
@@ -264,7 +266,7 @@ def _below(root: Path, file: Path, *, inside: bool = False) -> str:
 
     With `inside` an item directly below the root is its own folder.
     """
-    parts = file.relative_to(root).parts
+    parts = file.parts[len(root.parts):]  # a tenth of the time of `relative_to`, which cohorts of many files feel
     return parts[0] if len(parts) > 1 or (inside and parts) else root.name
 
 

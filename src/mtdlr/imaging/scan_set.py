@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mtdlr.errors import Problem, ScanError
 from mtdlr.imaging import archive
-from mtdlr.imaging.dicom import Series, group_series
+from mtdlr.imaging.dicom import Series, grouped
 from mtdlr.imaging.dicom_choice import Choice, answers_to, choose
+from mtdlr.imaging.dicom_instance import Found, read_instances
 
 Files = Path | tuple[Path, ...]
 
@@ -43,6 +44,23 @@ class ScanSet:
     mask_label: int | None = None
 
 
+@dataclass(frozen=True)
+class Named:
+    """One patient whose PET, CT and mask are named one by one, before any file is read.
+
+    Args:
+        patient_id: the name that joins the scan to the clinical table.
+        paths: the files, folders and zips that exist, by role.
+        heap: the files in the folders and zips among them.
+        problems: what is wrong already.
+    """
+
+    patient_id: str
+    paths: Mapping[str, Path]
+    heap: tuple[Path, ...]
+    problems: tuple[Problem, ...]
+
+
 def given_files(
     patient_id: str, pet: str | Path, ct: str | Path, mask: str | Path | None = None, *, mask_pattern: str = "*",
     kind: str = "files",
@@ -57,18 +75,48 @@ def given_files(
         mask_pattern: as `discover`.
         kind: what names the files, for the audit: "files" or "manifest".
     """
-    named = {"pet": Path(pet), "ct": Path(ct)} | ({"mask": Path(mask)} if mask is not None else {})
+    given = named(patient_id, pet, ct, mask)
+    return of_named(given, read_instances(given.heap), mask_pattern=mask_pattern, kind=kind)
+
+
+def named(patient_id: str, pet: str | Path, ct: str | Path, mask: str | Path | None = None) -> Named:
+    """One patient's files as they are named; what lies in folders and zips is listed, not read.
+
+    Args:
+        patient_id: the name that joins the scan to the clinical table.
+        pet: a file, or a folder or zip of DICOM files.
+        ct: likewise.
+        mask: likewise; None for a patient without one.
+    """
+    paths = {"pet": Path(pet), "ct": Path(ct)} | ({"mask": Path(mask)} if mask is not None else {})
+    there = {role: path for role, path in paths.items() if archive.exists(path)}
     problems = [Problem("E-NOFILE", "the file does not exist", where=role, remedy="Check the path")
-                for role, path in named.items() if not archive.exists(path)]
-    there = {role: path for role, path in named.items() if archive.exists(path)}
-    series, choice = _series_in(dict.fromkeys(there.values()), problems)
-    taken: dict[str, Files | None] = {}
-    for role, path in there.items():
-        heap = path.is_dir() or archive.is_archive(path)
-        taken[role] = _picked(choice, role, path, problems) if heap else path
+                for role in paths if role not in there]
+    heap: dict[Path, None] = {}
+    for path in dict.fromkeys(there.values()):
+        try:
+            heap |= dict.fromkeys(archive.list_files(path) if _is_heap(path) else ())
+        except ScanError as error:
+            problems += error.problems
+    return Named(patient_id, there, tuple(heap), tuple(problems))
+
+
+def of_named(given: Named, found: Found, *, mask_pattern: str, kind: str) -> ScanSet:
+    """The patient, with series chosen in the folders and zips.
+
+    Args:
+        given: the files as they are named.
+        found: what the headers in `given.heap` say.
+        mask_pattern: as `discover`.
+        kind: what names the files, for the audit.
+    """
+    series, bad = grouped(given.heap, found)
+    problems, choice = [*given.problems, *bad], choose(series) if given.heap else None
+    taken: dict[str, Files | None] = {role: _picked(choice, role, path, problems) if _is_heap(path) else path
+                                      for role, path in given.paths.items()}
     pet_files, ct_files, mask_file = taken.get("pet"), taken.get("ct"), taken.get("mask")
     return ScanSet(
-        patient_id, pet_files, ct_files, mask_file[0] if isinstance(mask_file, tuple) else mask_file, kind,
+        given.patient_id, pet_files, ct_files, mask_file[0] if isinstance(mask_file, tuple) else mask_file, kind,
         tuple(dict.fromkeys(problems)), series, mask_pattern, choice.why if choice else "",
     )  # fmt: skip
 
@@ -159,19 +207,9 @@ def chosen(scan: ScanSet, wanted: Sequence[str]) -> ScanSet:
     )  # fmt: skip
 
 
-def _series_in(paths: Iterable[Path], problems: list[Problem]) -> tuple[tuple[Series, ...], Choice | None]:
-    """The DICOM series in the folders and zips among the paths, and the choice among them."""
-    files: dict[Path, None] = {}
-    try:
-        for path in paths:
-            if path.is_dir() or archive.is_archive(path):
-                files |= dict.fromkeys(archive.list_files(path))
-        series, bad = group_series(files)
-        problems += bad
-    except ScanError as error:
-        series = ()
-        problems += error.problems
-    return series, choose(series) if files else None
+def _is_heap(path: Path) -> bool:
+    """Whether series are chosen among the files of this path."""
+    return path.is_dir() or archive.is_archive(path)
 
 
 def _picked(choice: Choice | None, role: str, heap: Path, problems: list[Problem]) -> Files | None:

@@ -13,7 +13,7 @@ from mtdlr.store.files import (
     write_atomic,
 )
 from mtdlr.store.hold import open_store, take_lock
-from mtdlr.store.index import Lines
+from mtdlr.store.index import Lines, stamp_of_paths
 from mtdlr.store.objects import Store, verify
 from mtdlr.store.recipe import STAGES, Recipe, source_of, without_paths
 from mtdlr.store.scratch import release
@@ -21,4 +21,5 @@ from mtdlr.store.status import TRAINING, duration, run_status, write_plan
 
 __all__ = ["PUBLISHED", "STAGES", "TRAINING", "Lines", "Recipe", "Store", "digest", "disk_full", "disk_problem",
            "duration", "file_hash", "open_store", "publish", "release", "require_writable", "room_on", "run_status",
-           "source_of", "strict_json", "take_lock", "verify", "without_paths", "write_atomic", "write_plan"]
+           "source_of", "stamp_of_paths", "strict_json", "take_lock", "verify", "without_paths", "write_atomic",
+           "write_plan"]

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,12 +22,11 @@ Stamp = list[list[Any]]
 
 
 class Lines:
-    """Values by name in a folder of JSON lines; the last line of a name counts."""
+    """Values by name in a folder of JSON lines; the last line of a name counts, of several files the latest one's."""
 
     def __init__(self, folder: Path, *, join: bool) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._own, self._handle = folder, folder / f"{owner()}.jsonl", None
-        parts = sorted(folder.glob("*.jsonl"), key=lambda path: path.name != WHOLE)
+        parts = sorted(folder.glob("*.jsonl"), key=_age)
         self.values: dict[str, Any] = {}
         for part in parts:
             self.values.update(_read(part))
@@ -53,6 +53,7 @@ class Lines:
         self.values[name] = value
         with room_on(self._folder):
             if self._handle is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
                 self._handle = self._own.open("a", buffering=1, encoding="utf-8")
             self._handle.write(f"{json.dumps([name, value])}\n")
 
@@ -126,6 +127,40 @@ def stamp_of(folder: Path, names: Sequence[str]) -> Stamp | None:
     except OSError:
         return None
     return found
+
+
+def stamp_of_paths(paths: Iterable[Path]) -> Stamp | None:
+    """As `stamp_of`, of files anywhere; a zip stands for its members.
+
+    Args:
+        paths: files, and members of zips.
+
+    Returns:
+        One row [path, size, mtime, ctime] for each, in the order given; None when one cannot be looked at.
+    """
+    found: Stamp = []
+    zips: dict[Path, Path | None] = {}
+    for path in paths:
+        try:
+            facts = os.stat(path)
+            if not stat.S_ISREG(facts.st_mode):
+                return None
+        except OSError:
+            if path.parent not in zips:
+                zips[path.parent] = next((p for p in path.parents if p.is_file()), None)
+            if (holder := zips[path.parent]) is None:
+                return None
+            facts = holder.stat()
+        found.append([str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns])
+    return found
+
+
+def _age(part: Path) -> tuple[bool, int]:
+    """Order of the files of a folder: what was joined, then the others as they were written last."""
+    try:
+        return part.name != WHOLE, part.stat().st_mtime_ns
+    except OSError:  # joined by another process meanwhile
+        return True, 0
 
 
 def _read(part: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtdlr.cohort import Cohort, impute, read_cohort
+from mtdlr.cohort import Cohort, HeaderReader, impute, read_cohort
 from mtdlr.cohort.clinical import read_csv_text
 from mtdlr.errors import CohortError, Problem
 from mtdlr.evaluate import Findings, judge
@@ -103,7 +103,7 @@ def validate_cohort(
     require_extra("networks", "a validation with scans")
     merged, followed = merge(model, study), has_follow_up(study.cohort)
     with Run(merged, folder / "work" / model.digest[:12], workers) as run:
-        cohort = _read(merged.cohort, followed, run.folder)
+        cohort = _read(merged.cohort, followed, run)
         run.__dict__.update(cohort=cohort, folds=pd.Series(dtype=int), model=model,
                             networks={name: list(folders) for name, folders in model.networks.items()},
                             signatures={source: (model.signatures[source], pd.Series(dtype=float))
@@ -180,11 +180,11 @@ def has_follow_up(settings: CohortSettings) -> bool:
     return {settings.time, settings.event} <= set(read_csv_text(settings.table).columns)
 
 
-def _read(settings: CohortSettings, followed: bool, folder: Path) -> Cohort:
+def _read(settings: CohortSettings, followed: bool, run: Run) -> Cohort:
     """Every patient of the new centre, in one cohort; without follow-up nobody has the event."""
     if not followed:
-        settings = settings.model_copy(update={"table": _without_follow_up(settings, folder)})
-    cohort = read_cohort(settings)
+        settings = settings.model_copy(update={"table": _without_follow_up(settings, run.folder)})
+    cohort = read_cohort(settings, HeaderReader(run.workers, run.folder, join=True))
     return replace(cohort, table=cohort.table.assign(split=_SPLIT))
 
 

@@ -23,6 +23,7 @@ from mtdlr.store import (
     publish,
     room_on,
     source_of,
+    stamp_of_paths,
     write_atomic,
     write_plan,
 )
@@ -260,13 +261,10 @@ def _stamp(scan: ScanSet) -> str | None:
     """Stands for a patient's files as they are: paths, sizes, times of change; None where one cannot be looked at."""
     rows: list[Any] = [scan.mask_pattern, scan.mask_label]
     for files in (scan.pet, scan.ct, scan.mask):
-        for path in () if files is None else (files,) if isinstance(files, Path) else files:
-            there = next((p for p in (path, *path.parents) if p.is_file()), None)  # a zip holds its members
-            if there is None:
-                return None
-            facts = there.stat()
-            rows.append([str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns])
-        rows.append("")
+        found = stamp_of_paths(() if files is None else (files,) if isinstance(files, Path) else files)
+        if found is None:
+            return None
+        rows += [*found, ""]
     return digest(rows)
 
 
