@@ -25,7 +25,7 @@ from mtdlr.store import Lines, digest, source_of, stamp_of_paths
 from mtdlr.workers import Workers, run_jobs
 
 HEADERS = "headers"
-MANY = 3000  # headers that are worth the start of more processes, a millisecond each
+MANY = 10_000  # headers that are worth the start of more processes: a millisecond each
 _HEAD_BYTES = 4096
 _CHECK_BYTES = 8
 
@@ -91,7 +91,7 @@ def _by_folder(files: Sequence[Path]) -> Iterator[tuple[Path, ...]]:
     homes: dict[str, str] = {}
 
     def home(path: Path) -> str:
-        folder = os.path.dirname(path)  # names, for paths are slow to compare
+        folder = str(path).rpartition(os.sep)[0]  # names, for paths are slow to compare
         if folder not in homes:
             homes[folder] = str(archive.archive_of(path) or folder)
         return homes[folder]

@@ -101,10 +101,12 @@ def _with_passed(root: Path, found: Sequence[ScanSet], listing: archive.Listing,
         told[_without_zip(_below(root, path, inside=True))].append(problem)
     patients = [replace(scan, problems=tuple(dict.fromkeys((*scan.problems, *told.pop(scan.patient_id, ())))))
                 for scan in found]
-    used = {_without_zip(_below(root, file)) for scan in found for file in _files_of(scan)}
-    used |= {_without_zip(_below(root, file)) for file in listing.files if is_nifti(file)}
-    used |= {scan.patient_id for scan in found}
-    held = Counter(_without_zip(_below(root, file)) for file in listing.files)
+    taken = {_below(root, file) for scan in found for file in _files_of(scan)}
+    taken |= {_below(root, file) for file in listing.files if is_nifti(file)}
+    used = {*map(_without_zip, taken), *(scan.patient_id for scan in found)}
+    held: Counter[str] = Counter()
+    for name, count in Counter(_below(root, file) for file in listing.files).items():
+        held[_without_zip(name)] += count
     tops = [_without_zip(path.name) for path in sorted(root.iterdir()) if path.is_dir()]
     for top in dict.fromkeys((*tops, *held, *told)):
         if top not in used and (empty or top in told) and not top.startswith("."):
@@ -200,7 +202,7 @@ def _dicom(root: Path, files: Sequence[Path], pattern: str, pseudonym_key: str |
     alone = len(groups) == 1 or pseudonym_key is not None
     lying: dict[str, list[Path]] = defaultdict(list)
     damaged: dict[str, list[tuple[Path, Problem]]] = defaultdict(list)
-    for file in files:
+    for file in files if bad else ():
         lying["" if alone else _below(root, file)].append(file)
     for file, problem in bad:
         damaged["" if alone else _below(root, file)].append((file, problem))
