@@ -64,7 +64,8 @@ docs: $(READY)
 	$(BIN)/python -m sphinx -W -n --keep-going -q -b html -d build/doctrees docs build/docs
 	@echo "open $(CURDIR)/build/docs/index.html"
 
-# Wheel and source archive in dist, each made twice from what git holds, which must give the same bytes, and checked.
+# Wheels and source archive in dist, each made twice from what git holds, which must give the same bytes, and checked:
+# the pure wheel for every machine, and the one of this platform and Python, which holds the texture engine's loops.
 dist: export SOURCE_DATE_EPOCH := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct))
 dist: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt twine
@@ -73,7 +74,8 @@ dist: $(READY)
 	  mkdir -p build/dist/$$copy && git archive HEAD | tar -x -C build/dist/$$copy && cd build/dist/$$copy \
 	  && $(CURDIR)/$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation -w ../$$copy-out . \
 	  && $(CURDIR)/$(BIN)/python -c "from setuptools import build_meta; build_meta.build_sdist('../$$copy-out')" >/dev/null \
-	  && $(CURDIR)/$(BIN)/python ../../../.ci/repack.py ../$$copy-out/*.tar.gz && cd $(CURDIR) || exit 1; \
+	  && $(CURDIR)/$(BIN)/python ../../../.ci/repack.py ../$$copy-out/*.tar.gz && cd $(CURDIR) \
+	  && $(BIN)/python .ci/platform_wheel.py build/dist/$$copy-out/*.whl build/dist/$$copy-out || exit 1; \
 	done
 	diff -r build/dist/first-out build/dist/again-out
 	mkdir dist && cp build/dist/first-out/* dist && rm -rf build/dist

@@ -1,10 +1,12 @@
 """CPU seconds and memory of the radiomics engine and of PyRadiomics on real patients, in the same run, one core.
 
-Usage: python bench/bench_radiomics.py [--memory | --commands | --workers | --cache] [--repeats N] [--page PAGE]
+Usage: python bench/bench_radiomics.py [--memory | --commands | --workers | --cache | --first BIN ...] [--repeats N]
+       [--page PAGE]
 
 Without an option: the speed table, which --page writes between its marks. --memory: peak of a process that imports one
 engine and extracts one case from arrays. --commands: `mtdlr features` and `pyradiomics` on the same files and parameter
 file. --workers: two processes against one over all patients, CT at 1 mm. --cache: four first uses at the same moment.
+--first: the first `mtdlr features` of an installation and the next, for the `bin` folder of each environment given.
 
 Features and filters of profile paper1456 (720 of the image and 16 of shape) on images that PyRadiomics resampled
 (cubic B-spline), float32 arrays in memory; reading files and resampling are left out. Needs ../shared/data/sts and the
@@ -162,11 +164,11 @@ def first_call() -> None:
     print(f"first call in a new process {first} s, second {second} s (wall); {first_cpu} and {second_cpu} s of CPU")
 
 
-def command(*words: str) -> tuple[float, float, float]:
-    """(wall s, CPU s, peak MB of the largest process) of a command and its processes."""
+def command(*words: str, **variables: str) -> tuple[float, float, float]:
+    """(wall s, CPU s, peak MB of the largest process) of a command (of this environment, or a path)."""
     start = time.perf_counter()
-    child = subprocess.Popen([str(Path(sys.executable).with_name(words[0])), *words[1:]], stdout=subprocess.DEVNULL,
-                             stderr=subprocess.DEVNULL)
+    child = subprocess.Popen([str(Path(sys.executable).parent / words[0]), *words[1:]], stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL, env=os.environ | variables)
     _, status, used = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0, words
@@ -200,6 +202,19 @@ def commands() -> None:
             _, mine, our_peak = command("mtdlr", "features", table, "-o", f"{folder}/a.csv", "--profile", own)
             _, other, their_peak = command("pyradiomics", table, "-o", f"{folder}/b.csv", "-f", "csv", "--param", own)
         print(f"| {patient} CT {spacing:g} mm | {our_peak:.0f} | {their_peak:.0f} | {mine:.2f} | {other:.2f} |",
+              flush=True)
+
+
+def first_command(places: Sequence[Path], repeats: int) -> None:
+    """Print what the first `mtdlr features` of one patient takes with nothing compiled yet, and what the next does."""
+    print("| environment | first: wall s | CPU s | MB | next: wall s | CPU s | MB |\n|---|---|---|---|---|---|---|")
+    for place in [*places] * repeats:
+        with tempfile.TemporaryDirectory() as name:
+            table, row = str(cases(Path(name), ["STS_002"])), []
+            for which in ("a", "b"):
+                row += command(str(place.resolve() / "mtdlr"), "features", table, "-o", f"{name}/{which}.csv",
+                               NUMBA_CACHE_DIR=f"{name}/loops")
+        print(f"| {place} | " + " | ".join(f"{value:.{1 if k % 3 < 2 else 0}f}" for k, value in enumerate(row)) + " |",
               flush=True)
 
 
@@ -259,6 +274,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     for option in ("--memory", "--commands", "--workers", "--cache"):
         parser.add_argument(option, action="store_true")
+    parser.add_argument("--first", type=Path, nargs="+", metavar="BIN")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args()
@@ -266,6 +282,8 @@ if __name__ == "__main__":
     if arguments.memory:
         memory()
         first_call()
+    elif arguments.first:
+        first_command(arguments.first, arguments.repeats)
     elif arguments.commands:
         commands()
     elif arguments.workers:

@@ -3,11 +3,12 @@
 Usage: python bench/bench_rivals.py [NAME=PYTHON ...] [--repeats N] [--only original|wavelet]
 
 NAME is pyradiomics, fastrad, flash or mirp; PYTHON an interpreter that has it (they do not install beside one another).
-mtdlr and PyRadiomics 3.1.4 (extra [oracles]) run from here. The nine images are those of bench_radiomics.py, resampled
-beforehand; each engine extracts firstorder, glcm, glrlm, glszm, ngtdm and shape of the image alone, then also of its
-eight wavelet bands where it has them. A process for each engine and image, one thread: the least CPU time of N calls
-after a first one (MIRP: of one), and the process's peak memory. MIRP reads files, and its definitions are the IBSI's:
-intensities and shape alone are compared with it. Differences are relative to PyRadiomics' value, or to 1e-9.
+mtdlr (of these sources; mtdlr=PYTHON: as it is installed there) and PyRadiomics 3.1.4 (extra [oracles]) run from here.
+The nine images are those of bench_radiomics.py, resampled beforehand; each engine extracts firstorder, glcm, glrlm,
+glszm, ngtdm and shape of the image alone, then also of its eight wavelet bands where it has them. A process for each
+engine and image, one thread: the least CPU time of N calls after a first one (MIRP: of one), and the process's peak
+memory. MIRP reads files, and its definitions are the IBSI's: intensities and shape alone are compared with it.
+Differences are relative to PyRadiomics' value, or to 1e-9.
 """
 # ruff: noqa: E402  (thread counts must be set before the libraries are imported)
 
@@ -126,7 +127,8 @@ def child(kind: str, case: Path, width: float, wavelet: bool, repeats: int) -> N
 def ask(python: str, kind: str, case: Path, width: float, wavelet: bool, repeats: int) -> dict | str:
     """What a child says, or the last line of its complaint."""
     words = [python, __file__, "--child", kind, str(case), str(width), str(int(wavelet)), str(repeats)]
-    environment = dict(os.environ) | ({"PYTHONPATH": str(Path(__file__).parents[1] / "src")} if kind == "mtdlr" else {})
+    sources = {"PYTHONPATH": str(Path(__file__).parents[1] / "src")}
+    environment = dict(os.environ) | (sources if kind == "mtdlr" and python == sys.executable else {})
     try:
         done = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=LIMIT_S)
     except subprocess.TimeoutExpired:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 import runpy
 import shutil
 import subprocess
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 HELD = ("mtdlr/py.typed", "mtdlr/nomogram/calculator.js", "mtdlr/report/templates/report.html.j2",
         "mtdlr/report/checklists.tsv", "mtdlr/validate/validation.html.j2", "mtdlr/serve/static/NIIVUE-LICENSE.txt",
         f"mtdlr-{mtdlr.__version__}.dist-info/licenses/LICENSE")
+FIXED = {**os.environ, "SOURCE_DATE_EPOCH": "1764288000"}
 
 
 def test_a_source_archive_loses_who_made_it_and_when(tmp_path: Path) -> None:
@@ -38,29 +40,90 @@ def test_a_source_archive_loses_who_made_it_and_when(tmp_path: Path) -> None:
                 member.size, member.mtime, member.uname = 3, time.time() + len(made) * 100, owner
                 archive.addfile(member, io.BytesIO(b"abc"))
         subprocess.run([sys.executable, str(ROOT / ".ci" / "repack.py"), str(path)], check=True,
-                       env={**os.environ, "SOURCE_DATE_EPOCH": "1764288000"})
+                       env=FIXED)
         made.append(path.read_bytes())
     assert made[0] == made[1]
     with tarfile.open(path) as archive:
         assert archive.getnames() == ["x/one", "x/two"] and archive.extractfile("x/one").read() == b"abc"  # type: ignore[union-attr]
 
 
-@pytest.mark.slow
-def test_the_wheel(tmp_path: Path) -> None:
-    """The wheel of this folder's sources holds what a bare environment needs, and every package of the sources."""
+FEATURES = """
+import json, sys
+import numpy as np
+from mtdlr.texture import FEATURES, Filter, Profile, eigen, extract, feature_maps, spline_along
+image = np.random.default_rng(0).normal(size=(9, 10, 11)) * 40
+mask = np.zeros(image.shape, bool)
+mask[2:7, 2:8, 2:9] = image[2:7, 2:8, 2:9] > -50
+names = {key: tuple(value) for key, value in FEATURES.items()}
+kinds = ("original", "wavelet", "log", "gradient", "square", "squareroot", "logarithm", "exponential", "lbp2d")
+every = Profile(names, filters=tuple(Filter(kind, sigmas_mm=(1.0,) if kind == "log" else ()) for kind in kinds))
+plane = mask & (np.arange(9) == 4)[:, None, None]
+found = [extract(image.astype(dtype), region, (1.0, 1.5, 2.0), profile=every)
+         for dtype in (np.float32, np.float64, np.int16) for region in (mask, plane)]
+found += [spline_along(image, axis, np.arange(3) + 0.3).tolist() for axis in range(3)]
+loaded = "numba" in sys.modules
+other = eigen.second_largest(np.asfortranarray(np.diag([3.0, 2.0, 1.0])))  # of a layout that no wheel was made for
+print(json.dumps({"loaded": loaded, "numba": "numba" in sys.modules, "found": found, "other": other}))
+"""
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The pure wheel of this folder's sources."""
     pytest.importorskip("setuptools", minversion="77")
-    copy = tmp_path / "copy"
+    folder = tmp_path_factory.mktemp("wheel")
+    copy = folder / "copy"
     copy.mkdir()
     shutil.copytree(ROOT / "src", copy / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info", "*.nb?"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     code = "from setuptools import build_meta; build_meta.build_wheel('..')"
-    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True,
-                   env={**os.environ, "SOURCE_DATE_EPOCH": "1764288000"})
-    (wheel,) = tmp_path.glob("*.whl")
+    subprocess.run([sys.executable, "-c", code], cwd=copy, check=True, capture_output=True, env=FIXED)
+    (made,) = folder.glob("*.whl")
+    return made
+
+
+@pytest.mark.slow
+def test_the_wheel(wheel: Path) -> None:
+    """The wheel of this folder's sources holds what a bare environment needs, and every package of the sources."""
     held = set(zipfile.ZipFile(wheel).namelist())
-    assert set(HELD) <= held
+    assert set(HELD) <= held and not [name for name in held if name.endswith(".so")]
     assert {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src" / "mtdlr").rglob("*.py")} <= held
+
+
+@pytest.mark.slow
+@pytest.mark.skipif((sys.platform, platform.machine()) != ("linux", "x86_64") or not shutil.which("cc"),
+                    reason="the wheel of a platform is made on Linux, x86-64, with a C compiler")
+def test_the_wheel_of_this_platform(wheel: Path, tmp_path: Path) -> None:
+    """It has this Python's and platform's tags and the pure wheel's files. Its loops give numba's features to the bit,
+    and numba is not loaded; what it does not hold, and every loop after a change of a source, is compiled by numba."""
+    pytest.importorskip("wheel")
+    subprocess.run([sys.executable, str(ROOT / ".ci" / "platform_wheel.py"), str(wheel), str(tmp_path)], check=True,
+                   capture_output=True, env=FIXED)
+    (made,) = tmp_path.glob("*.whl")
+    python = f"cp{sys.version_info.major}{sys.version_info.minor}"
+    assert made.name == f"mtdlr-{mtdlr.__version__}-{python}-{python}-linux_x86_64.whl"
+    with zipfile.ZipFile(made) as archive:
+        (added,) = set(archive.namelist()) - set(zipfile.ZipFile(wheel).namelist())
+        assert added.startswith("mtdlr/texture/_loops.") and added.endswith(".so")
+        about = archive.read(f"mtdlr-{mtdlr.__version__}.dist-info/WHEEL").decode()
+        assert f"Tag: {python}-{python}-linux_x86_64" in about and "Root-Is-Purelib: false" in about
+        assert "none-any" not in about
+        archive.extractall(tmp_path / "new")
+    ours, new = (_printed(FEATURES, sources) for sources in (ROOT / "src", tmp_path / "new"))
+    assert (new.pop("loaded"), ours.pop("loaded")) == (False, True)
+    assert json.dumps(new) == json.dumps(ours) and new["numba"] and new["other"] == pytest.approx(2.0)
+    with (tmp_path / "new" / "mtdlr" / "texture" / "eigen.py").open("a") as file:
+        file.write("# changed\n")
+    code = "import json, sys, mtdlr.texture; print(json.dumps({'loaded': 'numba' in sys.modules}))"
+    assert _printed(code, tmp_path / "new") == {"loaded": True}
+
+
+def _printed(code: str, sources: Path) -> dict[str, Any]:
+    """What a process with these sources prints as JSON."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          env=os.environ | {"PYTHONPATH": str(sources)})
+    return dict(json.loads(done.stdout))
 
 
 def test_the_version_stands_in_one_place() -> None:

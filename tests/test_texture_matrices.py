@@ -32,6 +32,7 @@ from mtdlr.texture import (
     sizes,
     spline,
 )
+from mtdlr.texture.compiled import _kinds
 from mtdlr.texture.discretise import bin_edges
 from mtdlr.texture.discretise import discretise as discretised
 
@@ -223,7 +224,7 @@ def test_sizes_by_hand() -> None:
 
 def test_each_kernel_is_compiled_once() -> None:
     """No kernel has a second signature, read-only and single-precision images included: processes that fill the
-    compilation cache at the same moment write the same content."""
+    compilation cache at the same moment write the same content. The decorator of one that Python calls names it."""
     image = np.random.default_rng(0).normal(size=(8, 9, 10)) * 50
     for dtype in (np.float32, np.float64, np.int16):
         mask, values = np.abs(image) > 10, image.astype(dtype)
@@ -238,3 +239,10 @@ def test_each_kernel_is_compiled_once() -> None:
     assert len(kernels) > 15
     assert {kernel.py_func.__name__: len(kernel.signatures) for kernel in kernels
             if len(kernel.signatures) > 1 and kernel.py_func.__name__ != "_convolve"} == {}
+    called = [kernel for kernel in kernels if hasattr(kernel.py_func, "arguments") and kernel.signatures]
+    assert len(called) > 15
+    for kernel in called:  # by Python: what its decorator says, for which a wheel holds machine code
+        ((*types,),) = kernel.signatures
+        assert all(getattr(one, "layout", "C") == "C" for one in types), kernel
+        assert _kinds(kernel.py_func.arguments) == tuple(
+            (np.dtype(str(getattr(one, "dtype", one))).str[1:], getattr(one, "ndim", 0)) for one in types), kernel

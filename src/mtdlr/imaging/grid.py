@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import scipy  # which loads ndimage at its first use: 20 MB that most calls do not need
 from numpy.typing import ArrayLike, NDArray
-from scipy import ndimage, sparse
 
 from mtdlr.volume import Volume
 
@@ -322,7 +322,7 @@ def _separable(source: NDArray, shape: Sequence[int], step: NDArray[np.float64],
         result[tuple(ranges)] = values[np.ix_(*nearest)]
         return result
     weights = _spline_weights if interpolation == "bspline" else _overlap_weights
-    z, y, x = (sparse.csr_array(weights(p, n).astype(dtype)) for p, n in zip(inner, values.shape, strict=True))
+    z, y, x = (scipy.sparse.csr_array(weights(p, n).astype(dtype)) for p, n in zip(inner, values.shape, strict=True))
     if interpolation == "bspline":
         values = _prefiltered(values, dtype)
     planes = np.empty((len(values), y.shape[0], x.shape[0]), dtype=dtype)
@@ -369,7 +369,7 @@ def _mirror(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
 
 def _prefiltered(values: NDArray, dtype: np.dtype) -> NDArray:
     """Cubic B-spline coefficients of the values."""
-    filtered: NDArray = ndimage.spline_filter(values.astype(np.float64), order=3, mode="mirror")
+    filtered: NDArray = scipy.ndimage.spline_filter(values.astype(np.float64), order=3, mode="mirror")
     return filtered.astype(dtype, copy=False)
 
 
@@ -385,7 +385,7 @@ def _oblique(source: NDArray, shape: Sequence[int], step: NDArray[np.float64],
         else:
             values = _smoothed(values, step)
     mode = "mirror" if order == 3 else "nearest"
-    result = ndimage.affine_transform(values, step[:3, :3], step[:3, 3], output_shape=tuple(shape), order=order,
+    result = scipy.ndimage.affine_transform(values, step[:3, :3], step[:3, 3], output_shape=tuple(shape), order=order,
                                       mode=mode, prefilter=False, output=np.float64 if order == 0 else dtype)
     result[~_inside_steps(shape, step, source.shape)] = outside
     return np.rint(result).astype(dtype) if order == 0 and dtype.kind in "iub" else result.astype(dtype, copy=False)
@@ -395,4 +395,4 @@ def _smoothed(values: NDArray, step: NDArray[np.float64]) -> NDArray:
     """The values blurred by the variance that averaging over a larger voxel would add."""
     growth = np.linalg.norm(step[:3, :3], axis=1)
     sigma = np.sqrt(np.maximum(growth**2 - 1.0, 0.0) / 12.0)
-    return ndimage.gaussian_filter(values, sigma, mode="nearest") if sigma.max() > 0.1 else values
+    return scipy.ndimage.gaussian_filter(values, sigma, mode="nearest") if sigma.max() > 0.1 else values

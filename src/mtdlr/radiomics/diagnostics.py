@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 
 import numpy as np
-from scipy import ndimage
+import scipy  # which loads ndimage at its first use: 20 MB that most calls do not need
 
 from mtdlr import texture
 from mtdlr.radiomics import extract as radiomics
@@ -77,7 +77,7 @@ def _of_mask(region: Volume, image: Volume | None, stage: str) -> Facts:
     places, name = np.argwhere(region.array), f"Mask-{stage}"
     found = _grid(region, name)
     found |= {f"{name}_VoxelNum": float(len(places)),
-              f"{name}_VolumeNum": float(ndimage.label(region.array, np.ones((3, 3, 3)))[1])}
+              f"{name}_VolumeNum": float(scipy.ndimage.label(region.array, np.ones((3, 3, 3)))[1])}
     if not len(places):
         return found
     low, centre = places.min(axis=0), places.mean(axis=0)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy  # which loads ndimage at its first use: 20 MB that most calls do not need
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from mtdlr import texture
 from mtdlr.errors import Problem, StudyError
@@ -197,11 +197,11 @@ def _spline_values(image: Volume, target: Volume) -> tuple[NDArray[np.float64], 
     near = grid.crop(image, grid.corners_mm(target), margin_mm=_SPLINE_REACH * max(image.spacing_mm))
     if near is None:
         return np.zeros(target.shape), np.zeros(target.shape, bool)
-    curve = ndimage.spline_filter(near.array, 3, output=np.float64, mode="mirror")
+    curve = scipy.ndimage.spline_filter(near.array, 3, output=np.float64, mode="mirror")
     lines = _lines(near, target)
     if lines is None:
         positions = _positions(near, target)
-        values = ndimage.map_coordinates(curve, np.stack(positions), order=3, mode="mirror", prefilter=False)
+        values = scipy.ndimage.map_coordinates(curve, np.stack(positions), order=3, mode="mirror", prefilter=False)
     else:
         order, positions = lines
         values = curve.transpose(order)
@@ -244,7 +244,7 @@ def _linear(volume: Volume, target: Volume) -> NDArray[np.float64]:
     high = [max(int(p.max()) + 3, at + 1) for p, at in zip(positions, low, strict=True)]
     near = volume.array[tuple(map(slice, low, high))].astype(np.float64)
     index = np.stack([p - at for p, at in zip(positions, low, strict=True)])
-    return np.asarray(ndimage.map_coordinates(near, index, order=1, mode="nearest"))
+    return np.asarray(scipy.ndimage.map_coordinates(near, index, order=1, mode="nearest"))
 
 
 def _nearest(volume: Volume, target: Volume) -> NDArray:
@@ -367,7 +367,7 @@ def _peak(pet: Volume, inside: NDArray[np.bool_]) -> float:
 
 def _spread(mask: Volume) -> tuple[int, float]:
     """(number of connected parts, largest distance between the centres of two in cm)."""
-    labels, count = ndimage.label(mask.array, structure=np.ones((3, 3, 3)))
-    centres = mask.points_mm(np.array(ndimage.center_of_mass(mask.array, labels, np.arange(1, count + 1))))
+    labels, count = scipy.ndimage.label(mask.array, structure=np.ones((3, 3, 3)))
+    centres = mask.points_mm(np.array(scipy.ndimage.center_of_mass(mask.array, labels, np.arange(1, count + 1))))
     gaps = np.linalg.norm(centres[:, None] - centres[None], axis=2)
     return int(count), float(gaps.max()) / 10.0

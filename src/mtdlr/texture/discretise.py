@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtdlr.errors import Problem, ScanError
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import entry
 from mtdlr.texture.profile import GreyLevels
 
 MAX_LEVELS = 8192  # occupied bins: matrices grow with their square
@@ -80,7 +80,7 @@ def discretise(values: NDArray, grey: GreyLevels) -> Discretised:
     return Discretised(compact[bins], np.concatenate(([0], gray)), np.concatenate(([0], counts[gray])))
 
 
-@compiled
+@entry("f8[::1], f8[::1], i4[::1]")
 def _assign(values: NDArray[np.float64], edges: NDArray[np.float64], bins: NDArray[np.int32]) -> None:
     """Set the number of the half-open bin each value lies in, 1 for the first; below the first edge counts as 1."""
     n = edges.size - 1

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import compiled, entry
 
 
-@compiled
+@entry("f8[:,::1]")
 def second_largest(matrix: NDArray[np.float64]) -> float:
     """The second largest absolute eigenvalue of a symmetric (n, n) matrix, n > 1, whose largest one is positive.
 

@@ -11,10 +11,9 @@ from math import ceil
 
 import numpy as np
 import pywt
-from numba import njit
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import compiled, entry
 from mtdlr.texture.laplacian import REACH, recursive_laplacian, sampled_laplacian
 from mtdlr.texture.patterns import local_patterns
 from mtdlr.texture.profile import Filter
@@ -172,7 +171,7 @@ def _filtered_along(data: NDArray, axis: int, taps: NDArray) -> NDArray:
     return out
 
 
-@njit
+@compiled
 def _convolve(data: NDArray, taps: NDArray, inner: int, out: NDArray) -> None:
     """Fill `out`, block by block so that it stays in cache; taps in PyWavelets' order, to the last bit."""
     for row in range(out.shape[0]):
@@ -185,14 +184,14 @@ def _convolve(data: NDArray, taps: NDArray, inner: int, out: NDArray) -> None:
                     target[i] += tap * source[i]
 
 
-@compiled
+@entry("f4[:,::1], f4[::1], i8, f4[:,::1]")
 def _convolve_single(data: NDArray[np.float32], taps: NDArray[np.float32], inner: int,
                      out: NDArray[np.float32]) -> None:
     """`_convolve` in single precision."""
     _convolve(data, taps, inner, out)
 
 
-@compiled
+@entry("f8[:,::1], f8[::1], i8, f8[:,::1]")
 def _convolve_double(data: NDArray[np.float64], taps: NDArray[np.float64], inner: int,
                      out: NDArray[np.float64]) -> None:
     """`_convolve` in double precision."""

@@ -7,7 +7,7 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import entry
 
 EPS = float(np.spacing(1))
 _SLICES = 2048
@@ -70,7 +70,7 @@ def _between(a: float, b: float, t: float) -> float:
     return a + (b - a) * t if t < 0.5 else b - (b - a) * (1 - t)
 
 
-@compiled
+@entry("f8[::1], f8, f8, u2[::1]")
 def _count_slices(x: NDArray[np.float64], low: float, scale: float, slices: NDArray[np.uint16]) -> NDArray[np.int64]:
     """Values in each slice of the range; fills which slice each value lies in."""
     counts = np.zeros(_SLICES, np.int64)
@@ -81,7 +81,7 @@ def _count_slices(x: NDArray[np.float64], low: float, scale: float, slices: NDAr
     return counts
 
 
-@compiled
+@entry("f8[::1], f8, f8, f8")
 def _moments(x: NDArray[np.float64], shift: float, p10: float,
              p90: float) -> tuple[float, float, float, float, float, float, float]:
     """(mean, central moments 2-4, mean absolute deviation, energy, the same deviation between two percentiles)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import compiled, entry
 from mtdlr.texture.eigen import second_largest
 from mtdlr.texture.firstorder import EPS
 from mtdlr.texture.profile import GLCM
@@ -44,7 +44,7 @@ def _maximal_correlation(p: NDArray[np.float64], symmetric: bool) -> NDArray[np.
     return np.array([second_largest(one) for one in a])
 
 
-@compiled
+@entry("f8[:,:,::1], i8[::1], f8[:,::1]")
 def _features(p: NDArray[np.float64], gray: NDArray[np.int64], found: NDArray[np.float64]) -> None:
     """Fill `found` in the order of GLCM, but for MCC."""
     k, top = gray.size, gray[-1]

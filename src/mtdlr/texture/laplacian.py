@@ -7,7 +7,7 @@ from math import cos, exp, floor, pi, sin, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import entry
 
 Taps = NDArray[np.float64]
 
@@ -90,7 +90,7 @@ def _recursive(x: NDArray[np.float64], axis: int, forward: Taps, backward: Taps,
     return np.moveaxis(out, -1, axis)
 
 
-@compiled
+@entry("f8[:,::1], f8[::1], f8[::1], f8[::1], b1, f8[:,::1]")
 def _add_filtered(x: NDArray[np.float64], taps: Taps, feedback: Taps, settled: Taps, onward: bool,
                   out: NDArray[np.float64]) -> None:
     """Add each row's response to a fourth-order recursive filter that runs onward, or from the end to the start."""
@@ -114,7 +114,7 @@ def _settled(taps: Taps, feedback: Taps) -> Taps:
     level = taps.sum() / feedback.sum()
     parts = np.zeros(feedback.size)
     parts[:taps.size] = taps
-    return np.cumsum((parts - feedback * level)[:0:-1])[::-1]
+    return np.ascontiguousarray(np.cumsum((parts - feedback * level)[:0:-1])[::-1])
 
 
 def _coefficients(sigma: float, *, derivative: bool) -> tuple[Taps, Taps, Taps]:

@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import compiled, entry
 from mtdlr.texture.discretise import Discretised
 
 Levels = NDArray[np.uint16]
@@ -150,7 +150,7 @@ def differences(levels: LevelMap, steps: list[Step]) -> NDArray[np.float64]:
     return total[1:]
 
 
-@compiled
+@entry("u2[::1], i8[::1], i8, i8[::1], u2[::1], i8[:,:,::1], i8[:,:,::1]")
 def _count_directions(levels: Levels, rows: Index, width: int, offsets: Index, lengths: Levels, pairs: Index,
                       runs: Index) -> None:
     """Fill `pairs` and `runs`; `lengths`, zero before and after, holds how far the run that reaches a voxel has come.
@@ -206,7 +206,7 @@ def _count_zones(levels: Levels, rows: Index, width: int, parent: NDArray[np.int
                 size[root] += 1
 
 
-@compiled
+@entry("u2[::1], i8[::1], i8, i8[::1], i4[::1], i4[::1]")
 def _zone_sizes(levels: Levels, rows: Index, width: int, behind: Index, parent: NDArray[np.int32],
                 size: NDArray[np.int32]) -> None:
     """Set `size[v]` to a zone's voxel count at its first voxel.
@@ -234,12 +234,13 @@ def _zone_sizes(levels: Levels, rows: Index, width: int, behind: Index, parent: 
     _count_zones(levels, rows, width, parent, size)
 
 
-@compiled
+@entry("u2[::1], i8[::1], i8[::1], i8, i8[::1], f8[::1]")
 def _add_differences(levels: Levels, gray: Index, rows: Index, width: int, offsets: Index,
                      total: NDArray[np.float64]) -> None:
     """Fill `total`; a neighbour's grey level and its count are looked up and added as one packed number."""
-    packed = gray + (np.int64(1) << 40)
-    packed[0] = 0
+    packed = np.zeros(gray.size, np.int64)
+    for k in range(1, gray.size):  # not gray + ...: numba names an array expression by its address, other in each build
+        packed[k] = gray[k] + (np.int64(1) << 40)
     for first in rows:
         for v in range(first, first + width):
             g = levels[v]
@@ -252,7 +253,7 @@ def _add_differences(levels: Levels, gray: Index, rows: Index, width: int, offse
                     total[g] += abs(gray[g] - (around & ((np.int64(1) << 40) - 1)) / count)
 
 
-@compiled
+@entry("u2[::1], i8[::1], i8, i8[::1], i8[::1], i8[::1], i8[:,::1]")
 def _count_dependences(levels: Levels, rows: Index, width: int, offsets: Index, low: Index, high: Index,
                        counts: Index) -> None:
     """Fill `counts`; the levels low[g] to high[g] depend on g."""

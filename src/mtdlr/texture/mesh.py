@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import entry
 
 _EDGES = np.array([(0, 0, 1), (0, 1, 2), (0, 2, 1), (0, 1, 0), (2, 0, 1), (2, 1, 2), (2, 2, 1), (2, 1, 0),
                    (1, 0, 0), (1, 0, 2), (1, 2, 2), (1, 2, 0)]) / 2.0
@@ -66,7 +66,7 @@ def _triangles() -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     return np.array([cube for cube, _ in rows]), np.array([[_EDGES[int(e, 16)] for e in t] for _, t in rows])
 
 
-@compiled
+@entry("u1[:,:,::1], i8[::1], i8[:,::1]")
 def _count_cubes(mask: NDArray[np.uint8], cubes: NDArray[np.int64], places: NDArray[np.int64]) -> None:
     """Count the cubes of 2x2x2 voxels by which corners are inside, and sum their places."""
     nz, ny, nx = mask.shape

@@ -7,7 +7,7 @@ from math import nan, pi, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import compiled, entry
 from mtdlr.texture.mesh import surface
 
 Spacing = tuple[float, float, float]
@@ -53,7 +53,7 @@ def _axis_variances(mask: NDArray[np.bool_], spacing_mm: Spacing) -> tuple[float
     return least, minor, major
 
 
-@compiled
+@entry("u1[:,:,::1], i8[::1], i8[:,::1]")
 def _moments(mask: NDArray[np.uint8], sums: NDArray[np.int64], products: NDArray[np.int64]) -> int:
     """Add the indices of the region's voxels to `sums` and their products to `products`; the voxel count."""
     total = 0
@@ -94,7 +94,7 @@ def _diameters(mask: NDArray[np.bool_], spacing: NDArray[np.float64]) -> tuple[f
     return sqrt(_largest_square_distance(points, 0, len(points))), tuple(flat)
 
 
-@compiled
+@entry("f8[:,::1], i8, i8")
 def _largest_square_distance(points: NDArray[np.float64], start: int, stop: int) -> float:
     """The largest squared distance between any two of points[start:stop]."""
     largest = 0.0
@@ -105,7 +105,7 @@ def _largest_square_distance(points: NDArray[np.float64], start: int, stop: int)
     return largest
 
 
-@compiled
+@entry("u1[:,:,::1], f8[::1]")
 def _plane_hulls(mask: NDArray[np.uint8], spacing: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
     """(face centres that are corners of their plane's convex hull, the largest squared distance in one plane).
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import entry
 from mtdlr.texture.profile import NGTDM
 
 
@@ -24,7 +24,7 @@ def ngtdm_features(counts: NDArray, differences: NDArray[np.float64], gray: NDAr
     return dict(zip(NGTDM, found.tolist(), strict=True))
 
 
-@compiled
+@entry("f8[::1], f8[::1], f8[::1], f8, f8[::1]")
 def _features(p: NDArray[np.float64], s: NDArray[np.float64], gray: NDArray[np.float64], n: float,
               found: NDArray[np.float64]) -> None:
     """Fill `found` in the order of NGTDM."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import entry
 from mtdlr.texture.firstorder import EPS
 
 RUN = ("ShortRunEmphasis", "LongRunEmphasis", "GrayLevelNonUniformity", "GrayLevelNonUniformityNormalized",
@@ -40,7 +40,7 @@ def size_features(matrices: NDArray, gray: NDArray, size: NDArray) -> NDArray[np
     return found
 
 
-@compiled
+@entry("f8[:,::1], f8[::1], f8[::1], f8[::1]")
 def _emphases(matrix: NDArray[np.float64], gray: NDArray[np.float64], size: NDArray[np.float64],
               found: NDArray[np.float64]) -> None:
     """Fill `found`; the letters are IBSI's: n for the total, r_i for a level's share, r_j for a size's."""

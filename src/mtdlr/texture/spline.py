@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mtdlr.texture.compiled import compiled
+from mtdlr.texture.compiled import entry
 
 
 def spline_along(coefficients: NDArray[np.float64], axis: int, position: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -47,7 +47,7 @@ def _mirrored(index: NDArray[np.int64], n: int) -> NDArray[np.int64]:
     return np.minimum(index, 2 * n - 2 - index)
 
 
-@compiled
+@entry("f8[:,:,::1], i8[:,::1], f8[:,::1], f8[:,:,::1]")
 def _combine(rows: NDArray[np.float64], at: NDArray[np.int64], weights: NDArray[np.float64],
              out: NDArray[np.float64]) -> None:
     """Add to out[r, j] the rows[r, at[j, t]] times weights[j, t]."""
