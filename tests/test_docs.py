@@ -67,7 +67,8 @@ def test_every_page_with_code_is_listed() -> None:
     assert {page.name for page in PAGES if _blocks(page)} == set(RUN) | SHOWN
 
 
-@pytest.mark.parametrize("name", sorted(RUN))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "nomogram.md"))
+                                  for name in sorted(RUN)])
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run one after the other, as a reader would type them."""

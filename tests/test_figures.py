@@ -288,7 +288,8 @@ class TestFigures:
         assert_printable(curves()[name](width))
 
     @pytest.mark.parametrize(("name", "suffix"), [
-        pytest.param("kaplan-meier", "pdf", marks=pytest.mark.slow), ("calibration", "svg"), ("scan", "png")])
+        pytest.param("kaplan-meier", "pdf", marks=pytest.mark.slow), ("calibration", "svg"),
+        pytest.param("scan", "png", marks=pytest.mark.slow)])
     def test_same_figure_same_bytes(self, name: str, suffix: str, tmp_path: Path) -> None:
         """Drawn twice, a figure is the same file byte for byte, and holds no date."""
         first, second = (save(curves()[name]("single"), tmp_path / f"{i}.{suffix}").read_bytes() for i in "ab")

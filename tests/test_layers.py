@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -32,12 +33,52 @@ HOMES = {
 }
 MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/documents", "report/pdf", "__init__",
                      "imaging/itk", "synthetic/dicom_writer", "serve/dicom_results"}
+Function = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement with what it stands in."""
+
+    node: ast.AST
+    function: str | None  # that it stands in, however deep
+    runs: bool  # not under `if TYPE_CHECKING`
+
+
+@dataclass(frozen=True)
+class Module:
+    """What the rules ask of one file, without its syntax tree: a million objects that each look for garbage counts."""
+
+    text: str
+    imports: list[tuple[str, str | None, bool]]  # what is imported, inside which function, whether it runs
+    statistics: list[str]  # `scipy.stats` for `from scipy import stats`
+    lengths: list[tuple[str, int]]  # lines without docstring of each function
 
 
 @cache
-def _modules() -> dict[Path, ast.Module]:
-    """Every module of the package with its parsed text: read once, judged by every rule."""
-    return {path: ast.parse(path.read_text()) for path in sorted(SRC.rglob("*.py"))}
+def _modules() -> dict[Path, Module]:
+    """Every module of the package: read once, judged by every rule."""
+    return {path: _module(path.read_text()) for path in sorted(SRC.rglob("*.py"))}
+
+
+def _module(text: str) -> Module:
+    found = _statements(ast.parse(text))
+    return Module(text, [(name, one.function, one.runs) for one in found for name in _imports(one.node)],
+                  [name for one in found if one.runs for name in (*_imports(one.node), *_imported_from(one.node))],
+                  [(one.node.name, _length(one.node)) for one in found if isinstance(one.node, Function)])
+
+
+def _statements(tree: ast.Module) -> list[Statement]:
+    """Every statement; expressions are left out, they import and define nothing that the rules ask for."""
+    found, todo = [], [Statement(tree, None, True)]
+    while todo:
+        one = todo.pop()
+        found.append(one)
+        function = one.node.name if isinstance(one.node, Function) else one.function
+        runs = one.runs and not _is_type_checking(one.node)
+        todo += [Statement(child, function, runs) for field in ("body", "orelse", "finalbody", "handlers", "cases")
+                 for child in getattr(one.node, field, ())]
+    return found
 
 
 def _unit(path: Path) -> str:
@@ -63,34 +104,14 @@ def _is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
-def _running(tree: ast.AST) -> list[ast.AST]:
-    """Every node that runs: not what stands under `if TYPE_CHECKING`."""
-    found, todo = [], [tree]
-    while todo:
-        node = todo.pop()
-        if not _is_type_checking(node):
-            found.append(node)
-            todo += ast.iter_child_nodes(node)
-    return found
-
-
-@cache
-def _all_running() -> dict[Path, list[ast.AST]]:
-    return {path: _running(tree) for path, tree in _modules().items()}
-
-
-@cache
-def _all_imports() -> dict[Path, list[str]]:
-    return {path: [name for node in nodes for name in _imports(node)] for path, nodes in _all_running().items()}
-
-
 def _imported_from(node: ast.AST) -> list[str]:
     """`scipy.stats` for `from scipy import stats`."""
     return [f"{node.module}.{one.name}" for one in node.names] if isinstance(node, ast.ImportFrom) else []
 
 
-def _functions(tree: ast.AST) -> list[ast.FunctionDef]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+def _length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    body = node.body[1:] if ast.get_docstring(node) else node.body
+    return (node.end_lineno or 0) - body[0].lineno if body else 0
 
 
 def _name(path: Path) -> str:
@@ -100,10 +121,10 @@ def _name(path: Path) -> str:
 def test_imports_point_down() -> None:
     """No module imports from a higher row, and the folders of knowledge do not import one another."""
     wrong = []
-    for path, names in _all_imports().items():
+    for path, module in _modules().items():
         unit = _unit(path)
-        for name in names:
-            if name.startswith("mtdlr.") and (target := name.split(".")[1]) in ROW_OF and (
+        for name, _, runs in module.imports:
+            if runs and name.startswith("mtdlr.") and (target := name.split(".")[1]) in ROW_OF and (
                     ROW_OF[target] > ROW_OF[unit] or (target != unit and {unit, target} <= ROWS[2])):
                 wrong.append(f"{_name(path)} imports {target}")
     assert not wrong
@@ -111,32 +132,28 @@ def test_imports_point_down() -> None:
 
 def test_heavy_packages_have_one_home() -> None:
     """Each heavy dependency is imported in one file or folder, so that it can be replaced there."""
-    assert not [f"{_name(path)} imports {name}" for path, names in _all_imports().items() for name in names
-                if not _is_in(path, HOMES.get(name.split(".")[0], {_unit(path)}))]
+    assert not [f"{_name(path)} imports {name}" for path, module in _modules().items()
+                for name, _, runs in module.imports
+                if runs and not _is_in(path, HOMES.get(name.split(".")[0], {_unit(path)}))]
 
 
 def test_one_file_imports_the_statistics_of_scipy() -> None:
     """scipy.stats costs each process 40 MB and half a second: it loads with tests of samples, which no verb uses."""
-    names = [(path, name) for path, nodes in _all_running().items() for node in nodes
-             for name in (*_imports(node), *_imported_from(node))]
-    assert not [f"{_name(path)} imports {name}" for path, name in names
+    assert not [f"{_name(path)} imports {name}" for path, module in _modules().items() for name in module.statistics
                 if name.startswith(("scipy.stats", "scipy.spatial")) and _name(path) != "stats/sample_tests.py"]
 
 
 def test_no_import_inside_a_function() -> None:
     """Only the command line, the jobs and the optional document writers import where they run."""
-    wrong = []
-    for path, tree in _modules().items():
-        if not _is_in(path, MAY_IMPORT_INSIDE):
-            inside = {node.name: [n for child in ast.walk(node) for n in _imports(child)] for node in _functions(tree)}
-            wrong += [f"{_name(path)}:{function} imports {names}" for function, names in inside.items() if names]
-    assert not wrong
+    assert not [f"{_name(path)}:{function} imports {name}" for path, module in _modules().items()
+                if not _is_in(path, MAY_IMPORT_INSIDE) for name, function, _ in module.imports if function]
 
 
 def test_patients_are_a_field() -> None:
     """A patient on a problem is `Problem.patients`, never written into or parsed out of `where`."""
     told = re.compile(r"""where=f?"patients? |\.at\(f?"patients? |where\.(startswith|split|partition)\(""")
-    assert not [_name(path) for path in _modules() if path.name != "errors.py" and told.search(path.read_text())]
+    assert not [_name(path) for path, module in _modules().items()
+                if path.name != "errors.py" and told.search(module.text)]
 
 
 def test_every_module_has_a_row() -> None:
@@ -146,12 +163,10 @@ def test_every_module_has_a_row() -> None:
 
 def test_files_and_functions_are_short() -> None:
     """A file has at most 400 lines, a function at most 60."""
-    wrong = [f"{_name(path)} has more than 400 lines" for path in _modules() if path.read_text().count("\n") > 400]
-    for path, tree in _modules().items():
-        for node in _functions(tree):
-            body = node.body[1:] if ast.get_docstring(node) else node.body
-            if body and (node.end_lineno or 0) - body[0].lineno >= 60:
-                wrong.append(f"{_name(path)}:{node.name} has more than 60 lines")
+    wrong = [f"{_name(path)} has more than 400 lines" for path, module in _modules().items()
+             if module.text.count("\n") > 400]
+    wrong += [f"{_name(path)}:{function} has more than 60 lines" for path, module in _modules().items()
+              for function, lines in module.lengths if lines >= 60]
     assert not wrong
 
 
@@ -163,7 +178,7 @@ def test_no_function_is_excused_from_the_limits() -> None:
     assert set(ours) == {f"src/mtdlr/{name}" for name in (
         "cli/*", "nets/norm*.py", "stats/cox_likelihood.py", "stats/cox_terms.py", "stats/lasso_newton.py")}
     assert all(codes == ["PLR0913"] for codes in ours.values())
-    excused = {(path.name, one) for path in _modules()
-               for one in re.findall(r"def (\w+)\(\s+# noqa: ?\S*(?:PLR0913|C901)", path.read_text())}
+    excused = {(path.name, one) for path, module in _modules().items()
+               for one in re.findall(r"def (\w+)\(\s+# noqa: ?\S*(?:PLR0913|C901)", module.text)}
     assert excused == {("predict.py", "predict"), ("model.py", "fit"), ("study.py", "write_study"),
                        ("bootstrap_calibration.py", "calibrate_bootstrap")}

@@ -166,6 +166,7 @@ def test_an_explained_prediction_shows_where_the_risk_comes_from() -> None:
     assert len(read.all("img")) == 5
 
 
+@pytest.mark.slow
 def test_a_patient_without_a_tumour_or_beyond_the_follow_up_has_a_page() -> None:
     """An empty mask is said in words; a survival that is not known is no number; neither stops the page."""
     made = prediction()

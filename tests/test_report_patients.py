@@ -116,6 +116,7 @@ def test_the_page_tells_the_whole_audit(written: Path, results: Results) -> None
         assert told in text, told
 
 
+@pytest.mark.slow
 def test_geometry_is_told_in_words(results: Results) -> None:
     """Grids, distance and angle of PET and CT, trust in the region, and the mask: each with its unit."""
     groups = dict(page(results, PLAIN).geometry)
@@ -127,6 +128,7 @@ def test_geometry_is_told_in_words(results: Results) -> None:
     assert geometry_of({}) == []
 
 
+@pytest.mark.slow
 def test_masks_and_risk_are_told_where_they_are_known(results: Results) -> None:
     """Volume and SUV parameters of both masks with their difference, and the shares of the risk; else nothing."""
     shown, odd = page(results, PLAIN), page(results, ODD)

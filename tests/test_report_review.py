@@ -22,6 +22,7 @@ from mtdlr.evaluate.arms import Arm
 from mtdlr.evaluate.rivals import Rivals
 from mtdlr.nomogram.scores import DEEP_PLAIN
 from mtdlr.report import review as module
+from mtdlr.report import shown
 from mtdlr.report.checklist import fill_checklists
 from mtdlr.report.facts import facts_of, review_facts
 from mtdlr.report.figures.judged import concordance_figure
@@ -30,7 +31,6 @@ from mtdlr.report.numbers import evaluation_numbers
 from mtdlr.report.pictures import make_figures, write_figures
 from mtdlr.report.results import Results
 from mtdlr.report.review import Review, review, review_figures, review_numbers, review_tables, write_review
-from mtdlr.report.shown import figure, table
 from mtdlr.report.summary import FEW, Judged, strongest_rival, summary_lines
 from mtdlr.report.tables import make_tables
 from mtdlr.stats.decision import integrated_brier
@@ -307,27 +307,48 @@ def test_figures_that_another_process_prints_have_the_same_bytes(tmp_path):
     assert set(here) == {"figure1.svg", "figure1.pdf", "figure1.png", "figure1.tiff"}
 
 
+@pytest.fixture
+def reviewed(monkeypatch: pytest.MonkeyPatch, done: Review) -> None:
+    """A table or figure that is asked for finds the study reviewed already."""
+    monkeypatch.setattr(shown, "review", lambda _: done)
+
+
+@pytest.mark.usefixtures("reviewed")
 def test_a_table_of_the_report_is_a_data_frame_of_what_it_prints(results, done):  # noqa: F811
     """`run.table(4)` has the header and the cells of Table 4; later numbers are the report's own tables."""
     four = make_tables(results)[4]
-    assert table(results, 4).columns.tolist() == list(four.header)
-    assert table(results, 4).to_numpy().tolist() == [list(row) for row in four.rows]
+    assert shown.table(results, 4).columns.tolist() == list(four.header)
+    assert shown.table(results, 4).to_numpy().tolist() == [list(row) for row in four.rows]
     later = review_tables(results, done)[0]
-    assert table(results, later.number).to_numpy().tolist() == [list(row) for row in later.rows]
+    assert shown.table(results, later.number).to_numpy().tolist() == [list(row) for row in later.rows]
 
 
-def test_a_figure_of_the_report_is_drawn_by_its_name(results, tmp_path):  # noqa: F811
+@pytest.mark.slow
+def test_a_figure_of_the_report_is_drawn_by_its_name(results, done, tmp_path):  # noqa: F811
     """`run.figure("2a")` is the nomogram that the report shows, byte for byte when saved."""
-    save(figure(results, "2a"), tmp_path / "one.svg")
+    save(shown.figure(results, "2a"), tmp_path / "one.svg")
     save(make_figures(results)["2a"][1], tmp_path / "other.svg")
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "other.svg").read_bytes()
-    assert figure(results, next(iter(review_figures(results, review(results))))).axes
+    assert shown.figure(results, next(iter(review_figures(results, done)))).axes
 
 
-@pytest.mark.parametrize(("ask", "name"), [(table, 99), (figure, "9z")])
-def test_a_table_or_figure_that_is_not_there_is_refused_with_those_that_are(results, ask, name):  # noqa: F811
+def test_a_figure_is_one_of_the_paper_or_of_the_review(results, done, monkeypatch):  # noqa: F811
+    """A name of the paper's figures is drawn without a review; another is one of the review's figures."""
+    asked = []
+    monkeypatch.setattr(shown, "make_figures", lambda _: {"2a": ("A caption.", "nomogram")})
+    monkeypatch.setattr(shown, "review", lambda of: asked.append(of) or done)
+    monkeypatch.setattr(shown, "review_figures", lambda *of: asked.append(of) or {"5": ("Another.", "AUC")})
+    assert shown.figure(results, "2a") == "nomogram" and asked == []
+    assert shown.figure(results, "5") == "AUC" and asked == [results, (results, done)]
+    with pytest.raises(StudyError, match="E-NOTSHOWN") as refused:
+        shown.figure(results, "9z")
+    assert (refused.value.problems[0].found, refused.value.problems[0].expected) == ("figure 9z", "2a, 5")
+
+
+@pytest.mark.usefixtures("reviewed")
+def test_a_table_that_is_not_there_is_refused_with_those_that_are(results):  # noqa: F811
     """E-NOTSHOWN names what was asked for and everything that the report has."""
     with pytest.raises(StudyError, match="E-NOTSHOWN") as refused:
-        ask(results, name)
+        shown.table(results, 99)
     problem = refused.value.problems[0]
-    assert str(name) in problem.found and {99: "1, 2, 3, 4", "9z": "2a"}[name] in problem.expected
+    assert problem.found == "table 99" and problem.expected.startswith("1, 2, 3, 4, 5")

@@ -23,7 +23,7 @@ from mtdlr.serve.pages import job_page
 from mtdlr.serve.predictor import predictor_of
 from mtdlr.serve.worker import _problems_of
 
-SLICES = 40
+SLICES = 12
 STAGE = {"clinical": {"tnm_stage": "IVa"}}
 
 

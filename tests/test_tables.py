@@ -6,6 +6,7 @@ import csv
 import re
 import zipfile
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,12 @@ NASTY = Table(9, "A <b>title</b> & more", ("Name", "=cmd|' /C calc'!A0"),
 @pytest.fixture(scope="module")
 def results() -> Results:
     """The results of a made-up study; no images."""
+    return _made_up()
+
+
+@cache
+def _made_up() -> Results:
+    """Fitted once for the six test files that read it and change nothing in it."""
     table, folds, raw, features = _study_data()
     rng = np.random.default_rng(0)
     table = table.assign(age=rng.normal(50, 10, len(table)), gender=rng.choice(["Male", "Female"], len(table)),

@@ -196,6 +196,7 @@ def test_patients_without_a_mask_still_teach_survival(tmp_path: Path):
     assert np.isfinite(checkpoint.facts["validation"]["val_c_index"])
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_no_number_stops_with_a_remedy(tmp_path: Path):
     """A learning rate of 1e18 ends in E-DIVERGED, not in a network of nan."""
     with pytest.raises(FitError, match="Lower learning_rate") as caught:

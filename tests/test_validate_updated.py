@@ -21,6 +21,7 @@ from mtdlr.validate.updated import UPDATED, require_free, require_same, save_upd
 from mtdlr.validate.write import cohort_table
 
 
+@pytest.mark.slow
 def test_an_updated_model_is_never_overwritten_by_another(tmp_path: Path) -> None:
     """The same update may be made again; another method, another parent, other patients or something that is no model
     in its place are E-EXISTS, and what lies there stays."""
