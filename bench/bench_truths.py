@@ -86,7 +86,8 @@ def networks_of(folder: Path, seed: int, n: int, given: list[Path]) -> list[Chec
     if given:
         return [Checkpoint.load(one) for one in given]
     data = np.load(folder / "images.npz")
-    cases = [Case(f"{k:04d}", data["image"][k], data["mask"][k], 1.0 + k, k % 4 == 0) for k in range(n)]
+    image, mask = data["image"][:n], data["mask"][:n]  # an archive reads the whole array each time it is asked
+    cases = [Case(f"{k:04d}", image[k], mask[k], 1.0 + k, k % 4 == 0) for k in range(n)]
     # no outcome enters the masks; these only let the head be solved
     return [train([case for k, case in enumerate(cases) if k % FOLDS != fold], "deepmts", STUDY.deepmts,
                   folder / f"network_{fold}", seed=1000 * seed + fold) for fold in range(FOLDS)]

@@ -53,7 +53,7 @@ TABLES = tuple(f"table{k}.csv" for k in (1, 2, 3, 4))
 def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A synthetic study of 54 patients, the external ones as DICOM with a canary in identifying tags and file names."""
     path = write_study(tmp_path_factory.mktemp("study"), n_training=42, n_internal=6, n_external=6, seed=4,
-                       voxel_scale=1.6, workers=Workers(2))
+                       voxel_scale=1.6)
     for number, file in enumerate(sorted((path.parent / "centerB").rglob("*.dcm"))):
         dataset = pydicom.dcmread(file)
         dataset.PatientIdentityRemoved = "NO"
@@ -75,8 +75,11 @@ def weight_seed(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def finished(study_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The study, run to its end."""
+    """The study, run to its signatures in one process and from there to its end with two workers: two workers import
+    again in every stage, and that a number of workers changes no byte is shown by test_cluster."""
     folder = tmp_path_factory.mktemp("runs") / "run"
+    with Run(Study.load(study_file, SMALL), folder, Workers(1)) as run:
+        run.until("signature")
     with Run(Study.load(study_file, SMALL), folder, Workers(2)) as run:
         run.all()
     shutil.copytree(folder / "tables", folder.with_name("tables"))
@@ -171,7 +174,7 @@ def test_only_robust_features_enter_a_signature(finished: Run, study_file: Path,
     """With radiomics.perturbations, training patients alone are perturbed, and what changes too much takes no part."""
     folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
     settings = (*SMALL, "radiomics.perturbations=1", "signature.min_icc=0.9")
-    with Run(Study.load(study_file, settings), folder, Workers(2)) as run:
+    with Run(Study.load(study_file, settings), folder, Workers(1)) as run:
         run.until("signature")
         perturbed = {i: len(json.loads((f / "features.json").read_text())["perturbed"])
                      for i, f in run.features["manual"].folders.items()}
