@@ -18,7 +18,7 @@ from mtdlr.imaging import nifti
 from mtdlr.radiomics import table as feature_table
 from mtdlr.radiomics.table import read_cases, write_features
 from mtdlr.study import RadiomicsSettings
-from mtdlr.texture import compiled
+from mtdlr.texture import jit
 from mtdlr.volume import Volume
 from mtdlr.workers import Workers
 
@@ -270,5 +270,5 @@ def test_nowhere_to_keep_compiled_code(monkeypatch: pytest.MonkeyPatch) -> None:
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: ("compiled", function)
 
-    monkeypatch.setattr(compiled, "njit", njit)
-    assert compiled.compiled(test_table) == ("compiled", test_table)
+    monkeypatch.setattr(jit, "njit", njit)
+    assert jit.jit(test_table) == ("compiled", test_table)
