@@ -14,6 +14,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ from mtdlr.cli.words import (
     Overrides,
     StudyFile,
     load_study,
+    options_of,
     print_result,
     progress,
     run_folder,
@@ -82,7 +84,7 @@ def demo(
             _say(f"making {patients} synthetic patients in {folder}", as_json)
             write_study(folder, n_training=parts[0], n_internal=parts[1], n_external=parts[2], seed=seed,
                         workers=Workers(2, 1, progress(as_json)))
-        run(study_file, as_json=as_json)
+        run(study=study_file, as_json=as_json)
 
 
 @app.command()
@@ -123,20 +125,26 @@ def init(
 app.command()(check)
 
 
-@app.command()
-def run(
-    study: StudyFile,
+@dataclass(frozen=True)
+class _RunOptions:
+    """Of `mtdlr run`."""
+
+    study: StudyFile
     until: Annotated[str | None, typer.Option(help="The last stage to do: cohort, prepare, train, score, radiomics, "
                                                    "signature, model, report or bundle.",
-                                              show_default="bundle")] = None,
-    overrides: Overrides = None,
+                                              show_default="bundle")] = None
+    overrides: Overrides = None
     shard: Annotated[str | None, typer.Option(metavar="I/N", help="Do every n-th patient only, beside other shards; "
-                                                                  "with --until prepare, score or radiomics.")] = None,
-    fold: Annotated[int | None, typer.Option(help="Train the networks of one fold only.", min=0)] = None,
-    executor: Annotated[str | None, typer.Option(metavar="dask:ADDRESS", help="Work on a Dask cluster.")] = None,
-    device: Device = None,
-    as_json: Json = False,
-) -> None:
+                                                                  "with --until prepare, score or radiomics.")] = None
+    fold: Annotated[int | None, typer.Option(help="Train the networks of one fold only.", min=0)] = None
+    executor: Annotated[str | None, typer.Option(metavar="dask:ADDRESS", help="Work on a Dask cluster.")] = None
+    device: Device = None
+    as_json: Json = False
+
+
+@app.command()
+@options_of(_RunOptions)
+def run(options: _RunOptions) -> None:
     """Run a study to its report and model folder. What is done already is not done again.
 
     With --set, the results of settings other than the study file's are shown in tries/ of the run folder.
@@ -146,23 +154,25 @@ def run(
     from mtdlr.pipeline import Run
     from mtdlr.versions import require_extra
     from mtdlr.workers import Workers
-    from mtdlr.workers.cluster import executor as connected
+    from mtdlr.workers.cluster import executor
     from mtdlr.workers.parts import STEPS, Shard, require_part
     from mtdlr.workers.planning import where_shown
     from mtdlr.workers.progress import summary
 
+    shard, fold = options.shard, options.fold
     if shard and fold is not None:
         raise usage("E-SHARD", "a part is a shard or a fold, not both", f"{shard} and {fold}", "Leave one out")
     part = Shard.parse(shard) if shard else Shard(fold=fold) if fold is not None else None
-    last = require_part(part, until or ("train" if fold is not None else "radiomics" if shard else "bundle"))
+    last = require_part(part, options.until or ("train" if fold is not None else "radiomics" if shard else "bundle"))
     if list(STEPS).index(last) > list(STEPS).index("prepare"):
         require_extra("networks", "training")  # before hours of preparation
-    settings = load_study(study, [*(overrides or ()), *([] if device is None else [f"run.device={device}"])])
-    folder = run_folder(study, settings)
-    shown = where_shown(folder, settings, load_study(study, None)) if overrides else folder
+    settings = load_study(options.study, [
+        *(options.overrides or ()), *([] if options.device is None else [f"run.device={options.device}"])])
+    folder = run_folder(options.study, settings)
+    shown = where_shown(folder, settings, load_study(options.study, None)) if options.overrides else folder
     with ExitStack() as stack:
-        pool = stack.enter_context(connected(executor)) if executor else None
-        teller = progress(as_json, folder)
+        pool = stack.enter_context(executor(options.executor)) if options.executor else None
+        teller = progress(options.as_json, folder)
         stack.callback(teller.close)
         workers = Workers(settings.run.workers, settings.run.threads, teller, pool)
         _HELD.append(folder)
@@ -172,7 +182,7 @@ def run(
             values, lines = summary(work)
             for line in lines:
                 teller.note(line)
-            print_result(values, as_json, "\n".join(lines))
+            print_result(values, options.as_json, "\n".join(lines))
             raise typer.Exit(1 if work.failed else 0)
 
 
@@ -219,23 +229,29 @@ app.command()(fetch)
 app.command()(serve)
 
 
-@app.command()
-def features(
+@dataclass(frozen=True)
+class _FeatureOptions:
+    """Of `mtdlr features`."""
+
     images: Annotated[Path, typer.Argument(help="A CSV, or a folder of scans with masks. Columns: patient_id, pet, ct, "
                                                 "mask (pet or ct may be empty); or Image, Mask and, if you like, ID, "
                                                 "Modality, Timepoint, Label. Paths start at the CSV's folder.",
-                                           show_default=False)],
-    output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")] = Path("features.csv"),
+                                           show_default=False)]
+    output: Annotated[Path, typer.Option("-o", "--output", help="CSV to write.")] = Path("features.csv")
     profile: Annotated[str, typer.Option(help="paper1456 (1456 features), ibsi (recommended for new work), or a "
-                                              "PyRadiomics parameter file (YAML).")] = "paper1456",
-    spacing_mm: Annotated[float, typer.Option(help="Voxel size (not with a parameter file).", min=0.25)] = 2.0,
+                                              "PyRadiomics parameter file (YAML).")] = "paper1456"
+    spacing_mm: Annotated[float, typer.Option(help="Voxel size (not with a parameter file).", min=0.25)] = 2.0
     pet_bin_width: Annotated[float, typer.Option(help="Grey-level bin of PET, in SUV (not with a parameter file).",
-                                                 min=1e-6)] = 0.25,
+                                                 min=1e-6)] = 0.25
     ct_bin_width: Annotated[float, typer.Option(help="Grey-level bin of CT, in HU, and of images without a Modality "
-                                                     "(not with a parameter file).", min=1e-6)] = 25.0,
-    workers: Annotated[int, typer.Option(help="Processes side by side.", min=1)] = 1,
-    as_json: Json = False,
-) -> None:
+                                                     "(not with a parameter file).", min=1e-6)] = 25.0
+    workers: Annotated[int, typer.Option(help="Processes side by side.", min=1)] = 1
+    as_json: Json = False
+
+
+@app.command()
+@options_of(_FeatureOptions)
+def features(options: _FeatureOptions) -> None:
     """Extract radiomics features inside given masks: one row a patient.
 
     A stopped run goes on where it was: give the same command again. A patient that fails keeps an empty row and is
@@ -245,14 +261,16 @@ def features(
     from mtdlr.study import RadiomicsSettings
     from mtdlr.workers import Workers
 
-    settings = RadiomicsSettings(profile=profile, spacing_mm=spacing_mm, pet_bin_width=pet_bin_width,
-                                 ct_bin_width=ct_bin_width)
-    problems = write_features(images, output, settings, workers=Workers(workers, 1, progress(as_json)))
+    settings = RadiomicsSettings(profile=options.profile, spacing_mm=options.spacing_mm,
+                                 pet_bin_width=options.pet_bin_width, ct_bin_width=options.ct_bin_width)
+    problems = write_features(options.images, options.output, settings,
+                              workers=Workers(options.workers, 1, progress(options.as_json)))
     for problem in problems:
         typer.echo(str(problem), err=True)
     failed = {patient for p in problems if p.is_error for patient in p.patients}
-    print_result({"table": str(output), "problems": [p.as_dict() for p in problems]}, as_json,
-           f"wrote {output}" + (f"; rows without features: {len(failed)}" if failed else ""))
+    table = str(options.output)
+    print_result({"table": table, "problems": [p.as_dict() for p in problems]}, options.as_json,
+                 f"wrote {table}" + (f"; rows without features: {len(failed)}" if failed else ""))
     raise typer.Exit(1 if failed else 0)
 
 

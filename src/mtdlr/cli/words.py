@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import MISSING, fields
+from functools import wraps
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -16,6 +19,29 @@ Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="SECTION.K
                                                      help="Override a setting, e.g. deepmts.epochs=2; repeatable.")]
 Device = Annotated[str | None, typer.Option(metavar="DEVICE", help="Where networks run: auto, cpu, cuda or mps.")]
 StudyFile = Annotated[Path, typer.Argument(help="The study file (TOML).", show_default=False)]
+
+
+def options_of(kind: type[Any]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+    """Let a verb with many options take them as one value: each field of `kind` is an option of the command line.
+
+    Args:
+        kind: a frozen dataclass whose fields are annotated as the parameters of a verb are.
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    shown = Signature([Parameter(
+        one.name, Parameter.KEYWORD_ONLY, annotation=hints[one.name],
+        default=Parameter.empty if one.default is MISSING else one.default) for one in fields(kind)])
+
+    def expanded(verb: Callable[[Any], None]) -> Callable[..., None]:
+        @wraps(verb)
+        def from_options(**given: Any) -> None:
+            verb(kind(**given))
+
+        from_options.__signature__ = shown  # type: ignore[attr-defined]  # what typer reads
+        from_options.__annotations__ = hints
+        return from_options
+
+    return expanded
 
 
 def print_result(values: Any, as_json: bool, text: str) -> None:
