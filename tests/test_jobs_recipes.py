@@ -98,7 +98,7 @@ def test_a_signature_comes_back_with_its_ids_as_text(
     own = Signature(("a",), (0.0,), (1.0,), (0.5,), 0.1, (1.0,), 40, 12, 900)
     scores = pd.Series([0.1 + 0.2, -1.0 / 3.0], index=["007", "1e5"])
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(jobs, "fit_with_scores", lambda *given: asked.append(given) or (own, scores))
+    monkeypatch.setattr("mtdlr.signature.fit_with_scores", lambda *given: asked.append(given) or (own, scores))
     frame = pd.DataFrame({"a": [1.0, 2.0]}, index=scores.index)
     job = jobs.FitSignature(kept, Recipe("signature", {}), frame, frame, scores, SignatureSettings(), (frame,))
     signature, found = jobs.load_signature(jobs.fit_signature(job))
@@ -118,7 +118,7 @@ def test_a_mean_image_is_of_the_patients_given(kept: Any, monkeypatch: pytest.Mo
 def test_a_scans_hashes_are_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is hashed is the scan that was given."""
     scan: Any = SimpleNamespace(id="P1")
-    monkeypatch.setattr(jobs, "content_hashes", lambda given: (given.id, "pet", "ct"))
+    monkeypatch.setattr("mtdlr.imaging.layout.content_hashes", lambda given: (given.id, "pet", "ct"))
     assert jobs.hash_scan(scan) == ("P1", "pet", "ct")
 
 

@@ -14,10 +14,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from mtdlr.imaging.layout import ScanSet, content_hashes
-from mtdlr.signature import Signature, fit_with_scores
 from mtdlr.store import TRAINING, Recipe, Store, verify
 from mtdlr.study import (
     DeepmtsSettings,
@@ -36,12 +32,15 @@ Networks = tuple[tuple[str, tuple[Path, ...]], ...]
 TOLD = {"Dice loss": "dice_loss", "survival loss": "survival_loss", "C": "val_c_index", "Dice": "val_dice"}
 """The figures of the last finished epoch that a training reports, and their columns in its log."""
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.figure import Figure as Figure
 
+    from mtdlr.imaging.layout import ScanSet
     from mtdlr.model import FrozenModel
     from mtdlr.nets.device import Name as DeviceName
     from mtdlr.nomogram.scores import Scale
     from mtdlr.report.results import Results
+    from mtdlr.signature import Signature
     from mtdlr.train import Progress
     from mtdlr.workers.planning import Stored
 
@@ -74,6 +73,8 @@ def prepare(job: Prepare) -> Path:
 
 def hash_scan(scan: ScanSet) -> tuple[str, str, str]:
     """The content hashes of one patient's files: all that is read, the PET, the CT."""
+    from mtdlr.imaging.layout import content_hashes
+
     return content_hashes(scan)
 
 
@@ -222,6 +223,8 @@ class FitSignature:
 
 def fit_signature(job: FitSignature) -> Path:
     """The folder of signature.json and training_scores.csv."""
+    from mtdlr.signature import fit_with_scores
+
     def build(folder: Path) -> None:
         signature, scores = fit_with_scores(job.features, job.training, job.folds, job.settings, job.perturbed)
         signature.save(folder / "signature.json")
@@ -232,6 +235,10 @@ def fit_signature(job: FitSignature) -> Path:
 
 def load_signature(folder: Path) -> tuple[Signature, pd.Series]:
     """(signature, its training scores) of a stored fit."""
+    import pandas as pd
+
+    from mtdlr.signature import Signature
+
     scores = pd.read_csv(folder / "training_scores.csv", dtype=str).set_index("patient_id")
     return Signature.load(folder / "signature.json"), scores["score"].astype(float)  # exact, also before pandas 3.1
 
