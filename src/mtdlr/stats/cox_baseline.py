@@ -177,7 +177,7 @@ def _log_hazard_from(rows, eta, reached):  # type: ignore[no-untyped-def]
     s0, shift, none, empty = 0.0, 0.0, np.zeros(0), np.zeros((0, 0))
     top, total = -np.inf, 0.0
     for g in range(rows.fresh.size):
-        shift, s0 = rescaled(eta, rows.weight, rows.start[g], rows.start[g + 1], shift, s0, none, empty)
+        shift, s0 = rescaled(eta, rows.weight, (rows.start[g], rows.start[g + 1]), shift, s0, none, empty)
         deaths, mass, t0 = 0.0, 0.0, 0.0
         for i in range(rows.start[g], rows.start[g + 1]):
             if rows.weight[i] > 0.0:
@@ -210,7 +210,7 @@ def _by_time(rows, eta):  # type: ignore[no-untyped-def]
         if rows.fresh[g]:
             s0, alive = 0.0, 0.0
             clear(s1)
-        shift, s0 = rescaled(eta, rows.weight, rows.start[g], rows.start[g + 1], shift, s0, s1, none)
+        shift, s0 = rescaled(eta, rows.weight, (rows.start[g], rows.start[g + 1]), shift, s0, s1, none)
         deaths, mass, t0 = 0.0, 0.0, 0.0
         clear(t1)
         for i in range(rows.start[g], rows.start[g + 1]):

@@ -262,7 +262,7 @@ def _penalty_gradient(rows, eta, inverse):  # type: ignore[no-untyped-def]
         if rows.fresh[g]:
             s[:, :] = 0.0
         before = shift
-        shift, s0 = rescaled(eta, rows.weight, first, last, shift, s[0, 0], lean[:0], none)
+        shift, s0 = rescaled(eta, rows.weight, (first, last), shift, s[0, 0], lean[:0], none)
         if s0 != s[0, 0]:
             s *= np.exp(before - shift)
         t[:, :] = 0.0

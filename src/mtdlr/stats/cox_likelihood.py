@@ -107,15 +107,14 @@ def sorted_rows(x: Matrix, weight: Vector, sets: RiskSets, *, efron: bool) -> So
 
 
 @njit(cache=True, error_model="numpy", inline="always")
-def rescaled(eta, weight, first, last, shift, s0, s1, s2):  # type: ignore[no-untyped-def]
+def rescaled(eta, weight, span, shift, s0, s1, s2):  # type: ignore[no-untyped-def]
     """A new shift, and s0 brought to it (s1 and s2 in place), where a row stands far above the shift or is the first:
     each risk set is summed on its own scale, so that none overflows or vanishes beside another.
 
     Args:
         eta: (n,) log relative hazards in sorted order.
         weight: (n,) weights of the rows; a row of weight 0 sets no scale.
-        first: first row of the group that enters.
-        last: the row after its last.
+        span: first row of the group that enters, and the row after its last.
         shift: present scale: sums hold exp(eta - shift).
         s0: present sum of relative hazards; 0 when no row has entered.
         s1: (p,) present sum of x times relative hazard, changed in place.
@@ -125,7 +124,7 @@ def rescaled(eta, weight, first, last, shift, s0, s1, s2):  # type: ignore[no-un
         (shift, s0) on the scale that holds from here.
     """
     highest = -np.inf
-    for i in range(first, last):
+    for i in range(span[0], span[1]):
         if weight[i] > 0.0:
             highest = max(highest, eta[i])
     if s0 == 0.0:
@@ -142,9 +141,9 @@ def rescaled(eta, weight, first, last, shift, s0, s1, s2):  # type: ignore[no-un
 
 
 @njit(cache=True, error_model="numpy")
-def _add_block(x, weight, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped-def]
+def _add_block(x, weight, eta, shift, span, s1, s2):  # type: ignore[no-untyped-def]
     """Add many rows to s1 and s2 by BLAS; returns the sum of their relative risks."""
-    s0, p = 0.0, s1.size
+    (first, last), s0, p = span, 0.0, s1.size
     scaled, r = np.empty((min(_BLOCK, last - first), p)), np.empty(min(_BLOCK, last - first))
     for lo in range(first, last, _BLOCK):
         n = min(_BLOCK, last - lo)
@@ -168,7 +167,7 @@ def _add_rows(rows, eta, shift, first, last, s1, s2):  # type: ignore[no-untyped
     """Add some rows to s1 and s2; returns the sum of their relative risks. Called in one place: each is compiled."""
     s0, p = 0.0, s1.size
     if last - first >= _MANY:
-        s0 = _add_block(rows.x, rows.weight, eta, shift, first, last, s1, s2)
+        s0 = _add_block(rows.x, rows.weight, eta, shift, (first, last), s1, s2)
     else:
         for i in range(first, last):
             if rows.weight[i] > 0.0:
@@ -192,8 +191,9 @@ def _add_event(score, info, step, s0, s1, s2):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, error_model="numpy")
-def _add_tied(score, info, share, terms, s0, s1, s2, t0, t1, t2):  # type: ignore[no-untyped-def]
-    """The same for the terms of one time, each of weight `share`; returns the sum of their log risk sets."""
+def _tied_terms(share, terms, s0, t0):  # type: ignore[no-untyped-def]
+    """Sums over the terms of one time, each of weight `share`: of their log risk sets, and of the powers of v in their
+    derivatives."""
     logs, c0, c1, d0, d1, d2 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
     for j in range(terms):
         v = (terms - j) / terms
@@ -205,12 +205,18 @@ def _add_tied(score, info, share, terms, s0, s1, s2, t0, t1, t2):  # type: ignor
         d0 += step / at_risk
         d1 += step * v / at_risk
         d2 += step * v * v / at_risk
+    return logs, (c0, c1, d0, d1, d2)
+
+
+@njit(cache=True, error_model="numpy")
+def _add_tied(score, info, powers, s1, s2, t1, t2):  # type: ignore[no-untyped-def]
+    """As `_add_event` for the terms of one time, whose `powers` are of `_tied_terms`."""
+    c0, c1, d0, d1, d2 = powers
     for a in range(score.size):
         score[a] -= c0 * s1[a] + c1 * t1[a]
         for b in range(a + 1):
             info[a, b] += (c0 * s2[a, b] + c1 * t2[a, b] - d0 * s1[a] * s1[b] - d2 * t1[a] * t1[b]
                            - d1 * (s1[a] * t1[b] + t1[a] * s1[b]))
-    return logs
 
 
 @njit(cache=True, error_model="numpy", inline="always")
@@ -296,7 +302,7 @@ def derivatives(rows, eta, score, info):  # type: ignore[no-untyped-def]
             s0 = 0.0
             clear(s1)
             _clear_lower(s2)
-        shift, s0 = rescaled(eta, rows.weight, first, last, shift, s0, s1, s2)
+        shift, s0 = rescaled(eta, rows.weight, (first, last), shift, s0, s1, s2)
         dead, deaths, mass, total = _events(rows, eta, shift, first, last, score)
         loglik += total
         terms = int(deaths) if rows.efron else 1
@@ -319,7 +325,9 @@ def derivatives(rows, eta, score, info):  # type: ignore[no-untyped-def]
             loglik -= mass * np.log(s0)
             _add_event(score, info, mass / s0, s0, s1, s2)
         else:
-            loglik -= _add_tied(score, info, mass / terms, terms, s0, s1, s2, t0, t1, t2)
+            logs, powers = _tied_terms(mass / terms, terms, s0, t0)
+            loglik -= logs
+            _add_tied(score, info, powers, s1, s2, t1, t2)
             s0 += t0
             add_scaled(s1, 1.0, t1)
             _add_lower(s2, t2)

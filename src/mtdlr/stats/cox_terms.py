@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from mtdlr.stats.cox_likelihood import Index, Matrix, RiskSets, SortedRows, Vector, add_scaled, clear, rescaled
 
 
-@dataclass(frozen=True, eq=False)
-class EventTerms:
+class EventTerms(NamedTuple):
     """The terms of the log partial likelihood at one beta, latest event first; rows are in sorted order.
+
+    One value the compiled functions take (they take no dataclass).
 
     Args:
         group: (m,), the tie group of the term.
@@ -58,7 +59,7 @@ def _event_terms(rows, eta):  # type: ignore[no-untyped-def]
             s0 = 0.0
             clear(s1)
         first, last = rows.start[g], rows.start[g + 1]
-        shift, s0 = rescaled(eta, rows.weight, first, last, shift, s0, s1, none)
+        shift, s0 = rescaled(eta, rows.weight, (first, last), shift, s0, s1, none)
         deaths, mass, t0 = 0, 0.0, 0.0
         clear(t1)
         for i in range(first, last):
@@ -100,14 +101,14 @@ def accumulated(terms: EventTerms, sets: RiskSets, values: NDArray) -> NDArray:
         (n,) or (n, k), in sorted order.
     """
     flat = values[:, None] if values.ndim == 1 else values
-    rows = _accumulated(sets.start, sets.fresh, sets.event, terms.log_relative, terms.group, terms.log_at_risk,
-                        terms.out, np.ascontiguousarray(flat))
+    rows = _accumulated(sets.start, sets.fresh, sets.event, terms, np.ascontiguousarray(flat))
     return np.asarray(rows[:, 0] if values.ndim == 1 else rows)
 
 
 @njit(cache=True, error_model="numpy")
-def _accumulated(start, fresh, event, log_relative, group, log_at_risk, out, values):  # type: ignore[no-untyped-def]
+def _accumulated(start, fresh, event, terms, values):  # type: ignore[no-untyped-def]
     """The sums of `accumulated`, from the earliest time of each stratum on, scaled by the latest term."""
+    group, log_at_risk, log_relative = terms.group, terms.log_at_risk, terms.log_relative
     rows, total = np.zeros((log_relative.size, values.shape[1])), np.zeros(values.shape[1])
     tied, scale, t = np.zeros(values.shape[1]), -np.inf, group.size - 1
     for g in range(fresh.size - 1, -1, -1):
@@ -120,7 +121,7 @@ def _accumulated(start, fresh, event, log_relative, group, log_at_risk, out, val
                 scale = -log_at_risk[t]
             share = np.exp(-log_at_risk[t] - scale)
             total += share * values[t]
-            tied += share * out[t] * values[t]
+            tied += share * terms.out[t] * values[t]
             t -= 1
         for i in range(start[g], start[g + 1]):
             if scale > -np.inf:

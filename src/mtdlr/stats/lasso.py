@@ -13,7 +13,7 @@ from mtdlr.stats.checks import groups_of, labels, need_events, whole, within
 from mtdlr.stats.cox import CoxFit, fit_cox
 from mtdlr.stats.cox_rows import matrix_of
 from mtdlr.stats.lasso_likelihood import Outcome, log_likelihoods, standardised, working
-from mtdlr.stats.lasso_newton import path
+from mtdlr.stats.lasso_newton import FallingPenalties, path
 from mtdlr.survival import Survival, numbers
 
 Matrix = NDArray[np.float64]
@@ -331,10 +331,10 @@ def _fit_path(features: _Features, rows: Index, grid: Penalties) -> LassoPath:
     outcome = features.outcome(rows)
     z, scale = standardised(features.x, rows, outcome.weight)
     p, n = z.shape
-    saturated = _saturated(outcome)
+    saturated, null = _saturated(outcome), float(log_likelihoods(np.zeros((1, n)), outcome)[0])
     lambdas = grid.grid(_largest(z, outcome, features.factor, grid), n, p)
-    null = float(log_likelihoods(np.zeros((1, n)), outcome)[0])
-    coefs, logliks = path(z, outcome, lambdas, grid.alpha, features.factor, grid.tol, grid.values is None, saturated)
+    falling = FallingPenalties(lambdas, float(grid.alpha), features.factor)
+    coefs, logliks = path(z, outcome, falling, grid.tol, grid.values is None, saturated)
     if not len(coefs):
         raise FitError(Problem("E-PENALTY", "no finite coefficients solve the model: the penalty is too small",
                                found=f"{lambdas[0]:.3g}, {p} features", remedy="Take larger ones, or fewer features"))
@@ -348,7 +348,7 @@ def _largest(z: Matrix, outcome: Outcome, factor: Vector, grid: Penalties) -> fl
     eta, residual = np.zeros(n), np.zeros(n)
     if (factor == 0).any():
         held = np.where(factor == 0, 0.0, 1.0)
-        eta = path(z, outcome, np.array([_HUGE]), 1.0, held, grid.tol / _HUGE, False, 0.0)[0][0] @ z
+        eta = path(z, outcome, FallingPenalties(np.array([_HUGE]), 1.0, held), grid.tol / _HUGE, False, 0.0)[0][0] @ z
     working(eta, outcome, residual)
     slopes = np.abs(z @ residual)
     penalised = factor > 0

@@ -323,16 +323,23 @@ def _gains_little(logliks, k, null, saturated):  # type: ignore[no-untyped-def]
     return explained > _ENOUGH * (saturated - null) or explained - before < _SMALL_GAIN * explained
 
 
+class FallingPenalties(NamedTuple):
+    """The penalties of a path: lambdas (L,), falling; alpha, 1 lasso, towards 0 ridge, > 0; factor (p,) of each
+    feature's penalty, 0 leaves it free."""
+
+    lambdas: Vector
+    alpha: float
+    factor: Vector
+
+
 @njit(cache=True)
-def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type: ignore[no-untyped-def]
+def path(z, outcome, penalties, tol, may_stop, saturated):  # type: ignore[no-untyped-def]
     """Coefficients and log partial likelihoods along falling penalties.
 
     Args:
         z: (p, n) standardised features, patients in the order of falling time.
         outcome: their follow-up.
-        lambdas: (L,) penalties, falling.
-        alpha: 1 lasso, towards 0 ridge; > 0.
-        factor: (p,) factor of each feature's penalty; 0 leaves it free.
+        penalties: FallingPenalties of p features.
         tol: no optimality condition is broken by more than this share of the penalty.
         may_stop: whether the path may end early, as in glmnet: when five steps gain next to nothing, or 99.9 % of the
             null deviance is explained.
@@ -341,6 +348,7 @@ def path(z, outcome, lambdas, alpha, factor, tol, may_stop, saturated):  # type:
     Returns:
         (coefs (k, p), logliks (k,)); k < L when the path stopped early, or before a penalty without a finite solution.
     """
+    lambdas, alpha, factor = penalties
     p, n = z.shape
     beta, eta = np.zeros(p), np.zeros(n)
     residual = np.empty(n)
