@@ -34,8 +34,7 @@ HOMES = {
 MAY_IMPORT_INSIDE = {"cli", "workers/cluster", "spreadsheet", "jobs", "report/documents", "report/pdf", "__init__",
                      "imaging/itk", "synthetic/dicom_writer", "serve/dicom_results"}
 WIDE = {
-    "nets/norm.py:forward", "nets/norm_gpu.py:forward", "nets/norm_gpu.py:_settle",
-    "nets/norm_gpu.py:_apply", "nets/norm_gpu.py:_slopes", "nets/norm_gpu.py:_settle_slopes", "nets/norm_gpu.py:_pull",
+    "nets/norm_gpu.py:_settle",  # a Triton kernel takes each array by itself, and one launch settles seven
     "nomogram/model.py:fit", "predict.py:predict", "stats/bootstrap_calibration.py:calibrate_bootstrap",
     "synthetic/study.py:write_study",
 }  # take more than 7 parameters
@@ -194,8 +193,8 @@ def test_no_function_is_excused_from_the_limits() -> None:
     """The linter measures parameters and complexity everywhere but in what `WIDE` names."""
     ignored = tomllib.loads((SRC.parents[1] / "pyproject.toml").read_text())["tool"]["ruff"]["lint"]["per-file-ignores"]
     ours = {pattern: codes for pattern, codes in ignored.items() if pattern.startswith("src/")}
-    assert ours == {"src/mtdlr/nets/norm*.py": ["PLR0913"]}
+    assert not ours
     excused = {f"{_name(path)}:{one}" for path, module in _modules().items()
-               for one in re.findall(r"def (\w+)\(\s+# noqa: ?\S*(?:PLR0913|C901)", module.text)}
-    assert excused == {"predict.py:predict", "nomogram/model.py:fit", "synthetic/study.py:write_study",
-                       "stats/bootstrap_calibration.py:calibrate_bootstrap"}
+               for one in re.findall(r"def (\w+)\(.*# noqa: ?\S*(?:PLR0913|C901)", module.text)}
+    assert excused == {"nets/norm_gpu.py:_settle", "predict.py:predict", "nomogram/model.py:fit",
+                       "synthetic/study.py:write_study", "stats/bootstrap_calibration.py:calibrate_bootstrap"}

@@ -13,8 +13,10 @@ from mtdlr.nets import blocks
 from mtdlr.nets.blocks import (
     Conv3d,
     ConvNormRelu,
+    Dense,
     DenseBlock,
     DenseLayer,
+    HeadInputs,
     Pointwise,
     ResidualStage,
     RiskHead,
@@ -131,7 +133,7 @@ def test_a_decoder_stage_joins_the_doubled_map_in_front() -> None:
 
 def test_a_dense_layer() -> None:
     """Norm, ReLU, 1x1x1 to four times the growth, norm, ReLU, 3x3x3 to the growth: the new maps alone."""
-    layer = lively(DenseLayer(3, 2, dropout=0.4, bias=True, eps=1e-3, momentum=0.1))
+    layer = lively(DenseLayer(3, Dense(2, dropout=0.4, bias=True, eps=1e-3, momentum=0.1)))
     x = noise(2, 3, 4, 5, 4)
     h = F.conv3d(norm_relu(x, layer.norm1), layer.conv1.weight, layer.conv1.bias)  # type: ignore[arg-type]
     assert h.shape[1] == 8
@@ -141,7 +143,7 @@ def test_a_dense_layer() -> None:
 
 def test_a_dense_block_keeps_its_input_in_front() -> None:
     """Each layer's maps are appended behind all earlier ones, which stay as they are."""
-    block = lively(DenseBlock(3, 2, 4, dropout=0.0, bias=False, eps=1e-5, momentum=0.1))
+    block = lively(DenseBlock(3, 2, Dense(4, dropout=0.0, bias=False, eps=1e-5, momentum=0.1)))
     x = noise(1, 3, 4, 4, 4)
     first = torch.cat([x, block.layers[0](x)], 1)  # type: ignore[index, operator]
     found = block(x)
@@ -151,7 +153,7 @@ def test_a_dense_block_keeps_its_input_in_front() -> None:
 
 def test_dropout_falls_inside_a_dense_layer_in_training_only() -> None:
     """In training a layer's maps change with the seed and hold zeros; in evaluation they do not."""
-    layer = DenseLayer(3, 4, dropout=0.5, bias=True, eps=1e-3, momentum=0.1)
+    layer = DenseLayer(3, Dense(4, dropout=0.5, bias=True, eps=1e-3, momentum=0.1))
     x, found = noise(2, 3, 6, 6, 6), []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -213,7 +215,7 @@ def test_cells_as_a_list_of_voxels() -> None:
 def test_the_published_head() -> None:
     """Each vector through its own ReLU units, joined in order with the clinical vector, into one linear layer."""
     torch.manual_seed(0)
-    head = RiskHead((3, 2), hidden=4, clinical=2, outputs=1, dropout=0.5, standardised=False).eval()
+    head = RiskHead(HeadInputs((3, 2), clinical=2), hidden=4, outputs=1, dropout=0.5, standardised=False).eval()
     a, b, clinical = noise(5, 3), noise(5, 2, seed=1), noise(5, 2, seed=2)
     hidden = [F.relu(v @ branch.weight.T + branch.bias) for v, branch in zip((a, b), head.branches, strict=True)]
     expected = torch.cat([*hidden, clinical], 1) @ head.last.weight.T + head.last.bias
@@ -228,7 +230,7 @@ def test_the_published_head() -> None:
 def test_a_standardised_head() -> None:
     """Vectors are standardised and divided by the root of their length, direct ones are only standardised; it starts
     at zero."""
-    head = RiskHead((4, 9), hidden=3, clinical=0, outputs=2, dropout=0.5, standardised=True, direct=2).eval()
+    head = RiskHead(HeadInputs((4, 9), direct=2), hidden=3, outputs=2, dropout=0.5, standardised=True).eval()
     vectors, direct = [noise(5, 4), noise(5, 9, seed=1)], noise(5, 2, seed=2)
     assert not head(vectors, None, direct).any() and len(head.norms) == 3
     for k, norm in enumerate(head.norms):

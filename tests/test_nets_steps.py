@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from mtdlr.errors import BundleError, StoreError
 from mtdlr.nets import refit
-from mtdlr.nets.blocks import RiskHead, Standardise
+from mtdlr.nets.blocks import HeadInputs, RiskHead, Standardise
 from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, Output
 from mtdlr.nets.device import Device
@@ -350,7 +350,7 @@ class WithDirect(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.config = DeepmtsConfig()
-        self.head = RiskHead((1,), hidden=2, clinical=0, outputs=1, dropout=0.5, standardised=True, direct=3)
+        self.head = RiskHead(HeadInputs((1,), direct=3), hidden=2, outputs=1, dropout=0.5, standardised=True)
         with torch.no_grad():
             self.head.last.weight.copy_(torch.tensor([[0.3, -0.2, 9.0, 9.0, 9.0]]))
 

@@ -7,6 +7,7 @@ transposed convolution of the small map, which is the same sum with 8 products i
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -223,18 +224,36 @@ class ResidualStage(nn.Module):
         return h
 
 
+@dataclass(frozen=True)
+class Dense:
+    """What the layers of a dense block have in common.
+
+    Args:
+        growth: maps that each layer appends.
+        dropout: share dropped after each convolution.
+        bias: whether the convolutions add a bias.
+        eps: added to the variance by the norms.
+        momentum: share of a batch's statistics that enters the running ones.
+    """
+
+    growth: int
+    dropout: float
+    bias: bool
+    eps: float
+    momentum: float
+
+
 class DenseLayer(nn.Module):
     """BN-ReLU-C(1, 4 growth)-dropout-BN-ReLU-C(3, growth)-dropout: the maps to append."""
 
-    def __init__(self, in_channels: int, growth: int, *, dropout: float, bias: bool, eps: float,
-                 momentum: float) -> None:
+    def __init__(self, in_channels: int, dense: Dense) -> None:
         super().__init__()
-        bottleneck = 4 * growth
-        self.norm1 = NormRelu(in_channels, eps=eps, momentum=momentum)
-        self.conv1 = conv3d(in_channels, bottleneck, 1, bias=bias)
-        self.norm2 = NormRelu(bottleneck, eps=eps, momentum=momentum)
-        self.conv2 = conv3d(bottleneck, growth, 3, bias=bias)
-        self.dropout = nn.Dropout(dropout)
+        bottleneck = 4 * dense.growth
+        self.norm1 = NormRelu(in_channels, eps=dense.eps, momentum=dense.momentum)
+        self.conv1 = conv3d(in_channels, bottleneck, 1, bias=dense.bias)
+        self.norm2 = NormRelu(bottleneck, eps=dense.eps, momentum=dense.momentum)
+        self.conv2 = conv3d(bottleneck, dense.growth, 3, bias=dense.bias)
+        self.dropout = nn.Dropout(dense.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, growth, z, y, x)."""
@@ -245,13 +264,10 @@ class DenseLayer(nn.Module):
 class DenseBlock(nn.Module):
     """Layers that each append `growth` maps to their input."""
 
-    def __init__(self, in_channels: int, layers: int, growth: int, *, dropout: float, bias: bool, eps: float,
-                 momentum: float) -> None:
+    def __init__(self, in_channels: int, layers: int, dense: Dense) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(
-            DenseLayer(in_channels + i * growth, growth, dropout=dropout, bias=bias, eps=eps, momentum=momentum)
-            for i in range(layers))
-        self.out_channels = in_channels + layers * growth
+        self.layers = nn.ModuleList(DenseLayer(in_channels + i * dense.growth, dense) for i in range(layers))
+        self.out_channels = in_channels + layers * dense.growth
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, in_channels + layers * growth, z, y, x)."""
@@ -301,6 +317,21 @@ class Standardise(nn.BatchNorm1d):
         self.running_mean += share * shift
 
 
+@dataclass(frozen=True)
+class HeadInputs:
+    """Lengths of the vectors that enter a head.
+
+    Args:
+        features: of each feature vector.
+        clinical: of the clinical vector, which enters only the last layer.
+        direct: of the direct vector of a standardised head.
+    """
+
+    features: tuple[int, ...]
+    clinical: int = 0
+    direct: int = 0
+
+
 class RiskHead(nn.Module):
     """Feature vectors, each through dropout and 64 ReLU units, joined with the clinical vector into one linear layer.
 
@@ -310,24 +341,21 @@ class RiskHead(nn.Module):
     standardised and undropped to the last layer, and that layer starts at zero.
 
     Args:
-        features: length of each feature vector.
+        inputs: the vectors that enter it.
         hidden: units of each branch.
-        clinical: length of the clinical vector, which enters only the last layer.
         outputs: 1 for a log-hazard, or one logit an interval of the discrete-time likelihood.
         dropout: share dropped before each dense layer.
         standardised: see above.
-        direct: length of the direct vector of a standardised head.
     """
 
-    def __init__(self, features: tuple[int, ...], *, hidden: int, clinical: int, outputs: int, dropout: float,
-                 standardised: bool, direct: int = 0) -> None:
+    def __init__(self, inputs: HeadInputs, *, hidden: int, outputs: int, dropout: float, standardised: bool) -> None:
         super().__init__()
-        branches = [nn.Linear(n, hidden) for n in features]
+        branches = [nn.Linear(n, hidden) for n in inputs.features]
         self.branches = nn.ModuleList(branches)
-        self.n_direct = direct
-        self.last = nn.Linear(hidden * len(features) + clinical + direct, outputs)
+        self.n_direct = inputs.direct
+        self.last = nn.Linear(hidden * len(branches) + inputs.clinical + inputs.direct, outputs)
         self.dropout = nn.Dropout(dropout)
-        self.norms = nn.ModuleList(Standardise(n) for n in (*features, direct) if standardised and n)
+        self.norms = nn.ModuleList(Standardise(n) for n in (*inputs.features, inputs.direct) if standardised and n)
         for branch in branches:
             nn.init.kaiming_uniform_(branch.weight, nonlinearity="relu")
             nn.init.zeros_(branch.bias)

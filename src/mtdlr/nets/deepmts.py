@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from mtdlr.nets.blocks import (
     Conv3d,
     ConvNormRelu,
+    Dense,
     DenseBlock,
+    HeadInputs,
     ResidualStage,
     RiskHead,
     average_pool,
@@ -163,13 +165,14 @@ class SurvivalNetwork(nn.Module):
 
     def __init__(self, in_channels: int, *, width: float, dropout: float, momentum: float) -> None:
         super().__init__()
-        growth, channels = scaled(16, width), scaled(24, width)
+        dense = Dense(scaled(16, width), dropout=dropout, bias=True, eps=1e-3, momentum=momentum)
+        channels = scaled(24, width)
         self.stem = Conv3d(in_channels, channels, 3, stride=2)
         nn.init.kaiming_uniform_(self.stem.weight, nonlinearity="relu")
         nn.init.zeros_(self.stem.bias)  # type: ignore[arg-type]
         self.blocks, self.norms, self.reduce, self.feature_norms = (nn.ModuleList() for _ in range(4))
         for layers, c in CSN_BLOCKS:
-            block = DenseBlock(channels, layers, growth, dropout=dropout, bias=True, eps=1e-3, momentum=momentum)
+            block = DenseBlock(channels, layers, dense)
             channels = scaled(c, width)
             self.blocks.append(block)
             self.norms.append(NormRelu(block.out_channels, eps=1e-3, momentum=momentum))
@@ -218,9 +221,10 @@ class DeepMTS(nn.Module):
 
     def _published_head(self, config: DeepmtsConfig, n_features: int) -> RiskHead:
         regional = config.pooling == "regional"
-        return RiskHead((self.backbone.n_features, n_features), hidden=scaled(64, config.width),
-                        clinical=config.clinical, outputs=max(1, config.intervals), dropout=config.head_dropout,
-                        standardised=regional, direct=n_region_statistics(config.in_channels) if regional else 0)
+        inputs = HeadInputs((self.backbone.n_features, n_features), config.clinical,
+                            n_region_statistics(config.in_channels) if regional else 0)
+        return RiskHead(inputs, hidden=scaled(64, config.width), outputs=max(1, config.intervals),
+                        dropout=config.head_dropout, standardised=regional)
 
     def segment(self, image: Tensor) -> Tensor:
         """Tumour probability (b, z, y, x) alone."""

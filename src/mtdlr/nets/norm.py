@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,18 @@ LANES = 64  # numbers in a row, at least
 BLOCK = 1 << 18  # numbers that one thread takes at a time
 WORTH = 1 << 18  # numbers in a batch; below this torch is as fast
 RUN = 256  # rows summed in single precision
+
+
+class Running(NamedTuple):
+    """The running statistics of a norm, mean and variance (c,), which training updates in place.
+
+    momentum is the share of a batch that enters them, eps what is added to a variance.
+    """
+
+    mean: Tensor
+    variance: Tensor
+    momentum: float
+    eps: float
 
 
 class NormRelu(nn.BatchNorm3d):
@@ -53,12 +65,14 @@ class NormRelu(nn.BatchNorm3d):
             if x.device.type == "cpu" and x.dtype == torch.float32:
                 assert self.num_batches_tracked is not None
                 self.num_batches_tracked += 1
-                return _NormRelu.apply(x, self.weight, self.bias, self.running_mean, self.running_var, self.momentum,
-                                       self.eps, added)
+                return _NormRelu.apply(x, self.weight, self.bias, self._running(), added)
             if x.device.type == "cuda" and self.fused and (gpu := _gpu_kernels()) and gpu.fits(x, self.num_features):
-                return gpu.NormRelu.apply(x, self.weight, self.bias, self.running_mean, self.running_var,
-                                          self.momentum, self.eps, added)
+                return gpu.NormRelu.apply(x, self.weight, self.bias, self._running(), added)
         return Relu()(super().forward(x), added)
+
+    def _running(self) -> Running:
+        assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
+        return Running(self.running_mean, self.running_var, self.momentum, self.eps)
 
 
 @cache
@@ -85,17 +99,17 @@ class _NormRelu(torch.autograd.Function):
     """y = relu(gain * (x - mean) / sd + bias) + added, the mean and SD being those of the batch."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor,
-                momentum: float, eps: float, added: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, running: Running, added: Tensor | None) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last_3d)
         rows, channels = _rows(x), x.shape[1]
         n = x.numel() // channels
         shift = _lanes(rows, x[0, :, 0, 0, 0].numpy())  # near the mean, so that no digits cancel
         total, square = _summed(channels, _moments, rows, shift)
         variance = np.maximum(square - total * total / n, 0.0) / n
-        sd, mean = np.sqrt(variance + eps), total / n + shift[0, :channels]
-        running_mean.lerp_(torch.from_numpy(mean.astype(np.float32)), momentum)
-        running_var.lerp_(torch.from_numpy((variance * (n / max(1, n - 1))).astype(np.float32)), momentum)
+        sd, mean = np.sqrt(variance + running.eps), total / n + shift[0, :channels]
+        running.mean.lerp_(torch.from_numpy(mean.astype(np.float32)), running.momentum)
+        unbiased = variance * (n / max(1, n - 1))
+        running.variance.lerp_(torch.from_numpy(unbiased.astype(np.float32)), running.momentum)
         lanes = _lanes(rows, mean, weight.detach().numpy() / sd, bias.detach().numpy())
         y = torch.empty_like(x)
         more = rows[:0] if added is None else _rows(added.contiguous(memory_format=torch.channels_last_3d))
@@ -115,7 +129,7 @@ class _NormRelu(torch.autograd.Function):
         below = torch.empty_like(x)
         _each_block(_pull, rows, np.concatenate([ctx.lanes, along]), upper, _rows(below))
         slopes = (torch.from_numpy(part.astype(np.float32)) for part in (product / ctx.sd, total))
-        return below, *slopes, None, None, None, None, grad if ctx.has_added else None
+        return below, *slopes, None, grad if ctx.has_added else None
 
 
 def _rows(x: Tensor) -> Rows:

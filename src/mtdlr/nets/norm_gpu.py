@@ -15,15 +15,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LANES, ROWS, PROGRAMS = 128, 16, 1024
+from mtdlr.nets.norm import Running
+
+LANES, ROWS, PROGRAMS = tl.constexpr(128), tl.constexpr(16), 1024  # kernels see no plain number of a module
 
 
 class NormRelu(torch.autograd.Function):
     """y = relu(gain * (x - mean) / sd + bias) + added, the mean and SD being those of the batch."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, running_mean: Tensor, running_var: Tensor,
-                momentum: float, eps: float, added: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, running: Running, added: Tensor | None) -> Tensor:
         """y = relu(weight * (x - mean) / SD + bias) + added, with the batch's own mean and SD.
 
         Args:
@@ -31,23 +32,18 @@ class NormRelu(torch.autograd.Function):
             x: (b, c, z, y, x) on the card.
             weight: (c,).
             bias: (c,).
-            running_mean: (c,), updated in place.
-            running_var: (c,), updated in place.
-            momentum: share of the batch in the running statistics.
-            eps: added to the variance.
+            running: statistics (c,), updated in place.
             added: of the shape of x; None for nothing.
         """
         x = _rows_of(x)
-        channels, rows = len(weight), x.numel() // LANES
-        programs = min(PROGRAMS, triton.cdiv(rows, ROWS))
-        parts = x.new_empty(programs, 2, LANES, dtype=torch.float32)
+        channels, (rows, programs, parts) = len(weight), _shared_out(x)
         facts = x.new_empty(4, channels, dtype=torch.float32)  # mean, scale, bias, 1 / SD
-        _moments[(programs,)](x, parts, rows, channels, LANES, ROWS)
-        _settle[(1,)](x, parts, weight, bias, running_mean, running_var, facts, programs, x.numel() // channels,
-                      momentum, eps, channels, LANES, ROWS)
+        _moments[(programs,)](x, parts, rows, channels)
+        _settle[(1,)](x, parts, weight, bias, running.mean, running.variance, facts, programs, x.numel() // channels,
+                      running.momentum, running.eps, channels)
         y = torch.empty_like(x)
         more = x if added is None else _rows_of(added.to(x.dtype))
-        _apply[(programs,)](x, facts, more, y, rows, channels, added is not None, LANES, ROWS)
+        _apply[(programs,)](x, facts, more, y, rows, channels, added is not None)
         ctx.save_for_backward(x, facts, weight)
         ctx.has_added = added is not None
         return y
@@ -62,15 +58,13 @@ class NormRelu(torch.autograd.Function):
         """
         x, facts, weight = ctx.saved_tensors
         grad = _rows_of(grads[0].to(x.dtype))
-        channels, rows = len(weight), x.numel() // LANES
-        programs = min(PROGRAMS, triton.cdiv(rows, ROWS))
-        parts = x.new_empty(programs, 2, LANES, dtype=torch.float32)
+        channels, (rows, programs, parts) = len(weight), _shared_out(x)
         along = x.new_empty(4, channels, dtype=torch.float32)  # what x - mean and 1 add; slopes of gain and bias
         below = torch.empty_like(x)
-        _slopes[(programs,)](x, facts, grad, parts, rows, channels, LANES, ROWS)
-        _settle_slopes[(1,)](parts, facts, along, programs, x.numel() // channels, channels, LANES, ROWS)
-        _pull[(programs,)](x, facts, grad, along, below, rows, channels, LANES, ROWS)
-        return below, along[2], along[3], None, None, None, None, grads[0] if ctx.has_added else None
+        _slopes[(programs,)](x, facts, grad, parts, rows, channels)
+        _settle_slopes[(1,)](parts, facts, along, programs, x.numel() // channels, channels)
+        _pull[(programs,)](x, facts, grad, along, below, rows, channels)
+        return below, along[2], along[3], None, grads[0] if ctx.has_added else None
 
 
 def fits(x: Tensor, channels: int) -> bool:
@@ -80,7 +74,7 @@ def fits(x: Tensor, channels: int) -> bool:
         x: the batch.
         channels: its channels, or those of the map whose cells it holds.
     """
-    return LANES % channels == 0 and x.numel() % LANES == 0
+    return LANES.value % channels == 0 and x.numel() % LANES.value == 0
 
 
 def _rows_of(x: Tensor) -> Tensor:
@@ -88,8 +82,15 @@ def _rows_of(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last_3d)
 
 
+def _shared_out(x: Tensor) -> tuple[int, int, Tensor]:
+    """The rows of a batch, the programs that share them, and room for two sums of each program."""
+    rows = x.numel() // LANES.value
+    programs = min(PROGRAMS, triton.cdiv(rows, ROWS.value))
+    return rows, programs, x.new_empty(programs, 2, LANES.value, dtype=torch.float32)
+
+
 @triton.jit
-def _moments(x, parts, rows, channels, LANES: tl.constexpr, ROWS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _moments(x, parts, rows, channels):  # type: ignore[no-untyped-def]
     """Sums of x - shift and of its square over this program's rows; the shift is the first voxel."""
     lane, row = tl.arange(0, LANES), tl.arange(0, ROWS)
     shift = tl.load(x + lane % channels).to(tl.float32)
@@ -108,8 +109,7 @@ def _moments(x, parts, rows, channels, LANES: tl.constexpr, ROWS: tl.constexpr):
 
 
 @triton.jit
-def _added_up(parts, programs, CHANNELS: tl.constexpr, LANES: tl.constexpr,  # type: ignore[no-untyped-def]
-              ROWS: tl.constexpr):
+def _added_up(parts, programs, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Both sums by channel over all programs."""
     lane, row = tl.arange(0, LANES), tl.arange(0, ROWS)
     first = tl.zeros([ROWS, LANES], tl.float32)
@@ -126,10 +126,10 @@ def _added_up(parts, programs, CHANNELS: tl.constexpr, LANES: tl.constexpr,  # t
 
 
 @triton.jit
-def _settle(x, parts, weight, bias, running_mean, running_var, facts,  # type: ignore[no-untyped-def]
-            programs, n, momentum, eps, CHANNELS: tl.constexpr, LANES: tl.constexpr, ROWS: tl.constexpr):
+def _settle(  # type: ignore[no-untyped-def]  # noqa: PLR0913
+        x, parts, weight, bias, running_mean, running_var, facts, programs, n, momentum, eps, CHANNELS: tl.constexpr):
     """Mean, scale, bias and 1 / SD by channel, and the running figures."""
-    total, square = _added_up(parts, programs, CHANNELS, LANES, ROWS)
+    total, square = _added_up(parts, programs, CHANNELS)
     channel = tl.arange(0, CHANNELS)
     off = total / n
     mean = off + tl.load(x + channel).to(tl.float32)
@@ -146,8 +146,7 @@ def _settle(x, parts, weight, bias, running_mean, running_var, facts,  # type: i
 
 
 @triton.jit
-def _apply(x, facts, added, y, rows, channels, HAS_ADDED: tl.constexpr, LANES: tl.constexpr,  # type: ignore[no-untyped-def]
-           ROWS: tl.constexpr):
+def _apply(x, facts, added, y, rows, channels, HAS_ADDED: tl.constexpr):  # type: ignore[no-untyped-def]
     """Fill y; a value that is not a number stays so."""
     lane, row = tl.arange(0, LANES), tl.arange(0, ROWS)
     mean = tl.load(facts + lane % channels)[None, :]
@@ -165,7 +164,7 @@ def _apply(x, facts, added, y, rows, channels, HAS_ADDED: tl.constexpr, LANES: t
 
 
 @triton.jit
-def _slopes(x, facts, grad, parts, rows, channels, LANES: tl.constexpr, ROWS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _slopes(x, facts, grad, parts, rows, channels):  # type: ignore[no-untyped-def]
     """Sums of the gradient below the ReLU, and of that times x - mean, over this program's rows."""
     lane, row = tl.arange(0, LANES), tl.arange(0, ROWS)
     mean = tl.load(facts + lane % channels)[None, :]
@@ -188,10 +187,9 @@ def _slopes(x, facts, grad, parts, rows, channels, LANES: tl.constexpr, ROWS: tl
 
 
 @triton.jit
-def _settle_slopes(parts, facts, along, programs, n, CHANNELS: tl.constexpr,  # type: ignore[no-untyped-def]
-                   LANES: tl.constexpr, ROWS: tl.constexpr):
+def _settle_slopes(parts, facts, along, programs, n, CHANNELS: tl.constexpr):  # type: ignore[no-untyped-def]
     """By channel: what x - mean and 1 add to the gradient of x, and the gradients of gain and bias."""
-    total, product = _added_up(parts, programs, CHANNELS, LANES, ROWS)
+    total, product = _added_up(parts, programs, CHANNELS)
     channel = tl.arange(0, CHANNELS)
     scale, inverse = tl.load(facts + CHANNELS + channel), tl.load(facts + 3 * CHANNELS + channel)
     tl.store(along + channel, -scale * product * inverse * inverse / n)
@@ -201,7 +199,7 @@ def _settle_slopes(parts, facts, along, programs, n, CHANNELS: tl.constexpr,  # 
 
 
 @triton.jit
-def _pull(x, facts, grad, along, below, rows, channels, LANES: tl.constexpr, ROWS: tl.constexpr):  # type: ignore[no-untyped-def]
+def _pull(x, facts, grad, along, below, rows, channels):  # type: ignore[no-untyped-def]
     """Fill the gradient of x."""
     lane, row = tl.arange(0, LANES), tl.arange(0, ROWS)
     mean = tl.load(facts + lane % channels)[None, :]

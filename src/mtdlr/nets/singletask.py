@@ -8,7 +8,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from mtdlr.nets.blocks import (
+    Dense,
     DenseBlock,
+    HeadInputs,
     RiskHead,
     average_pool,
     channels_last,
@@ -97,7 +99,7 @@ class CsnOnly(nn.Module):
         self.config = config
         self.survival = SurvivalNetwork(config.in_channels, width=config.width, dropout=config.dropout,
                                         momentum=config.norm_momentum)
-        self.head = RiskHead((self.survival.n_features,), hidden=scaled(64, config.width), clinical=config.clinical,
+        self.head = RiskHead(HeadInputs((self.survival.n_features,), config.clinical), hidden=scaled(64, config.width),
                              outputs=max(1, config.intervals), dropout=config.head_dropout,
                              standardised=config.pooling != "average")
 
@@ -126,13 +128,13 @@ class DenseNet121(nn.Module):
     def __init__(self, config: SingletaskConfig) -> None:
         super().__init__()
         self.config = config
-        growth, channels = scaled(32, config.width), scaled(64, config.width)
+        dense = Dense(scaled(32, config.width), dropout=0.0, bias=False, eps=1e-5, momentum=config.norm_momentum)
+        channels = scaled(64, config.width)
         self.stem = conv3d(config.in_channels, channels, 7, stride=2, bias=False)
         self.stem_norm = NormRelu(channels, momentum=config.norm_momentum)
         self.blocks, self.norms, self.reduce = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for i, layers in enumerate(DENSENET121):
-            block = DenseBlock(channels, layers, growth, dropout=0.0, bias=False, eps=1e-5,
-                               momentum=config.norm_momentum)
+            block = DenseBlock(channels, layers, dense)
             channels = block.out_channels
             self.blocks.append(block)
             self.norms.append(NormRelu(channels, momentum=config.norm_momentum))
