@@ -81,18 +81,17 @@ dist: $(READY)
 	mkdir dist && cp build/dist/first-out/* dist && rm -rf build/dist
 	$(BIN)/python -m twine check --strict dist/*
 
-# The licence of every package that is imported, with all extras; one that is not permissive fails it.
-licences: $(READY)
-	$(BIN)/python .ci/licences.py
-
-# What a user installs with every extra, as a bill of materials (CycloneDX), and a look at it in PyPI's list of known
-# weaknesses (which must be reachable: a package that cannot be looked up fails it). Both look at an environment of its
-# own, so that tools and tests are not in it.
+# What a user installs with every extra: the licence of each package that is imported (one that is not permissive fails
+# it), a bill of materials (CycloneDX), and a look at it in PyPI's list of known weaknesses (which must be reachable: a
+# package that cannot be looked up fails it). All look at an environment of its own, so that tools and tests are not in it.
 build/shipped/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv build/shipped && build/shipped/bin/python -m pip install --quiet -c constraints.txt \
 	  ".[networks,dicom,docs-out,web,cluster,jpeg,itk]"
 	$(PYTHON) -m venv build/tools && build/tools/bin/python -m pip install --quiet "cyclonedx-bom>=7" "pip-audit>=2.9"
 	touch $@
+
+licences: build/shipped/.ready
+	build/shipped/bin/python .ci/licences.py
 
 sbom: build/shipped/.ready
 	build/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON \
