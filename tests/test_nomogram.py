@@ -51,6 +51,13 @@ PUBLISHED = Nomogram.from_coefficients(
     levels={"stage": ("III", "IVa")}, ranges={"auto": (-4.0, 5.0), "deep": (-2.0, 2.0)}, endpoint="PFS")
 
 
+def test_a_published_model_is_labelled() -> None:
+    """What is printed for a column or a level of a published model can be given, as for a fit."""
+    labelled = Nomogram.from_coefficients({"x=b": 0.5}, baseline_survival={36: 0.8}, levels={"x": ("a", "b")},
+                                          labels={"x": "Stage", "x=b": "IVa"})
+    assert (labelled.label("x"), labelled.label("x", "a"), labelled.label("x", "b")) == ("Stage", "a", "IVa")
+
+
 class TestExactness:
     """Points, log hazard and survival are one thing said three ways."""
 

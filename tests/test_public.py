@@ -5,15 +5,21 @@ from __future__ import annotations
 import doctest
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, get_args, get_type_hints
 
+import numpy as np
 import pytest
 
 import mtdlr
+from mtdlr import Nomogram, Survival
+from mtdlr.stats import calibrate_bootstrap
 
 ROOT = Path(__file__).parents[1]
 CODE = re.compile(r"\"([EW]-[A-Z0-9]+)\"")
@@ -55,6 +61,34 @@ def test_every_code_is_documented() -> None:
     assert sorted(documented) == sorted(rows), "a code has two rows"
     assert used - documented <= {"W-MASK"}, "W-MASK is the beginning of several"
     assert all(code.replace("W-", "E-") in used for code in documented - used), "a warning made from an error"
+
+
+KEYWORDS = {
+    "mtdlr:Bundle.predict": lambda **more: mtdlr.Bundle(None).predict("nowhere", **more),  # type: ignore[arg-type]
+    "mtdlr:Bundle.predict_prepared": lambda **more: mtdlr.Bundle(None).predict_prepared(None, {}, **more),
+    "mtdlr:Nomogram.fit": lambda **more: Nomogram.fit({}, None, ["no column"], [36], **more),
+    "mtdlr:Nomogram.from_coefficients": lambda **more: Nomogram.from_coefficients({}, baseline_survival={}, **more),
+    "mtdlr.stats:calibrate_bootstrap": lambda **more: calibrate_bootstrap([], Survival(np.ones(3), np.ones(3)), 36.0,
+                                                                          **more),
+    "mtdlr.synthetic:write_study": lambda **more: importlib.import_module("mtdlr.synthetic").write_study("x", **more),
+}
+"""Public functions some of whose keywords stand in a typed dictionary."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KEYWORDS)
+def test_every_keyword_is_documented_and_no_other_is_taken(name: str, tmp_path: Path,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    """Args names each keyword, and a misspelt one is a TypeError that names it, before any work."""
+    monkeypatch.chdir(tmp_path)
+    function: Callable[..., Any] = pkgutil.resolve_name(name)
+    (gathered,) = (one for one in inspect.signature(function).parameters.values() if one.kind is one.VAR_KEYWORD)
+    (keywords,) = get_args(get_type_hints(function)[gathered.name])
+    documented = re.findall(r"^ +(\w+): ", inspect.getdoc(function) or "", re.MULTILINE)
+    assert keywords.__annotations__ and set(keywords.__annotations__) <= set(documented)
+    with pytest.raises(TypeError, match="misspelt"):
+        KEYWORDS[name](misspelt=1)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

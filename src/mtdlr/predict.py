@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -42,6 +42,23 @@ _LESS_MM = 15.0
 _MOVED = float(np.log(1.5))  # of the log hazard
 
 
+class PredictionOptions(TypedDict, total=False):
+    """Keywords of `Bundle.predict` and `Bundle.predict_prepared`: those of the latter."""
+
+    explain: bool
+    accept_shift: bool
+    center: str
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Those keywords with their defaults: a misspelt one fails here, before minutes of work."""
+
+    explain: bool = False
+    accept_shift: bool = False
+    center: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Bundle:
     """A frozen model, ready to predict on a device."""
@@ -67,10 +84,10 @@ class Bundle:
         """The networks, loaded once."""
         return load_networks(self.frozen.networks, device=self.device)
 
-    def predict(  # noqa: PLR0913
+    def predict(
         self, patient: str | Path | None = None, *, pet: str | Path | None = None, ct: str | Path | None = None,
         clinical: Mapping[str, Any] | None = None, series: Sequence[str] = (), uptake_min: float | None = None,
-        explain: bool = False, accept_shift: bool = False, center: str = "",
+        **options: Unpack[PredictionOptions],
     ) -> Prediction:
         """The prediction for one patient.
 
@@ -89,17 +106,14 @@ class Bundle:
             ScanError: what reading and preparing raise; E-MANYPATIENTS where the folder holds several.
             TableError: E-CLINICAL when a clinical value is missing or not one the model knows.
         """
-        row = self.frozen.clinical(clinical or {})
+        chosen, row = _Options(**options), self.frozen.clinical(clinical or {})
         settings = self.frozen.study.prepare
         settings = settings.model_copy(update={"uptake_min": uptake_min or settings.uptake_min})
         scan = read_patient(one_scan(patient, pet, ct), settings, series=series)
-        return self.predict_prepared(prepare(scan, settings, patient_id="patient"), row, explain=explain,
-                                     accept_shift=accept_shift, center=center)
+        return self._predicted(prepare(scan, settings, patient_id="patient"), row, chosen)
 
-    def predict_prepared(
-        self, prepared: Prepared, clinical: Mapping[str, Any], *, explain: bool = False, accept_shift: bool = False,
-        center: str = "",
-    ) -> Prediction:
+    def predict_prepared(self, prepared: Prepared, clinical: Mapping[str, Any],
+                         **options: Unpack[PredictionOptions]) -> Prediction:
         """The prediction for a patient that is prepared already.
 
         Args:
@@ -112,15 +126,18 @@ class Bundle:
         Raises:
             MtdlrError: as `predict`.
         """
-        shift, study = self._shift(prepared, accept_shift), self.frozen.study
+        return self._predicted(prepared, clinical, _Options(**options))
+
+    def _predicted(self, prepared: Prepared, clinical: Mapping[str, Any], options: _Options) -> Prediction:
+        shift, study = self._shift(prepared, options.accept_shift), self.frozen.study
         scored = score_patient(prepared, self.networks, None, study.score)
         if shift is not None and self.frozen.aggregates is not None:
             shift = shift.joined(_fit(judge_networks(self.frozen.aggregates.reference, scored.bottlenecks),
-                                      accept_shift))
+                                      options.accept_shift))
         deep = deep_scores(self.frozen, scored)
         features, found = patient_features(prepared, scored.mask, study.radiomics)
         signature, measured = self.frozen.signatures["auto"], pd.DataFrame([features], index=["patient"])
-        where = pd.Series([center], index=["patient"])
+        where = pd.Series([options.center], index=["patient"])
         row = deep.assign(auto_radio=signature.score(measured, where), **dict(clinical))
         if shift is not None and self.frozen.aggregates is not None:
             shift = shift.joined(*self.frozen.aggregates.later(row, signature.measured(measured, where)))
@@ -131,7 +148,7 @@ class Bundle:
                 *signature.noticed(measured, where))),
             shift=shift, lower_bound_months=float(lower_bounds(self.frozen, row).iloc[0]), model=self.frozen.digest,
             card=model_card(self.frozen), uptake=patient_pet_parameters(prepared, scored.mask))
-        return prediction if not explain else replace(prediction, attribution=explain_patient(
+        return prediction if not options.explain else replace(prediction, attribution=explain_patient(
             prepared.image, scored.mask, self.networks["deepmts"], self.frozen.scales["deepmts"],
             load_mean_image(self.frozen.mean_image)))
 

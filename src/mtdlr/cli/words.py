@@ -32,16 +32,16 @@ def options_of(kind: type[Any]) -> Callable[[Callable[[Any], None]], Callable[..
         one.name, Parameter.KEYWORD_ONLY, annotation=hints[one.name],
         default=Parameter.empty if one.default is MISSING else one.default) for one in fields(kind)])
 
-    def expanded(verb: Callable[[Any], None]) -> Callable[..., None]:
+    def _expanded(verb: Callable[[Any], None]) -> Callable[..., None]:
         @wraps(verb)
-        def from_options(**given: Any) -> None:
+        def _from_options(**given: Any) -> None:
             verb(kind(**given))
 
-        from_options.__signature__ = shown  # type: ignore[attr-defined]  # what typer reads
-        from_options.__annotations__ = hints
-        return from_options
+        _from_options.__signature__ = shown  # type: ignore[attr-defined]  # what typer reads
+        _from_options.__annotations__ = hints
+        return _from_options
 
-    return expanded
+    return _expanded
 
 
 def print_result(values: Any, as_json: bool, text: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ from mtdlr.nomogram.columns import Table, column_of, columns_of, term_of, unusab
 from mtdlr.nomogram.curve import Curve
 from mtdlr.nomogram.published import published_cox, published_design, published_limits
 from mtdlr.nomogram.stored import SCHEMA, read, written
+from mtdlr.nomogram.wording import Wording, words
 from mtdlr.spreadsheet import notebook_table
 from mtdlr.stats.cox import CoxFit, Ties, fit_cox
 from mtdlr.stats.cox_baseline import frozen_baseline, survival_of
@@ -83,10 +85,9 @@ class Nomogram:
         object.__setattr__(self, "months", tuple(sorted(months.tolist())))
 
     @classmethod
-    def fit(  # noqa: PLR0913
+    def fit(
         cls, table: Table, surv: Survival, variables: Sequence[str | Term], months: Sequence[float], *,
-        ties: Ties = "efron", labels: Mapping[str, str] | None = None, endpoint: str = "survival",
-        firth: bool = False,
+        ties: Ties = "efron", firth: bool = False, **wording: Unpack[Wording],
     ) -> Nomogram:
         """The nomogram of a Cox model fitted to a table.
 
@@ -96,14 +97,15 @@ class Nomogram:
             variables: columns (see `term_of`), or terms with splines and interactions.
             months: the horizons.
             ties: "efron" or "breslow", for the coefficients and for the baseline.
-            labels: what to print for a column, or for a level as `column=level`.
-            endpoint: what survival means, such as "PFS".
             firth: by Firth's penalised likelihood, which stays finite where a level has no events.
+            labels: what to print for a column, or for a level as `column=level`.
+            endpoint: what survival means, such as "PFS"; "survival" by default.
 
         Raises:
             FitError: the codes of `Design.matrix` and `fit_cox`; E-CONSTANT, E-FLAT, E-HORIZON; E-SEPARATION when a
                 coefficient is infinite, for its axis would be too.
         """
+        said = words(**wording)
         terms = tuple(term_of(each, column_of(table, each)) if isinstance(each, str) else each for each in variables)
         design = Design(terms)
         columns = columns_of(design, table)
@@ -114,15 +116,14 @@ class Nomogram:
         if problems:
             raise FitError(problems)
         centred = cox.log_hazard(x) - cox.center
-        return cls(design, cox, limits, tuple(months), (float(centred.min()), float(centred.max())),
-                   dict(labels or {}), endpoint)
+        return cls(design, cox, limits, tuple(months), (float(centred.min()), float(centred.max())), *said)
 
     @classmethod
     def from_coefficients(
         cls, coefficients: Mapping[str, float], *, baseline_survival: Mapping[float, float],
         ranges: Mapping[str, tuple[float, float]] | None = None, levels: Mapping[str, Sequence[str]] | None = None,
         knots: Mapping[str, Sequence[float]] | None = None, baseline_log_hazard: float = 0.0,
-        endpoint: str = "survival",
+        **wording: Unpack[Wording],
     ) -> Nomogram:
         """The nomogram of a published model, typed in by hand.
 
@@ -134,12 +135,14 @@ class Nomogram:
             knots: of each variable with a restricted cubic spline.
             baseline_log_hazard: X beta of the baseline patient: 0 when all its columns are 0, else the mean that the
                 paper subtracts.
-            endpoint: what survival means, such as "PFS".
+            labels: as in `fit`.
+            endpoint: as in `fit`.
 
         Raises:
             FitError: E-RANGE and E-LEVEL for a variable without its range or levels, E-TERMS for coefficients that do
                 not make whole terms, E-SURVIVAL for a baseline survival that is not one.
         """
+        said = words(**wording)
         design = published_design(coefficients, levels or {}, knots or {})
         limits = published_limits(design, ranges or {})
         coef = np.array([coefficients[name] for name in design.columns], dtype=np.float64)
@@ -147,8 +150,7 @@ class Nomogram:
         drawn, scale = groups(design, coef, limits)
         low = sum(group.low for group in drawn)
         high = low + sum(max(max(axis.points) for axis in group.axes) for group in drawn) / scale
-        return cls(design, cox, limits, tuple(baseline_survival), (low - cox.center, high - cox.center),
-                   endpoint=endpoint)
+        return cls(design, cox, limits, tuple(baseline_survival), (low - cox.center, high - cox.center), *said)
 
     def __repr__(self) -> str:
         axes = ", ".join(axis.name for axis in self.axes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from mtdlr.stats.cox_baseline import log_hazard_at, survival_of
 from mtdlr.stats.optimism import (
     OptimismCorrected,
     RefittedModel,
+    Resampling,
     both_sides,
     corrected_for_optimism,
     draws,
@@ -83,16 +84,14 @@ class BootstrapCalibration:
         return self.predicted + self.curve.corrected
 
 
-def calibrate_bootstrap(  # noqa: PLR0913
+def calibrate_bootstrap(
     x: ArrayLike,
     surv: Survival,
     month: float,
     *,
     n_groups: int = 5,
-    n_resamples: int = 1000,
-    seed: int = 0,
-    indices: ArrayLike | None = None,
     ties: Ties = "efron",
+    **resampling: Unpack[Resampling],
 ) -> BootstrapCalibration:
     """The optimism-corrected calibration, at a month, of the Cox model of `surv` on x.
 
@@ -101,14 +100,15 @@ def calibrate_bootstrap(  # noqa: PLR0913
         surv: follow-up.
         month: horizon in months, within the follow-up.
         n_groups: groups of predicted survival, cut at its quantiles.
-        n_resamples: as in `validate_bootstrap`.
-        seed: as in `validate_bootstrap`.
-        indices: as in `validate_bootstrap`.
         ties: as in `fit_cox`.
+        n_resamples: as in `validate_bootstrap`, 1000 by default.
+        seed: as in `validate_bootstrap`, 0 by default.
+        indices: as in `validate_bootstrap`.
 
     Raises:
         FitError: as `validate_bootstrap`; E-FOLLOWUP when the month is before the first event or beyond the follow-up.
     """
+    resamples = draws(len(surv), **resampling)
     model = RefittedModel.checked(x, surv, ties)
     times = surv.time_months
     if not times[surv.event].min() <= month <= times.max():
@@ -124,7 +124,7 @@ def calibrate_bootstrap(  # noqa: PLR0913
     apparent = judge.difference(reading, ones)
     if apparent is None:
         raise no_resample()
-    training, test, failed = both_sides(draws(len(surv), n_resamples, seed, indices), judge.differences)
+    training, test, failed = both_sides(resamples, judge.differences)
     both, table = corrected_for_optimism(apparent, training, test), judge.groups(reading, ones)
     groups, curve = both.part(slice(len(table))), both.part(slice(len(table), None))
     return BootstrapCalibration(

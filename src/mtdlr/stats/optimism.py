@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -129,7 +130,15 @@ def _at_event_times(rows: SortedRows) -> SortedRows:
     return rows._replace(start=start, fresh=np.arange(start.size - 1) == 0)
 
 
-def draws(n: int, n_resamples: int, seed: int, indices: ArrayLike | None) -> Iterator[Vector]:
+class Resampling(TypedDict, total=False):
+    """Keywords of a function that resamples patients: those of `draws`."""
+
+    n_resamples: int
+    seed: int
+    indices: ArrayLike | None
+
+
+def draws(n: int, *, n_resamples: int = 1000, seed: int = 0, indices: ArrayLike | None = None) -> Iterator[Vector]:
     """How often each patient is drawn, resample by resample."""
     if indices is None:
         whole(n_resamples, "the number of resamples", 1, code="E-RESAMPLES")

@@ -86,7 +86,8 @@ def validate_bootstrap(
     whole = model.measures(np.ones(len(surv)))
     if whole is None:
         raise no_resample()
-    training, test, failed = both_sides(draws(len(surv), n_resamples, seed, indices), model.measures)
+    resamples = draws(len(surv), n_resamples=n_resamples, seed=seed, indices=indices)
+    training, test, failed = both_sides(resamples, model.measures)
     table = corrected_for_optimism(whole[0], training, test)
     optimism = float(table.optimism[0]) / 2.0
     low, high = np.quantile(training[:, 0] / 2.0 + 0.5, (0.5 - level / 2.0, 0.5 + level / 2.0)) - optimism

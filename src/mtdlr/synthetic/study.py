@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -80,9 +80,16 @@ def patient_of(row: Mapping[str, Any], truth: Mapping[str, Any], *, voxel_scale:
     return replace(patient, row=row, truth=truth)
 
 
-def write_study(  # noqa: PLR0913
+class Simulation(TypedDict, total=False):
+    """Keywords of a function that simulates patients: those of `simulate_study` beside the numbers of patients."""
+
+    seed: int
+    truth: str
+
+
+def write_study(
     folder: str | Path, *, n_training: int = 72, n_internal: int = 24, n_external: int = 36, voxel_scale: float = 1.0,
-    seed: int = 0, truth: str = BURDEN, workers: Workers | None = None
+    workers: Workers | None = None, **simulation: Unpack[Simulation],
 ) -> Path:
     """The path of the study.toml of a synthetic study, after writing it.
 
@@ -93,17 +100,16 @@ def write_study(  # noqa: PLR0913
         n_internal: internal validation patients, of centre A.
         n_external: patients of centre B.
         voxel_scale: factor on the voxel sizes; 0.5 is near clinical.
-        seed: the same seed writes the same bytes.
-        truth: as in `simulate_study`.
         workers: where the patients are made; by default here, one after the other.
+        seed: the same seed writes the same bytes; 0 by default.
+        truth: as in `simulate_study`.
 
     Raises:
         StudyError: as `simulate_study`.
     """
+    clinical, known = simulate_study(n_training=n_training, n_internal=n_internal, n_external=n_external, **simulation)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    clinical, known = simulate_study(n_training=n_training, n_internal=n_internal, n_external=n_external, seed=seed,
-                                     truth=truth)
     rows = zip(clinical.to_dict("records"), known.to_dict("records"), strict=True)
     jobs = [_Job(folder, _plain(row), _plain(hidden), voxel_scale) for row, hidden in rows]
     scans = values_of(run_jobs(_write_patient, jobs, workers or Workers(), label="synthetic patients"))
