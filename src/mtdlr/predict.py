@@ -98,8 +98,10 @@ class Bundle:
             clinical: every clinical covariate of the nomogram, under its column's name.
             series: DICOM series to take instead of those chosen (UID, key or pattern of the description).
             uptake_min: minutes from injection to scan, where the headers lack them.
-            explain: also say where in the images the DeepMTS-Score came from (minutes, on the full grid).
-            accept_shift: predict a scan unlike the training scans too; the refusal stays as a warning, on record.
+            explain: also say where in the images the DeepMTS-Score came from (minutes, on the full grid); False by
+                default.
+            accept_shift: predict a scan unlike the training scans too; the refusal stays as a warning, on record. False
+                by default.
             center: name of the patient's centre where it is one of training; a model with harmonised features needs it.
 
         Raises:

@@ -98,7 +98,7 @@ class Nomogram:
             months: the horizons.
             ties: "efron" or "breslow", for the coefficients and for the baseline.
             firth: by Firth's penalised likelihood, which stays finite where a level has no events.
-            labels: what to print for a column, or for a level as `column=level`.
+            labels: what to print for a column, or for a level as `column=level`; its name by default.
             endpoint: what survival means, such as "PFS"; "survival" by default.
 
         Raises:
