@@ -22,6 +22,7 @@ from mtdlr import Nomogram, Survival
 from mtdlr.stats import calibrate_bootstrap
 
 ROOT = Path(__file__).parents[1]
+NEEDS_TORCH = {"Bundle"}
 CODE = re.compile(r"\"([EW]-[A-Z0-9]+)\"")
 
 
@@ -31,8 +32,18 @@ def test_public_names_are_these() -> None:
         "Bundle", "Estimate", "MtdlrError", "Nomogram", "Problem", "Run", "Study", "Survival", "Volume", "auc_at",
         "calibrate", "compare_concordance", "concordance", "delong", "extract_features", "fit_cox", "kaplan_meier",
         "log_rank", "roc"]
-    for name in mtdlr.__all__:
+    for name in sorted({*mtdlr.__all__} - NEEDS_TORCH):
         assert getattr(mtdlr, name) is not None
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_TORCH))
+def test_a_name_that_needs_torch_says_so(name: str) -> None:
+    """With torch it can be had; without, one line names the extra."""
+    if importlib.util.find_spec("torch"):
+        assert getattr(mtdlr, name) is not None
+    else:
+        with pytest.raises(mtdlr.MtdlrError, match=r"E-EXTRA .*pip install 'mtdlr\[networks\]'"):
+            getattr(mtdlr, name)
 
 
 @pytest.mark.slow
