@@ -20,6 +20,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from scipy import stats
 
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
+from mtdlr.workers import Workers
 
 SIZES, GRID, SPACING_MM = (522, 130, 234), 48, 3.0
 COHORTS = ("training", "internal", "external")
@@ -52,12 +54,13 @@ CLAIMS = (("MTDLR ranks better than the stage", "mtdlr", "stage"),
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: folder, cohort sizes, voxels along an axis, shards a stage."""
+    """What is run: folder, cohort sizes, voxels along an axis, shards a stage, processes at once."""
 
     folder: Path
     sizes: tuple[int, int, int]
     grid: int
     shards: int
+    at_once: int
 
     def options(self, seeds: Iterable[int], modes: Iterable[str]) -> str:
         """The command line's options that stand for it."""
@@ -75,12 +78,13 @@ def make_patients(plan: Plan, seed: int) -> Path:
     study = folder / "study.toml"
     if not study.exists():
         training, internal, external = plan.sizes
-        write_study(folder, n_training=training, n_internal=internal, n_external=external, seed=seed)
+        write_study(folder, n_training=training, n_internal=internal, n_external=external, seed=seed,
+                    workers=Workers(plan.at_once, 1))
     return study
 
 
-def commands(plan: Plan, study: Path, mode: str, seed: int) -> Iterator[list[str]]:
-    """The calls of `mtdlr run` of one study, shards in random order as a queue would start them."""
+def phases(plan: Plan, study: Path, mode: str, seed: int) -> Iterator[list[list[str]]]:
+    """The calls of `mtdlr run` of one study; those of a phase may run beside one another, in random order."""
     text = study.read_text(encoding="utf-8").replace('preset = "quick"', f'preset = "{mode}"')
     text = text.replace("[report]\n", "[report]\npages = false\n")
     own = study.with_name(f"{mode}.toml")  # its results go to runs/<mode>
@@ -89,13 +93,14 @@ def commands(plan: Plan, study: Path, mode: str, seed: int) -> Iterator[list[str
                    encoding="utf-8")
     order = random.Random(seed)
     shards = [f"{part}/{plan.shards}" for part in range(1, plan.shards + 1)]
-    for stage in ("prepare", "radiomics"):
-        order.shuffle(shards)
-        yield from (["run", str(own), "--until", stage, "--shard", shard] for shard in list(shards))
-        if stage == "prepare":
-            yield ["run", str(own), "--until", "prepare"]
-            yield from (["run", str(own), "--until", "train", "--fold", str(fold)] for fold in range(folds(own)))
-    yield ["run", str(own)]
+    for stage in ("prepare", "train", "radiomics"):
+        if stage == "train":
+            yield [["run", str(own), "--until", "prepare"]]
+            yield [["run", str(own), "--until", "train", "--fold", str(fold)] for fold in range(folds(own))]
+        else:
+            order.shuffle(shards)
+            yield [["run", str(own), "--until", stage, "--shard", shard] for shard in shards]
+    yield [["run", str(own), "--set", f"run.workers={plan.at_once}"]]
 
 
 def folds(study: Path) -> int:
@@ -106,15 +111,24 @@ def folds(study: Path) -> int:
 def run(plan: Plan, mode: str, seed: int) -> None:
     """One study, from patients to its report; CPU seconds of each call are appended to cost.csv."""
     study = make_patients(plan, seed)
-    for command in commands(plan, study, mode, seed):
-        before = os.times()
-        subprocess.run([sys.executable, "-m", "mtdlr", *command], check=True, stdout=subprocess.DEVNULL)
-        after = os.times()
-        cpu = after.children_user + after.children_system - before.children_user - before.children_system
-        what = command[command.index("--until") + 1] if "--until" in command else "finish"
-        with (plan.folder / "cost.csv").open("a", encoding="utf-8") as file:
-            file.write(f"{mode},{seed},{what},{cpu:.1f}\n")
-        print(f"{mode} seed {seed}: {' '.join(command[2:]) or 'finish'}, {cpu:.0f} CPU s", flush=True)
+    for phase in phases(plan, study, mode, seed):
+        with ThreadPoolExecutor(plan.at_once) as pool:
+            costs = list(pool.map(call, phase))
+        for command, cpu in zip(phase, costs, strict=True):
+            what = command[command.index("--until") + 1] if "--until" in command else "finish"
+            with (plan.folder / "cost.csv").open("a", encoding="utf-8") as file:
+                file.write(f"{mode},{seed},{what},{cpu:.1f}\n")
+
+
+def call(command: list[str]) -> float:
+    """CPU seconds of one call of the command line, with the processes that it started."""
+    child = subprocess.Popen([sys.executable, "-m", "mtdlr", *command], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"mtdlr {' '.join(command)}: exit status {child.returncode}")
+    print(f"{' '.join(command[1:])}: {used.ru_utime + used.ru_stime:.0f} CPU s", flush=True)
+    return used.ru_utime + used.ru_stime
 
 
 def numbers(plan: Plan, mode: str, seed: int) -> pd.DataFrame:
@@ -197,9 +211,10 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs=3, default=SIZES)
     parser.add_argument("--grid", type=int, default=GRID)
     parser.add_argument("--shards", type=int, default=4)
+    parser.add_argument("--at-once", type=int, default=2, help="processes side by side")
     parser.add_argument("--page", type=Path)
     options = parser.parse_args()
-    plan = Plan(options.folder.resolve(), tuple(options.sizes), options.grid, options.shards)
+    plan = Plan(options.folder.resolve(), tuple(options.sizes), options.grid, options.shards, options.at_once)
     plan.folder.mkdir(parents=True, exist_ok=True)
     tables = []
     for mode in options.modes:
