@@ -1,12 +1,12 @@
 """The paper's study at its own size, on synthetic patients: the chain through shards, and what of its claims holds.
 
-    python bench/bench_paper.py FOLDER [--seeds 0 1 2] [--modes quick paper] [--sizes 522 130 234] [--grid 48]
-                                [--shards 4] [--page bench/PAPER.md]
+    python bench/bench_paper.py FOLDER [--seeds 0 1 2] [--modes quick] [--truth burden] [--sizes 522 130 234]
+                                [--grid 48] [--shards 4] [--at-once 2]
 
 Each seed is a study of its own: patients, images, networks. A mode is a preset on a grid of `--grid` voxels of 3 mm.
-Every stage runs as a cluster would run it, in shards and folds, one process at a time. What is done is kept in FOLDER,
-so a killed call goes on where it was. The page has the paper's Table 4 beside ours, the claims with P over the seeds
-(one-sided paired t-test of the difference; with one seed the study's own P), and the cost in CPU time.
+Every stage runs as a cluster would run it, in shards and folds, `--at-once` processes side by side. What is done is
+kept in FOLDER, so a killed call goes on where it was. The numbers of a finished study go to bench/paper/, and all that
+are kept there make docs/evidence.md, by `paper_page.py`. A study that is kept is not run again.
 
 The patients are made by our own generator: what holds here shows what the method can find, not what nature holds.
 """
@@ -19,67 +19,68 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import date
+from itertools import product
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
-from scipy import stats
+from paper_page import page
+from PIL import Image
 
+import mtdlr
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
+from mtdlr.synthetic.truth import BURDEN
 from mtdlr.workers import Workers
 
 SIZES, GRID, SPACING_MM = (522, 130, 234), 48, 3.0
 COHORTS = ("training", "internal", "external")
-# The paper's Table 4: C-index by cohort.
-PAPER_C = {
-    "stage": (0.538, 0.526, 0.554), "manual_radio": (0.720, 0.680, 0.642), "manual_radio_stage": (0.725, 0.693, 0.655),
-    "single_task": (0.767, 0.705, 0.655), "single_task_stage": (0.770, 0.708, 0.662), "deepmts": (0.780, 0.731, 0.695),
-    "auto_radio": (0.728, 0.702, 0.669), "mtdlr": (0.818, 0.752, 0.717),
-}
-PAPER_DICE = (0.826, 0.775, 0.765)
-PAPER_HR = {"stage": (1.541, 1.457, 1.839), "mtdlr": (10.25, 7.519, 4.812)}
-CLAIMS = (("MTDLR ranks better than the stage", "mtdlr", "stage"),
-          ("MTDLR ranks better than DeepMTS alone", "mtdlr", "deepmts"),
-          ("MTDLR ranks better than AutoRadio alone", "mtdlr", "auto_radio"),
-          ("DeepMTS ranks better than SingleTask", "deepmts", "single_task"),
-          ("AutoRadio ranks better than ManualRadio", "auto_radio", "manual_radio"),
-          ("ManualRadio ranks better than the stage", "manual_radio", "stage"),
-          ("The stage adds to ManualRadio", "manual_radio_stage", "manual_radio"),
-          ("The stage adds to SingleTask", "single_task_stage", "single_task"))
+ROOT = Path(__file__).parents[1]
+KEPT, PAGE, PICTURES = ROOT / "bench" / "paper", ROOT / "docs" / "evidence.md", ROOT / "docs" / "evidence"
+SHOWN = {"2a": "Figure 2a. The MTDLR nomogram.", "2b": "Figure 2b. Calibration, training cohort.",
+         "2c": "Figure 2c. Calibration, internal validation.", "2d": "Figure 2d. Calibration, external validation.",
+         "3a": "Figure 3. ROC curves.", "4": "Figure 4. Risk groups."}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is run: folder, cohort sizes, voxels along an axis, shards a stage, processes at once."""
+    """What is run: folder, what drives the hazard, cohort sizes, voxels along an axis, shards, processes at once."""
 
     folder: Path
+    truth: str
     sizes: tuple[int, int, int]
     grid: int
     shards: int
     at_once: int
 
-    def options(self, seeds: Iterable[int], modes: Iterable[str]) -> str:
-        """The command line's options that stand for it."""
-        words = {"seeds": seeds, "modes": modes, "sizes": self.sizes, "grid": [self.grid], "shards": [self.shards]}
-        return " ".join(f"--{name} {' '.join(map(str, values))}" for name, values in words.items())
+    def study_folder(self, seed: int) -> Path:
+        """Where the patients of one seed lie."""
+        return self.folder / (f"seed{seed}" if self.truth == BURDEN else f"{self.truth}{seed}")
 
     def run_folder(self, mode: str, seed: int) -> Path:
         """Where one study's results lie."""
-        return self.folder / f"seed{seed}" / "runs" / mode
+        return self.study_folder(seed) / "runs" / mode
+
+    def cost_file(self, seed: int) -> Path:
+        """CPU seconds of every call of one seed."""
+        return self.study_folder(seed) / "cost.csv"
 
 
 def make_patients(plan: Plan, seed: int) -> Path:
     """The study file of one seed; the patients are made once."""
-    folder = plan.folder / f"seed{seed}"
+    folder = plan.study_folder(seed)
     study = folder / "study.toml"
     if not study.exists():
         training, internal, external = plan.sizes
+        before = os.times()
         write_study(folder, n_training=training, n_internal=internal, n_external=external, seed=seed,
-                    workers=Workers(plan.at_once, 1))
+                    truth=plan.truth, workers=Workers(plan.at_once, 1))
+        spent = sum(after - past for after, past in zip(os.times()[:4], before[:4], strict=True))
+        plan.cost_file(seed).write_text(f"patients,patients,{spent:.1f}\n", encoding="utf-8")
     return study
 
 
@@ -116,8 +117,8 @@ def run(plan: Plan, mode: str, seed: int) -> None:
             costs = list(pool.map(call, phase))
         for command, cpu in zip(phase, costs, strict=True):
             what = command[command.index("--until") + 1] if "--until" in command else "finish"
-            with (plan.folder / "cost.csv").open("a", encoding="utf-8") as file:
-                file.write(f"{mode},{seed},{what},{cpu:.1f}\n")
+            with plan.cost_file(seed).open("a", encoding="utf-8") as file:
+                file.write(f"{mode},{what},{cpu:.1f}\n")
 
 
 def call(command: list[str]) -> float:
@@ -131,101 +132,109 @@ def call(command: list[str]) -> float:
     return used.ru_utime + used.ru_stime
 
 
-def numbers(plan: Plan, mode: str, seed: int) -> pd.DataFrame:
-    """C-index, group hazard ratio and slope of every model and cohort of one study, and the Dice of a cohort."""
+def keep(plan: Plan, mode: str, seed: int) -> dict[str, Any]:
+    """The numbers of one study that the page prints."""
     folder = plan.run_folder(mode, seed)
-    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    dice = pd.read_csv(folder / "masks.csv").groupby("cohort")["dice"].mean()
-    rows = []
-    for one in evaluation["performance"]:
-        hazard_ratio = (one["groups"] or {}).get("hazard_ratio") or {}
-        rows.append({"mode": mode, "seed": seed, "model": one["model"], "cohort": one["cohort"], "n": one["n"],
-                     "events": one["events"], "c": one["c"]["value"], "hr": hazard_ratio.get("value"),
-                     "dice": dice.get(one["cohort"])})
-    table = pd.DataFrame(rows)
-    slopes = {(one["cohort"], one["months"]): one for one in evaluation["calibration"]
-              if one["scores"] == "out-of-fold scores"}
-    month = max(months for _, months in slopes)
-    for column in ("slope", "oe"):
-        table[column] = [(slopes[cohort, month][column] or {}).get("value") for cohort in table["cohort"]]
-    return table
+    told = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    cost = pd.read_csv(plan.cost_file(seed), names=["mode", "stage", "cpu"])
+    own = cost[cost["mode"].isin([mode, "patients"])].groupby("stage", sort=False)["cpu"].sum()
+    masks = pd.read_csv(folder / "masks.csv")
+    return {
+        "mode": mode, "driven_by": plan.truth, "seed": seed, "sizes": plan.sizes, "grid": plan.grid,
+        "spacing_mm": SPACING_MM, "date": f"{date.today()}", "mtdlr": mtdlr.__version__,
+        "cpu_s": own.round(1).to_dict(),
+        "dice": masks.groupby("cohort")["dice"].mean().round(4).to_dict(),
+        "characteristics": {cohort: characteristics(told, masks, cohort) for cohort in COHORTS},
+        "labels": {one["model"]: one["label"] for one in told["performance"]},
+        "univariate": hazard_ratios(told["univariate"]), "multivariate": hazard_ratios(told["multivariate"]),
+        "performance": performance(told["performance"]), "calibration": calibration(told["calibration"])}
 
 
-def p_over_seeds(differences: pd.Series[float]) -> str:
-    """One-sided P that the mean difference is above 0; "-" with fewer than two seeds."""
-    if len(differences) < 2 or np.ptp(differences) == 0:
-        return "-"
-    return f"{stats.ttest_1samp(differences, 0.0, alternative='greater').pvalue:.3f}"
+def characteristics(told: dict[str, Any], masks: pd.DataFrame, cohort: str) -> dict[str, float]:
+    """Rows of Table 1 that the paper prints too; PET parameters inside the manual masks."""
+    table = {one["name"]: one for one in told["characteristics"]}
+    own = masks[masks["cohort"] == cohort]
+
+    def percent(name: str, level: str) -> float:
+        return round(100 * table[name]["counts"][level][cohort] / len(own), 1)
+
+    return {"patients": len(own), "events": table["event"]["counts"]["Event"][cohort],
+            "age, median": table["age"]["ranges"][cohort]["median"], "stage IVa, %": percent("tnm_stage", "IVa"),
+            "N3, %": percent("n_stage", "N3"), "SUVmax, mean, g/ml": round(own["manual_suv_max"].mean(), 2),
+            "MTV, mean, ml": round(own["manual_mtv_ml_2_5"].mean(), 2)}
 
 
-def page(table: pd.DataFrame, cost: pd.DataFrame, plan: Plan) -> str:
-    """The page in Markdown."""
-    seeds, out = sorted(table["seed"].unique()), ["# The paper at its own size, on synthetic patients", ""]
-    sizes = f"{sum(plan.sizes)} patients ({' + '.join(map(str, plan.sizes))})"
-    out += [f"{sizes}, {plan.grid}^3 voxels of {SPACING_MM:g} mm, seeds {', '.join(map(str, seeds))}. One command:",
-            "", f"    python bench/bench_paper.py FOLDER {plan.options(seeds, table['mode'].unique())}", "",
-            "The patients come from the project's own generator. What holds here shows what the method can find in such"
-            " images.", "It says nothing about patients.", ""]
-    for mode, part in table.groupby("mode", sort=False):
-        hours = cost.loc[cost["mode"] == mode, "cpu"].sum() / 3600 / part["seed"].nunique()
-        out += [f"## `{mode}`", f"{hours:.1f} CPU hours a seed.", "", *_table_4(part), "", *_claims(part), ""]
-    return "\n".join(out)
+def hazard_ratios(associations: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """By variable and cohort: of the last level, or of one unit."""
+    found: dict[str, dict[str, float]] = {}
+    for one in associations:
+        ratio = list(one["hazard_ratios"].values())[-1]["value"]
+        name = {"tnm_stage": "stage"}.get(one["variable"], one["variable"])
+        if ratio is not None:
+            found.setdefault(name, {})[one["cohort"]] = round(ratio, 4)
+    return found
 
 
-def _table_4(part: pd.DataFrame) -> list[str]:
-    """Mean C-index over seeds beside the paper's, and Dice, group HR and calibration of the nomogram."""
-    lines = ["| C-index | " + " | ".join(f"{cohort} | paper" for cohort in COHORTS) + " |", "|---|" + "---|" * 6]
-    mean = part.pivot_table(index="model", columns="cohort", values="c", aggfunc="mean")
-    for model in [*PAPER_C, *(name for name in mean.index if name not in PAPER_C)]:
-        paper = PAPER_C.get(model, (None,) * 3)
-        cells = [f"{mean.loc[model, cohort]:.3f} | {'-' if known is None else f'{known:.3f}'}"
-                 for cohort, known in zip(COHORTS, paper, strict=True)]
-        lines.append(f"| {model} | {' | '.join(cells)} |")
-    nomogram = part[part["model"] == "mtdlr"].groupby("cohort")[["dice", "hr", "slope", "oe"]].mean()
-    names = {"dice": "Dice", "hr": "group HR of MTDLR", "slope": "calibration slope", "oe": "O/E"}
-    known = {"dice": PAPER_DICE, "hr": PAPER_HR["mtdlr"]}
-    for column, name in names.items():
-        cells = [f"{nomogram.loc[cohort, column]:.2f} | {known[column][k] if column in known else '-'}"
-                 for k, cohort in enumerate(COHORTS)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return lines
+def performance(evaluations: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By model and cohort: n, events, C-index, and the risk groups' hazard ratio with its interval."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in evaluations:
+        ratio = (one["groups"] or {}).get("hazard_ratio") or {}
+        whole = [ratio.get(key) for key in ("value", "low", "high")]
+        found.setdefault(one["model"], {})[one["cohort"]] = {
+            "n": one["n"], "events": one["events"], "c": one["c"]["value"] and round(one["c"]["value"], 4),
+            "groups": None if None in whole else [round(number, 3) for number in whole]}
+    return found
 
 
-def _claims(part: pd.DataFrame) -> list[str]:
-    """The paper's claims: difference in C-index by cohort, and P over the seeds."""
-    lines = ["| claim | " + " | ".join(f"{cohort} | P" for cohort in COHORTS) + " |", "|---|" + "---|" * 6]
-    c = part.pivot_table(index=["cohort", "seed"], columns="model", values="c")
-    for claim, better, worse in CLAIMS:
-        difference = c[better] - c[worse]
-        cells = [f"{difference[cohort].mean():+.3f} | {p_over_seeds(difference[cohort])}" for cohort in COHORTS]
-        lines.append(f"| {claim} | {' | '.join(cells)} |")
-    return lines
+def calibration(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The nomogram's, by cohort and month, of out-of-fold scores."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in rows:
+        if one["scores"] == "out-of-fold scores":
+            found.setdefault(one["cohort"], {})[f"{one['months']:g}"] = {
+                "slope": one["slope"]["value"], "oe": one["oe"]["value"], "gnd_p": one["gnd_p"]}
+    return found
+
+
+def keep_figures(folder: Path) -> None:
+    """The report's figures, small enough for a page."""
+    PICTURES.mkdir(exist_ok=True)
+    for name in SHOWN:
+        with Image.open(folder / "figures" / f"figure{name}.png") as picture:
+            picture.thumbnail((1400, 1400))
+            picture.convert("RGB").quantize(64).save(PICTURES / f"figure{name}.png", optimize=True)
+
+
+def kept() -> list[dict[str, Any]]:
+    """Every study that is kept, by what drives it, mode and seed."""
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(KEPT.glob("*.json"))]
+    return sorted(found, key=lambda one: (one["driven_by"] != BURDEN, one["driven_by"], one["mode"], one["seed"]))
 
 
 def main() -> None:
-    """Run what is missing and write the page."""
+    """Run what is not kept and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--modes", nargs="+", default=["quick", "paper"])
+    parser.add_argument("--modes", nargs="+", default=["quick"])
+    parser.add_argument("--truth", default=BURDEN, help="what drives the hazard")
     parser.add_argument("--sizes", type=int, nargs=3, default=SIZES)
     parser.add_argument("--grid", type=int, default=GRID)
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--at-once", type=int, default=2, help="processes side by side")
-    parser.add_argument("--page", type=Path)
-    options = parser.parse_args()
-    plan = Plan(options.folder.resolve(), tuple(options.sizes), options.grid, options.shards, options.at_once)
-    plan.folder.mkdir(parents=True, exist_ok=True)
-    tables = []
-    for mode in options.modes:
-        for seed in options.seeds:
+    asked = parser.parse_args()
+    plan = Plan(asked.folder.resolve(), asked.truth, tuple(asked.sizes), asked.grid, asked.shards, asked.at_once)
+    KEPT.mkdir(exist_ok=True)
+    for mode, seed in product(asked.modes, asked.seeds):
+        file = KEPT / f"{plan.truth}-{mode}-{plan.grid}-seed{seed}.json"
+        if not file.exists():
             if not (plan.run_folder(mode, seed) / "evaluation.json").exists():
                 run(plan, mode, seed)
-            tables.append(numbers(plan, mode, seed))
-    cost = pd.read_csv(plan.folder / "cost.csv", names=["mode", "seed", "stage", "cpu"])
-    text = page(pd.concat(tables, ignore_index=True), cost, plan)
-    (options.page or plan.folder / "PAPER.md").write_text(text + "\n", encoding="utf-8")
-    print(text)
+            file.write_text(json.dumps(keep(plan, mode, seed), indent=1) + "\n", encoding="utf-8")
+            if (plan.truth, mode, seed) == (BURDEN, "quick", 0):
+                keep_figures(plan.run_folder(mode, seed))
+    PAGE.write_text(page(kept(), SHOWN), encoding="utf-8")
 
 
 if __name__ == "__main__":

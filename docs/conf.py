@@ -75,7 +75,7 @@ def _generate(app: Sphinx) -> None:
 
 def _site_links(app: Sphinx, page: str, source: list[str]) -> None:
     """Links of the repository's files to one another, as links between pages."""
-    source[0] = source[0].replace("](../bench/RESULTS.md)", "](evidence.md)")
+    source[0] = source[0].replace("](../bench/RESULTS.md)", "](measurements.md)")
 
 
 def _plain_docstring(app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
