@@ -83,8 +83,9 @@ that folder the command does all of them, which costs what the table says (`--tr
 truths).
 
 {studies}
-**Not measured: the `paper` preset.** Its 15,000 steps a network take 163 h of two cores on 128^3 voxels, or about 2 h
-of one NVIDIA H200 ([computed](cluster.md)). No such card was at hand. `--modes paper` adds its part to this page.
+**Not measured (2026-11-29): the `paper` preset.** Its 15,000 steps a network take 163 h of two cores on 128^3 voxels,
+or about 2 h of one NVIDIA H200 ([computed](cluster.md)). On the grid of this page they would take 13 CPU hours a study
+(computed from a timed step). No such card was at hand. `--modes paper` adds its part to this page.
 """
 
 
@@ -106,7 +107,7 @@ def _summary(studies: Sequence[Kept]) -> str:
     rho = [stats.spearmanr([_mean(studies, _c(name, cohort)) for name in LABELS],
                            [PAPER_C[name][k] for name in LABELS]).statistic for k, cohort in enumerate(COHORTS)]
     return (f"Outside, {LABELS[best]} ranks best (C {external[best]:.3f}). The risk that made the events has "
-            f"{_mean(studies, _c('truth', 'external')):.3f}. The eight rows of the paper's Table 4 stand in an order that "
+            f"{_mean(studies, _c('truth', 'external')):.3f}. The eight rows of Table 4 stand in an order that "
             f"agrees with the paper's by Spearman's rho {rho[0]:.2f} (training), {rho[1]:.2f} (internal), "
             f"{rho[2]:.2f} (external).")
 
