@@ -31,7 +31,7 @@ def study_of(folder: Path, n: int) -> Path:
     """A study of n patients, half of them with the event."""
     path = write_study(folder, n_training=n - 1, n_internal=1, n_external=0)
     table = pd.read_csv(path.parent / "clinical.csv")
-    table.assign(event=[k % 2 for k in range(len(table))]).to_csv(path.parent / "clinical.csv", index=False)
+    table.assign(event=[(k + 1) % 2 for k in range(len(table))]).to_csv(path.parent / "clinical.csv", index=False)
     return path
 
 
