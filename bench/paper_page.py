@@ -109,7 +109,7 @@ def _summary(studies: Sequence[Kept]) -> str:
     return (f"Outside, {LABELS[best]} ranks best (C {external[best]:.3f}). The risk that made the events has "
             f"{_mean(studies, _c('truth', 'external')):.3f}. The eight rows of Table 4 stand in an order that "
             f"agrees with the paper's by Spearman's rho {rho[0]:.2f} (training), {rho[1]:.2f} (internal), "
-            f"{rho[2]:.2f} (external).")
+            f"{rho[2]:.2f} (external). {_not_borne_out(studies)}")
 
 
 def _claims(studies: Sequence[Kept]) -> str:
@@ -133,6 +133,15 @@ def _claims(studies: Sequence[Kept]) -> str:
     return "\n".join(lines)
 
 
+def _not_borne_out(studies: Sequence[Kept]) -> str:
+    """A sentence on the claims that fail in at least half of the studies, by cohort."""
+    failed = {cohort: [claim for claim, better, worse in CLAIMS
+                       if 2 * sum(d > 0 for d in (_differences(studies, better, worse, cohort))) <= len(studies)]
+              for cohort in COHORTS}
+    told = [f"{cohort}: {'; '.join(claims)}" for cohort, claims in failed.items() if claims]
+    return f"Not borne out in at least half of the studies: {'. '.join(told)}." if told else "Every claim is borne out."
+
+
 def _differences(studies: Sequence[Kept], better: str, worse: str, cohort: str) -> list[float]:
     pairs = [(_c(better, cohort)(one), _c(worse, cohort)(one)) for one in studies]
     return [a - b for a, b in pairs if a is not None and b is not None]
@@ -142,7 +151,8 @@ def p_over_seeds(differences: Sequence[float]) -> str:
     """One-sided P that the mean difference is above 0; "-" with fewer than two seeds."""
     if len(differences) < 2 or np.ptp(differences) == 0:
         return "-"
-    return f"{stats.ttest_1samp(differences, 0.0, alternative='greater').pvalue:.3f}"
+    p = stats.ttest_1samp(differences, 0.0, alternative="greater").pvalue
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _table_1(studies: Sequence[Kept]) -> str:
