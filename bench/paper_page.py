@@ -78,13 +78,16 @@ report, through shards and folds as on a cluster. The patients come from the pro
 what the method can find in such images, and which of the paper's claims that bears out. It says nothing about real
 patients. What else was measured is in [measurements](measurements.md).
 
+Training figures are of two kinds. Ours are out of fold, by networks that never saw the patient. The paper's are of the
+patients that its networks learned from. The validation cohorts compare like with like.
+
 `python bench/bench_paper.py FOLDER` makes the page. A study that is kept in `bench/paper/` is not done again; without
-that folder the command does all of them, which costs what the table says (`--truth` and `--seeds` name those of other
-truths).
+that folder the command does all of them (`--truth` names another truth). CPU hours are from scans to report, without
+making the patients.
 
 {studies}
 **Not measured (2026-11-29): the `paper` preset.** Its 15,000 steps a network take 163 h of two cores on 128^3 voxels,
-or about 2 h of one NVIDIA H200 ([computed](cluster.md)). On the grid of this page they would take 13 CPU hours a study
+or about 2 h of one NVIDIA H200 ([computed](cluster.md)). On the grid of this page they would take 12 CPU hours a study
 (computed from a timed step). No such card was at hand. `--modes paper` adds its part to this page.
 """
 
@@ -94,10 +97,15 @@ def _studies(studies: Sequence[Kept]) -> str:
     for one in studies:
         events = " + ".join(str(one["performance"]["mtdlr"][cohort]["events"]) for cohort in COHORTS)
         cells = (one["driven_by"], f"`{one['mode']}`", one["seed"], " + ".join(map(str, one["sizes"])),
-                 f"{one['grid']}^3, {one['spacing_mm']:g} mm", events, f"{sum(one['cpu_s'].values()) / 3600:.1f}",
+                 f"{one['grid']}^3, {one['spacing_mm']:g} mm", events, f"{_cpu_hours(one):.2f}",
                  one["date"])
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
+
+
+def _cpu_hours(study: Kept) -> float:
+    """From scans to report, without making the patients."""
+    return sum(seconds for stage, seconds in study["cpu_s"].items() if stage != "patients") / 3600
 
 
 def _summary(studies: Sequence[Kept]) -> str:

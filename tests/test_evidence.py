@@ -38,6 +38,12 @@ def test_every_kept_study_has_the_papers_size_and_events(bench: dict[str, Any]) 
         assert len(found) >= 3 * 9 and all(0.3 < c < 0.95 for c in found)
 
 
+def test_making_the_patients_is_no_cost_of_a_study(bench: dict[str, Any]) -> None:
+    """CPU hours are from scans to report, also where the making of the patients was timed."""
+    hours = bench["page"].__globals__["_cpu_hours"]
+    assert hours({"cpu_s": {"patients": 999.0, "prepare": 1800.0, "train": 1800.0}}) == 1.0
+
+
 def test_p_of_claims_is_the_paired_t_test_over_seeds(bench: dict[str, Any]) -> None:
     """Differences of .1, .2 and .3 have P .037 (t = 3.464 with 2 degrees of freedom); one study has none."""
     p = bench["page"].__globals__["p_over_seeds"]

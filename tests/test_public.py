@@ -51,6 +51,7 @@ def test_a_name_that_needs_torch_says_so(name: str) -> None:
     ("import mtdlr", ("numpy", "torch", "pandas")),
     ("import mtdlr.cli", ("numpy", "torch", "SimpleITK", "pydantic", "matplotlib")),
     ("import mtdlr.cohort.check", ("torch", "SimpleITK", "matplotlib")),
+    ("import mtdlr.jobs", ("torch", "pandas", "numba", "pydicom", "matplotlib")),  # what every worker begins with
     ("import mtdlr.store", ("torch", "SimpleITK", "matplotlib", "numpy")),
     ("import mtdlr.stats", ("torch", "SimpleITK", "matplotlib", "pandas")),
     ("import mtdlr.texture", ("scipy.special", "scipy.ndimage", "pandas", "pydantic", "nibabel")),
