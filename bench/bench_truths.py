@@ -147,12 +147,11 @@ def head(x: Matrix, surv: Survival, columns: NDArray[np.bool_]) -> tuple[Matrix,
     columns = columns & (spread > 1e-6 * np.maximum(1.0, np.abs(seen).max(axis=0)))
     z, w = (np.clip((part - center) / np.where(columns, spread, 1.0), -LIMIT_SD, LIMIT_SD)[:, columns]
             for part in (seen, others))
-    size = float(np.sqrt(z.var(axis=0).sum()))
     of_block = BLOCKS[columns]
-    coef, _ = blockwise_ridge(z / size, surv, [np.flatnonzero(of_block == b) for b in dict.fromkeys(of_block.tolist())])
+    coef, _ = blockwise_ridge(z, surv, [np.flatnonzero(of_block == b) for b in dict.fromkeys(of_block.tolist())])
     weights = np.zeros(len(NAMES))
-    weights[columns] = coef / size
-    return w @ coef / size, weights
+    weights[columns] = coef
+    return w @ coef, weights
 
 
 def deep_scores(data: Mapping[str, NDArray], table: pd.DataFrame, folds: pd.Series, shown: int) -> dict[str, Scores]:

@@ -140,11 +140,34 @@ def test_bone_counts_in_the_band_where_it_lies(height: int, band: str) -> None:
 
 @pytest.mark.parametrize(("x", "side", "other"), [(19, "same", "other"), (3, "other", "same")])
 def test_a_hot_node_counts_on_its_side_of_the_head(x: int, side: str, other: str) -> None:
-    """A hot node far below the tumour raises the uptake of its own side and how low it lies more than those across."""
+    """A hot node far below the tumour raises how low its own side's lumps lie, and how much they stand out, more than
+    those across; the tumour's side is the first of the difference."""
     before, after = measured(None), measured((4, 12, x), uptake=0.9)
-    for what in ("uptake", "lowest"):
-        own, across = (after[f"nodes: {what} {s} side"] - before[f"nodes: {what} {s} side"] for s in (side, other))
+    for what in ("lowest", "mean"):
+        own, across = (after[f"nodes: lumps {what} {s} side"] - before[f"nodes: lumps {what} {s} side"]
+                       for s in (side, other))
         assert own > across + 0.1, (what, own, across)
+    assert (after["nodes: lumps towards tumour"] > 0.5) == (side == "same")
+    assert after["nodes: lumps asymmetry"] == pytest.approx(abs(after["nodes: lumps towards tumour"]), abs=1e-6)
+
+
+def test_a_lump_is_what_stands_out_and_not_what_is_broad() -> None:
+    """A node of a few voxels counts; the same uptake all over the slices below, in which no voxel stands out from its
+    neighbours, adds to the volume and hardly to the lumps."""
+    z, y, x = np.indices((28, 24, 24))
+    tumour = ((z - 14)**2 + (y - 12)**2 + (x - 15)**2 < 10).astype(float)
+
+    def numbers(there: np.ndarray) -> dict[str, float]:
+        image = np.stack([np.where(there, 0.4, 0.05 + 0.45 * tumour), np.full_like(tumour, 0.04)])
+        image[0, -1] = 0.0
+        found = spatial_embedding(torch.from_numpy(image)[None], torch.from_numpy(tumour)[None], 2)[0]
+        return dict(zip(NAMES, found.tolist(), strict=True))
+
+    nothing, node, broad = (numbers(there) for there in (
+        z < -1, (z - 4)**2 + (y - 12)**2 + (x - 12)**2 < 7, (z < 7) & (y > 3) & (y < 20) & (x > 3) & (x < 20)))
+    assert broad["nodes: lumps volume"] > node["nodes: lumps volume"] + 2.0
+    assert node["nodes: lumps highest"] > broad["nodes: lumps highest"] + 0.1
+    assert node["nodes: lumps depth"] > 3.0 > nothing["nodes: lumps depth"]
 
 
 def test_drawn_in_by_hand() -> None:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from mtdlr.errors import FitError
-from mtdlr.stats.ridge import PENALTIES, blockwise_ridge, cross_validate_ridge, ridge_path, solved_ridge
+from mtdlr.stats.ridge import (
+    PENALTIES,
+    blockwise_ridge,
+    cross_validate_ridge,
+    log_partial_likelihood,
+    ridge_path,
+    solved_ridge,
+)
 from mtdlr.survival import Survival
 
 
@@ -75,34 +82,66 @@ def test_few_events_give_finite_weights_and_one_is_refused(events: int) -> None:
     with one event the cross-validation is a typed error."""
     x, _ = _sample(n=40, p=12)
     few = Survival(np.arange(1.0, 41.0), np.arange(40) < events)
-    coef, facts = blockwise_ridge(x / np.sqrt(x.var(axis=0).sum()), few, [np.arange(6), np.arange(6, 12)])
-    assert np.isfinite(coef).all() and np.isfinite(facts["penalty"])
+    coef, facts = blockwise_ridge(x, few, [np.arange(6), np.arange(6, 12)])
+    assert np.isfinite(coef).all() and np.isfinite(facts["variances"]).all()
     with pytest.raises(FitError) as caught:
         solved_ridge(x, Survival(np.arange(1.0, 41.0), np.arange(40) < 1))
     assert caught.value.code == "E-FOLDS"
 
 
-@pytest.mark.slow
 def test_a_block_of_noise_is_penalised_more_than_one_that_tells() -> None:
-    """With a block that drives the hazard and a large one of noise, the noise's penalty is raised, and patients left
-    out are told better than by one penalty; the coefficients are those of the ridge model of the scaled columns."""
+    """With a block that drives the hazard and a large one of noise, the noise gets the smaller variance, and patients
+    left out are told better than by one penalty; the coefficients are those of the ridge model at penalty 1 of blocks
+    scaled to these variances."""
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((160, 44))
-    time = rng.exponential(np.exp(-x[:, :4] @ np.array([0.8, -0.6, 0.5, 0.4])))
-    surv, size = Survival(np.minimum(time, 2.0), time < 2.0), np.sqrt(44.0)
+    x = rng.standard_normal((160, 44)) * rng.uniform(0.1, 10.0, 44)
+    time = rng.exponential(np.exp(-(x / x.std(axis=0))[:, :4] @ np.array([0.8, -0.6, 0.5, 0.4])))
+    surv, x = Survival(np.minimum(time, 2.0), time < 2.0), x / x.std(axis=0) * 3.0
     blocks = [np.arange(4), np.arange(4, 44)]
-    coef, facts = blockwise_ridge(x / size, surv, blocks)
-    tells, noise = facts["factors"]
-    assert noise > tells and facts["left_out_c_index"] > solved_ridge(x / size, surv)[1]["left_out_c_index"]
-    weights = np.r_[np.full(4, tells**-0.5), np.full(40, noise**-0.5)]
-    same = ridge_path(x / size * weights, surv, [facts["penalty"]])[0] * weights
-    np.testing.assert_allclose(coef, same, atol=1e-5)
+    coef, facts = blockwise_ridge(x, surv, blocks)
+    tells, noise = facts["variances"]
+    assert tells > 4.0 * noise
+    assert facts["left_out_c_index"] > solved_ridge(x / np.sqrt(x.var(axis=0).sum()), surv)[1]["left_out_c_index"]
+    weights = np.ones(44)
+    for columns, variance in zip(blocks, (tells, noise), strict=True):
+        weights[columns] = np.sqrt(variance / x[:, columns].var(axis=0).sum())
+    np.testing.assert_allclose(coef, ridge_path(x * weights, surv, [1.0])[0] * weights, atol=1e-5)
 
 
-def test_blocks_that_are_alike_keep_one_penalty_or_do_better() -> None:
-    """The left-out deviance that the blocks' penalties were chosen by is never above that of one penalty."""
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((80, 6)) / np.sqrt(6.0)
-    surv = Survival(rng.exponential(np.exp(-2.0 * x[:, 0])), np.ones(80))
-    coef, facts = blockwise_ridge(x, surv, [np.arange(3), np.arange(3, 6)])
-    assert coef.shape == (6,) and set(facts["factors"]) <= {0.2, 1.0, 5.0} and np.isfinite(coef).all()
+@pytest.mark.parametrize(("effect", "seed"), [(0.0, 1), (0.7, 2), (1.5, 3)])
+def test_the_variance_is_the_most_probable_one(effect: float, seed: int) -> None:
+    """Of one block with one feature the variance is that, among its neighbours on the search's grid, of which the
+    likelihood integrated over the coefficient by quadrature, times the prior, is largest."""
+    integrate = pytest.importorskip("scipy.integrate")
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(60)
+    time = rng.exponential(np.exp(-effect * x))
+    surv, z = Survival(np.minimum(time, 1.0), time < 1.0), (x - x.mean()) / x.std()
+
+    def log_posterior(log_variance: float) -> float:
+        sd, null = np.exp(log_variance / 2.0), log_partial_likelihood(np.zeros(60), surv)
+        value, _ = integrate.quad(lambda b: np.exp(log_partial_likelihood(b * sd * z, surv) - null - b**2 / 2.0),
+                                  -8.0, 8.0, limit=200)
+        return float(np.log(value) - log_variance**2 / 2.0)
+
+    chosen = float(np.log(blockwise_ridge(x[:, None], surv, [np.arange(1)])[1]["variances"][0]))
+    assert log_posterior(chosen) > max(log_posterior(chosen - 0.75), log_posterior(chosen + 0.75)) - 0.02
+
+
+def test_what_a_block_is_measured_in_does_not_count() -> None:
+    """A block in other units gets the same variance, and patients the same log-hazards."""
+    x, surv = _sample(n=80, p=6)
+    blocks = [np.arange(3), np.arange(3, 6)]
+    coef, facts = blockwise_ridge(x, surv, blocks)
+    other, said = blockwise_ridge(x * np.array([1e3, 1e3, 1e3, 1.0, 1.0, 1.0]), surv, blocks)
+    np.testing.assert_allclose(other * np.array([1e3, 1e3, 1e3, 1.0, 1.0, 1.0]), coef, atol=1e-6)
+    assert said["variances"] == facts["variances"]
+
+
+def test_blocks_of_noise_alone_are_expected_to_add_little() -> None:
+    """Where nothing tells, no block gets more variance than it was expected to have."""
+    x = np.random.default_rng(8).standard_normal((150, 20))
+    rng = np.random.default_rng(9)
+    surv = Survival(rng.exponential(size=150), rng.random(150) < 0.5)
+    _, facts = blockwise_ridge(x, surv, [np.arange(10), np.arange(10, 20)])
+    assert max(facts["variances"]) <= 0.5 and facts["left_out_c_index"] < 0.62

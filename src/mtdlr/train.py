@@ -25,6 +25,7 @@ from mtdlr.nets.augment import augment, augment_paper
 from mtdlr.nets.blocks import channels_last
 from mtdlr.nets.board import board, log_text
 from mtdlr.nets.cases import Case, Rows, check_cases, digest_of, epoch_batches, folds, follow_up, inner_split
+from mtdlr.nets.deepmts import DeepMTS
 from mtdlr.nets.device import Device, Machine, device_of, kernels, peak_memory_mb, prepared_for
 from mtdlr.nets.embedding import LinearHead
 from mtdlr.nets.feed import Feed, scored
@@ -32,7 +33,7 @@ from mtdlr.nets.losses import cox_loss
 from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.refit import solve_direct, solve_linear
 from mtdlr.nets.resume import load_state, require_recipe, save_state
-from mtdlr.nets.schedule import is_joint, learning_rate
+from mtdlr.nets.schedule import is_joint, learning_rate, masks_alone
 from mtdlr.nets.session import torch_session
 from mtdlr.nets.singletask import NoMask
 from mtdlr.nets.step import MicroBatch, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
@@ -164,7 +165,8 @@ def _learned(plan: _Plan, parts: int, record: Callable[[dict[str, float]], None]
     while run.epoch < epochs and run.without_improvement < settings.patience:
         began = time.monotonic()
         batches = epoch_batches(events, size=settings.batch_size, steps=settings.steps_per_epoch,
-                                sampling=settings.sampling, seed=plan.seed, epoch=run.epoch)
+                                sampling="uniform" if masks_alone(settings) else settings.sampling,
+                                seed=plan.seed, epoch=run.epoch)
         while run.step < len(batches):
             rate = learning_rate(settings, epoch=run.epoch, step=run.step, steps=len(batches))
             rows, then = (plan.fit[batch] for batch in (*batches[run.step:run.step + 2], batches[run.step])[:2])
@@ -303,7 +305,10 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
 def _start_or_resume(plan: _Plan, parts: int) -> _Run:
     """A fresh network, or the one a killed training of the same recipe left behind."""
     torch.manual_seed(mix(plan.seed))
-    model = prepared_for(build(plan.config), plan.device.place)
+    model = build(plan.config)
+    if isinstance(model, DeepMTS) and plan.settings.pooling != "average":  # the published one begins at one half
+        model.backbone.expect([case.mask for case in (plan.cases[i] for i in plan.fit) if case.mask is not None])
+    model = prepared_for(model, plan.device.place)
     optimiser = adamw(model, plan.settings.learning_rate, head_rate=plan.settings.head_rate,
                       weight_decay=plan.settings.weight_decay)
     run, path = _Run(model, optimiser, parts), plan.folder / STATE

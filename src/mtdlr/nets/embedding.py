@@ -206,10 +206,10 @@ class _Seen:
 
     def around(self) -> Around:
         """What the numbers of the surroundings are made from."""
-        near, far = (self.active * zone for zone in self.zones)
         left = torch.sigmoid((self.lines[2] - self.middle[2]) / (0.5 * self.reach))
         side = self.side[:, :, None, None, None]
-        return Around(self.reach, self.unit, self.tumour, self.mean, self.relative, self.active, near, far, self.away,
+        return Around(self.reach, self.unit, self.tumour, self.mean, self.relative, self.active,
+                      self.active * self.zones[0], self.away,
                       self.lines[0] - self.middle[0], (left * (1.0 + side) + (1.0 - left) * (1.0 - side)) / 2.0)
 
     def _inside(self, values: Tensor) -> Tensor:

@@ -79,8 +79,7 @@ def solve_linear(
     Args:
         model: left in evaluation mode; its head is a `LinearHead`.
         cases: the patients; the penalty is chosen within them.
-        ridge: (weights, what to say of the fit) of features (n, p) whose variances add up to 1, and the columns of each
-            block: `blockwise_ridge`.
+        ridge: (weights, what to say of the fit) of features (n, p) and the columns of each block: `blockwise_ridge`.
         batch_size: patients that go through the network at a time.
 
     Returns:
@@ -103,13 +102,12 @@ def solve_linear(
     facts: dict[str, Any] = {}
     for label, target, columns in (("with_measures", head.weight, varies.numpy()),
                                    ("without_measures", head.plain, varies.numpy() & plain)):
-        size = float(np.sqrt(z[:, columns].var(axis=0).sum())) or 1.0
         names = list(dict.fromkeys(of_block[columns].tolist()))
         blocks = [np.flatnonzero(of_block[columns] == name) for name in names]
-        coef, said = ridge(z[:, columns] / size, surv, blocks)
-        facts[label] = said | {"factors": dict(zip(names, said["factors"], strict=True))}
+        coef, said = ridge(z[:, columns], surv, blocks)
+        facts[label] = said | {"variances": dict(zip(names, said["variances"], strict=True))}
         weights = np.zeros(len(NAMES))
-        weights[columns] = coef / size
+        weights[columns] = coef
         with torch.no_grad():
             target.copy_(torch.from_numpy(weights))
     return facts | {"weights": dict(zip(NAMES, head.weight.tolist(), strict=True))}

@@ -19,14 +19,17 @@ CLASSES = {"bone": (0.15, 9.0, 0.03), "soft": (-0.03, 0.12, 0.02), "fat": (-0.15
 BAND_REACHES = 1.5  # half the height of the middle band
 TISSUE = ("soft", "tumour over soft",
           *(f"{c} {what} {band}" for c in CLASSES for band in BANDS for what in ("uptake", "volume")))
-ZONES = ("near", "far")
-NODES = (*(f"{z} {what}" for z in ZONES for what in (
-    "uptake", "SD", "hottest", "on the tumour's side", "extent z", "extent y", "extent x", "compactness")),
-    *(f"{what} {side} side" for side in ("same", "other") for what in ("uptake", "lowest")))
+ZONE = ("uptake", "SD", "hottest", "on the tumour's side", "extent z", "extent y", "extent x", "compactness")
+LUMPS = ("volume", "uptake", "hottest", "amount", "mean", "highest", "depth", "extent z", "lowest",
+         "on the tumour's side", "towards tumour", "asymmetry", "lowest same side", "mean same side",
+         "lowest other side", "mean other side")
+NODES = (*(f"near {what}" for what in ZONE), *(f"lumps {what}" for what in LUMPS))
 LEAST = 1e-4
 DOUBT = 2.0  # voxels of 64 mm3 of ordinary active tissue that every mean begins with, so that a speck says little
 ORDINARY, ORDINARY_HOTTEST, ORDINARY_VARIANCE = 0.8, 0.5, 0.02  # uptake over the tumour's mean
 POWER, HIGHEST = 6, 4.0  # of uptake as a weight in "hottest"; uptake over the tumour's mean is cut there
+FAINT, FAINT_WIDTH = 0.3, 0.1  # uptake over the tumour's mean from which tissue below may be a node, and how sharply
+AROUND_REACHES, EDGE_REACHES = 1.5, 0.5  # half the cube that a lump stands out from; what is left out about the tumour
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +42,7 @@ class Around:
         tumour: its map.
         mean: (b, 1) its mean uptake.
         relative: uptake over that.
-        active: active tissue outside it; near, far: parts of it.
+        active: active tissue outside it; near: the part within reach.
         away: coordinates about the tumour's middle, z, y, x.
         height: voxels above the grid's middle.
         same: share of each place on the tumour's side of the head.
@@ -52,7 +55,6 @@ class Around:
     relative: Tensor
     active: Tensor
     near: Tensor
-    far: Tensor
     away: Sequence[Tensor]
     height: Tensor
     same: Tensor
@@ -84,23 +86,57 @@ def tissue_numbers(image: Tensor, around: Around) -> Tensor:
 
 
 def node_numbers(around: Around) -> Tensor:
-    """(b, len(NODES)): uptake, spread, side and lumps of active tissue near and far, and how low it lies on either
-    side."""
-    found: list[Tensor] = []
-    doubt = DOUBT / around.unit
-    for tissue in (around.near, around.far):
-        found += _lesions(around, tissue, doubt)
-    low = torch.exp((-around.away[0] / around.reach).clamp(-6.0, 10.0))
-    for half in (around.same, 1.0 - around.same):
-        tissue = around.far * half
-        weight = total(tissue) + doubt
-        found += [torch.log((total(around.relative * tissue) + doubt * ORDINARY) / weight),
-                  torch.log((total(tissue * low) + doubt) / weight)]
-    return torch.cat(found, 1)
+    """(b, len(NODES)): uptake, spread and side of active tissue near the tumour, and of lumps below its middle."""
+    below = _below(around)
+    return torch.cat([*_lesions(around, around.near, DOUBT / around.unit), *_uptake_below(around, below),
+                      *_lumps(around, below)], 1)
+
+
+def _below(around: Around) -> Tensor:
+    """Weights of what may be a node: uptake from `FAINT` on, outside the tumour and its edge, below its middle."""
+    rise = ((around.relative - FAINT) / FAINT_WIDTH + 0.5).clamp(0.0, 1.0)
+    outside = 1.0 - dilated(around.tumour, max(1, int(EDGE_REACHES * around.reach)))
+    return rise * outside * torch.sigmoid(-2.0 * around.away[0] / around.reach)
+
+
+def _uptake_below(around: Around, below: Tensor) -> list[Tensor]:
+    """Volume, mean uptake and hottest of all that lies below."""
+    high = around.relative.clamp_max(HIGHEST)
+    volume = total(below) * around.unit + 1.0
+    hottest = (total(high ** (POWER + 1) * below) * around.unit + 1e-4) / (
+        total(high**POWER * below) * around.unit + 1e-3)
+    return [torch.log(volume), torch.log(total(high * below) * around.unit / volume + 0.01), torch.log(hottest)]
+
+
+def _lumps(around: Around, below: Tensor) -> list[Tensor]:
+    """How much uptake below stands out from the cube about it, how high, how low in the body and on which side.
+
+    A node is small: its voxels stand out from their neighbours, those of broad quiet tissue do not.
+    """
+    high = around.relative.clamp_max(HIGHEST)
+    lump = (high - mean_around(high, max(1, int(AROUND_REACHES * around.reach)))).clamp_min(0.0) * below
+    depth = -around.away[0] / around.reach
+    amount, weight = total(lump) * around.unit + 0.1, total(lump) * around.unit + 0.3
+    highest = (total(lump**4) * around.unit + 1e-6) / (total(lump**3) * around.unit + 1e-5)
+    middle = total(lump * depth) * around.unit / weight
+    spread = total(lump * (depth - wide(middle)).square()) * around.unit / weight
+    halves = lump * around.same, lump * (1.0 - around.same)
+    same, other = (torch.log1p(total(half) * around.unit) for half in halves)
+    return [torch.log(amount), torch.log(total(lump**2) * around.unit / amount + 0.01), torch.log(highest), middle,
+            torch.log(spread + 0.1), _lowest(lump, depth, around.unit, 0.3),
+            (total(halves[0]) * around.unit + 0.15) / weight, same - other, (same - other).abs(),
+            *(number for half in halves for number in (_lowest(half, depth, around.unit, 0.2), torch.log(
+                (total(half**2) * around.unit + 1e-3) / (total(half) * around.unit + 0.2))))]
+
+
+def _lowest(lump: Tensor, depth: Tensor, unit: float, doubt: float) -> Tensor:
+    """A smooth maximum of the depth of lumps."""
+    far = torch.exp(1.5 * depth.clamp(-4.0, 10.0))
+    return torch.log((total(lump * far) * unit + doubt) / (total(lump) * unit + doubt))
 
 
 def _lesions(around: Around, tissue: Tensor, doubt: float) -> list[Tensor]:
-    """The numbers of one zone, in the order of `NODES`."""
+    """The numbers of one zone, in the order of `ZONE`."""
     weight = total(tissue) + doubt
     mean = (total(around.relative * tissue) + doubt * ORDINARY) / weight
     square = (total((around.relative - wide(mean)).square() * tissue) + doubt * ORDINARY_VARIANCE) / weight

@@ -26,7 +26,7 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
 PENALTIES: Vector = np.geomspace(100.0, 0.3, 14)
-BLOCK_STEP, BLOCK_FOLDS = 5.0, 5
+VARIANCE_STEPS, VARIANCE_PASSES = (1.5, 0.75), 2
 _STEPS = 50
 _TOLERANCE = 1e-8
 
@@ -138,43 +138,73 @@ def solved_ridge(x: ArrayLike, surv: Survival) -> tuple[Vector, dict[str, float]
 def blockwise_ridge(x: ArrayLike, surv: Survival, blocks: Sequence[NDArray[np.intp]]) -> tuple[Vector, dict[str, Any]]:
     """(p,) coefficients where each block of features has a penalty of its own, and what was chosen.
 
-    Starts from one penalty for all (`cross_validate_ridge`). Block after block its penalty is then multiplied or
-    divided by five where that lowers the left-out deviance, and at last the common part is chosen again. One pass, for
-    every choice is made on the same patients.
+    Beforehand the part of the log-hazard that a block adds has a variance, the same for all patients in the mean. Those
+    variances are taken that make the follow-up most probable once the coefficients are integrated out (Laplace's
+    approximation), times a prior: log variances are normal with SD 1 about the variance that makes 1 of all blocks
+    together. They are sought one by one, in steps of 1.5 and then .75 of the log variance.
 
     Args:
-        x: (n, p) features whose variances add up to 1.
+        x: (n, p) features, on any scale.
         surv: follow-up.
         blocks: the columns of each block; together all columns.
 
     Returns:
-        The coefficients; and `penalty`, `left_out_c_index`, and `factors`, what each block's penalty is multiplied by.
+        The coefficients; and `variances`, of each block; `left_out_c_index`, by ten folds with these variances.
 
     Raises:
         FitError: as `cross_validate_ridge`.
+
+    References:
+        van Houwelingen et al., Stat Med 2006 (ridge Cox models as random effects); Ripatti and Palmgren, Biometrics
+        2000 (Laplace's approximation of their likelihood).
     """
-    matrix = np.asarray(x, dtype=np.float64)
-    found = cross_validate_ridge(matrix, surv, n_folds=BLOCK_FOLDS)
-    penalty, best, factors = found.penalties[found.best], found.deviance[found.best], np.ones(len(blocks))
-    for k in range(len(blocks)):
-        for step in (BLOCK_STEP, 1.0 / BLOCK_STEP):
-            tried = factors.copy()
-            tried[k] *= step
-            deviance = cross_validate_ridge(matrix * _weights(tried, blocks, matrix.shape[1]), surv,
-                                            penalties=[penalty], n_folds=BLOCK_FOLDS).deviance[0]
-            if deviance < best:
-                best, factors = deviance, tried
-    weights = _weights(factors, blocks, matrix.shape[1])
-    coef, facts = solved_ridge(matrix * weights, surv)
-    return coef * weights, facts | {"factors": factors.tolist()}
+    matrix, _ = _checked(x, surv, [1.0])
+    evidence = _Evidence.of(matrix, surv, blocks)
+    chosen = np.full(len(blocks), -np.log(len(blocks)))
+    best, start = evidence(chosen, None)
+    for step in VARIANCE_STEPS:
+        for k in np.tile(np.arange(len(blocks)), VARIANCE_PASSES):
+            for move in (step, -step):
+                while (found := evidence(chosen + move * (np.arange(len(blocks)) == k), start))[0] > best:
+                    best, start = found
+                    chosen[k] += move
+    scaled = evidence.scaled(chosen)
+    said = cross_validate_ridge(matrix * scaled, surv, penalties=[1.0])
+    return said.coef[0] * scaled, {"variances": np.exp(chosen).tolist(),
+                                   "left_out_c_index": concordance(said.left_out[0], surv).c.value}
 
 
-def _weights(factors: Vector, blocks: Sequence[NDArray[np.intp]], n: int) -> Vector:
-    """(p,) what columns are multiplied by so that a common penalty is `factors` times it in each block."""
-    weights = np.ones(n)
-    for columns, factor in zip(blocks, factors, strict=True):
-        weights[columns] = factor**-0.5
-    return weights
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """How probable the follow-up is at given log variances of the blocks."""
+
+    x: Matrix
+    surv: Survival
+    blocks: Sequence[NDArray[np.intp]]
+    sizes: Vector
+
+    @classmethod
+    def of(cls, x: Matrix, surv: Survival, blocks: Sequence[NDArray[np.intp]]) -> _Evidence:
+        """Of features (n, p); a block's size is the root of the sum of its variances."""
+        centred = x - x.mean(axis=0)
+        sizes = np.array([np.sqrt(np.square(centred[:, columns]).sum(axis=1).mean()) or 1.0 for columns in blocks])
+        return cls(centred, surv, blocks, sizes)
+
+    def scaled(self, log_variances: Vector) -> Vector:
+        """(p,) what columns are multiplied by so that a penalty of 1 expects these variances."""
+        weights = np.ones(self.x.shape[1])
+        for columns, size, value in zip(self.blocks, self.sizes, log_variances, strict=True):
+            weights[columns] = np.exp(value / 2.0) / size
+        return weights
+
+    def __call__(self, log_variances: Vector, start: Vector | None) -> tuple[float, Vector]:
+        """(log evidence with the prior, coefficients of x); the search for these begins at `start`."""
+        weights, order = self.scaled(log_variances), _Order.of(self.surv)
+        z = self.x * weights
+        beta = _solve(z, self.surv, np.ones(1), None if start is None else start / weights)[0]
+        hessian = _derivatives(order, z[order.rows], beta, 1.0)[1]
+        prior = np.square(log_variances + np.log(len(self.blocks))).sum() / 2.0
+        return -_objective(order, z, beta, 1.0) - np.linalg.slogdet(hessian)[1] / 2.0 - prior, beta * weights
 
 
 def log_partial_likelihood(risk: ArrayLike, surv: Survival) -> float:
@@ -224,11 +254,11 @@ def _reduced(x: Matrix) -> tuple[Matrix, Matrix]:
     return u[:, kept] * s[kept], vt[kept]
 
 
-def _solve(z: Matrix, surv: Survival, penalties: Vector) -> Matrix:
-    """(L, r) coefficients by Newton's method, halving steps that do not help."""
+def _solve(z: Matrix, surv: Survival, penalties: Vector, start: Vector | None = None) -> Matrix:
+    """(L, r) coefficients by Newton's method from `start` (by default 0), halving steps that do not help."""
     order = _Order.of(surv)
     sorted_z = z[order.rows]
-    beta, found = np.zeros(z.shape[1]), []
+    beta, found = np.zeros(z.shape[1]) if start is None else start, []
     for penalty in penalties:
         value = _objective(order, z, beta, penalty)
         for _ in range(_STEPS):

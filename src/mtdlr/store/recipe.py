@@ -29,15 +29,15 @@ _REPORT = ("report/**/*", "stats/*.py", "evaluate/*.py", "model.py", "associate.
 STAGES: Mapping[str, Stage] = {
     "prepare": Stage(3, ("imaging/*.py", "prepare.py", "prepared.py", "volume.py")),
     "mean": Stage(1, ("prepared.py",)),
-    "train": Stage(4, (*_NETS, "stats/ridge.py")),
-    "score": Stage(4, _SCORING),
+    "train": Stage(5, (*_NETS, "stats/ridge.py")),
+    "score": Stage(5, _SCORING),
     "radiomics": Stage(4, _TEXTURE),
     "features": Stage(3, (*_TEXTURE, "imaging/*.py")),
     "signature": Stage(4, ("signature.py", "stats/lasso*.py", "stats/cox*.py")),
     "arm": Stage(1, ("evaluate/arms.py", "signature.py", "stats/lasso*.py", "stats/cox*.py")),
     "rivals": Stage(1, ("evaluate/rivals.py", "evaluate/simple.py", "stats/ridge.py")),
     "picture": Stage(2, ("report/pictures.py", "report/figures/*.py")),
-    "explain": Stage(4, ("explain.py", *_SCORING)),
+    "explain": Stage(5, ("explain.py", *_SCORING)),
     "report": Stage(5, _REPORT),
     "bundle": Stage(5, ("bundle.py", *_REPORT)),
 }

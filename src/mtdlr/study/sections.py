@@ -140,7 +140,8 @@ class NetworkSettings(Section):
     norm_momentum: float = setting(0.1, "share of a batch's statistics entering the running ones (the paper: 0.01)",
                                    gt=0, lt=1)
     sampling: Literal["balanced", "uniform", "paper"] = setting(
-        "balanced", "half of every batch are events, shuffled ('paper': drawn with replacement), or as they come")
+        "balanced", "half of every batch are events, shuffled ('paper': drawn with replacement), or as they come; "
+        "where steps learn masks alone (spatial) patients always come shuffled, whatever their event")
     augmentation: Literal["modern", "paper", "none"] = setting(
         "modern", "'paper' keeps the published flaws: shifts of exactly +-10 voxels, dilated masks")
     survival_loss: Literal["cox-breslow", "cox-efron", "discrete"] = setting("cox-breslow", "the survival loss")
