@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import ndimage
 
-from mtdlr.nets.augment import augment, augment_paper
+from mtdlr.nets.augment import augment, augment_paper, rescanned
 
 
 def _patient(size: int = 32) -> tuple[torch.Tensor, torch.Tensor]:
@@ -93,3 +93,40 @@ def test_paper_masks_grow_and_modern_ones_keep_their_size():
     old = float(augment_paper(image, mask, torch.Generator().manual_seed(0))[1].sum()) / 16
     assert new == pytest.approx(volume, rel=0.03) and old > 1.05 * volume
     assert set(augment(image, mask, torch.Generator().manual_seed(0))[1].unique().tolist()) <= {0.0, 1.0}
+
+
+def test_another_scanner_scales_and_blurs_the_pet_and_leaves_the_rest():
+    """Total uptake moves by the scale alone, within a factor of e^0.25, for a blur takes nothing away; half of the
+    patients lose height against that scale and half gain it; CT and the input keep their bytes, air stays lowest."""
+    image, _ = _batch(64)
+    image[:, 0] -= 0.5  # air that is not 0
+    before = image.clone()
+    other = rescanned(image, torch.Generator().manual_seed(0), 2)
+    assert torch.equal(image, before) and torch.equal(other[:, 1], image[:, 1])
+    uptake, was = other[:, 0] + 0.5, image[:, 0] + 0.5
+    scale = uptake.sum((1, 2, 3)) / was.sum((1, 2, 3))
+    assert scale.log().abs().max() < 0.25 + 0.03 and scale.log().min() < -0.15 and scale.log().max() > 0.15
+    edge = (uptake - scale[:, None, None, None] * was).abs().amax((1, 2, 3)) / was.max()
+    peak = uptake.amax((1, 2, 3)) / (scale * was.max())
+    assert edge.min() > 0.001 and 0.3 < (peak > 1.001).float().mean() < 0.7
+    assert other[:, 0].min() >= -0.5 - 1e-6
+
+
+def test_a_blur_is_scipys():
+    """Where a patient is blurred it is by a Gaussian between 0.15 and 0.45 reaches, as scipy makes it."""
+    image, _ = _batch(16)
+    other = rescanned(image, torch.Generator().manual_seed(3), 2)
+    best = []
+    for one in other[:, 0].numpy():
+        peak = np.array([np.abs(ndimage.gaussian_filter(image[0, 0].numpy().astype(float), sd, mode="nearest",
+                                                        radius=2) * one.sum() / image[0, 0].sum().item() - one).max()
+                         for sd in np.linspace(0.3, 0.9, 61)])
+        best.append(peak.min())
+    assert (np.array(best) < 0.02).sum() >= 4  # the others are sharpened
+
+
+def test_another_scanner_is_repeated_by_its_seed():
+    """The same generator seed gives the same bytes, another seed others, and every patient a scanner of its own."""
+    image, _ = _batch(2)
+    first, again, other = (rescanned(image, torch.Generator().manual_seed(s), 2) for s in (3, 3, 4))
+    assert torch.equal(first, again) and not torch.equal(first, other) and not torch.equal(first[0], first[1])

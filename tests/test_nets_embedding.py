@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mtdlr.nets.embedding import NAMES, LinearHead, central_uptake, drawn_in, sp
 from mtdlr.nets.refit import embedded, solve_linear
 from mtdlr.nets.regions import dilated
 from mtdlr.nets.singletask import NoMask, SingletaskConfig
+from mtdlr.nets.step import adamw
 from mtdlr.nets.surroundings import mean_around
 from mtdlr.nets.weights import weights_of
 from mtdlr.stats.concordance import concordance
@@ -194,6 +196,51 @@ def test_a_training_with_a_solved_head_repeats_itself(tmp_path: Path, network: s
     with torch.no_grad():
         image = torch.from_numpy(CASES[0].image)[None]
         torch.testing.assert_close(first.model(image).risk, first.scorer(image).risk, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_no_event_moves_a_mask(tmp_path: Path) -> None:
+    """Patients with another follow-up, and the same scans and masks, give the same mask network to the byte."""
+    few = CASES[:16]
+    other = [replace(case, time_months=60.0 - k, event=k % 3 == 0) for k, case in enumerate(few)]
+    first, second = (train(cases, "deepmts", TINY, tmp_path / name, seed=0).model
+                     for name, cases in (("a", few), ("b", other)))
+    for name, value in weights_of(first).items():
+        if not name.startswith("head"):
+            assert torch.equal(value, weights_of(second)[name]), name
+    assert not torch.equal(first.head.weight, second.head.weight)
+
+
+def test_the_mask_layer_learns_faster_where_masks_alone_are_learned() -> None:
+    """The layer that makes the tumour probability has ten times the rate in a network with a solved risk, and the rate
+    of all others in the published one; each parameter is in one group."""
+    for pooling, expected in (("spatial", 10.0), ("average", 1.0)):
+        model = DeepMTS(DeepmtsConfig(width=0.25, pooling=pooling))
+        groups = adamw(model, 1e-3, head_rate=3.0, weight_decay=0.0).param_groups
+        factor = {id(p): group["factor"] for group in groups for p in group["params"]}
+        assert len(factor) == len(list(model.parameters())) == sum(len(group["params"]) for group in groups)
+        assert {factor[id(p)] for p in model.backbone.segment.parameters()} == {expected}
+        assert {factor[id(p)] for p in model.head.parameters()} == {3.0}
+        assert {factor[id(p)] for p in model.backbone.encoder.parameters()} == {1.0}
+
+
+@pytest.mark.parametrize(("pooling", "augmentation", "times"), [
+    ("spatial", "modern", 1), ("spatial", "none", 0), ("spatial", "paper", 0), ("average", "modern", 0)])
+def test_masks_alone_are_learned_on_other_scanners(pooling: str, augmentation: str, times: int, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """Uptake is scaled and blurred at random where steps learn masks alone, and neither where they learn a risk, which
+    that may move, nor by another augmentation."""
+    seen: list[int] = []
+
+    def watched(image: torch.Tensor, generator: torch.Generator, reach: int) -> torch.Tensor:
+        seen.append(reach)
+        return image
+
+    monkeypatch.setattr("mtdlr.train.rescanned", watched)
+    few = [replace(case, event=k % 2 == 0) for k, case in enumerate(CASES[:5])]
+    train(few, "deepmts", TINY.model_copy(update={"pooling": pooling, "epochs": 1, "augmentation": augmentation}),
+          tmp_path, seed=0)
+    assert seen == [TINY.near_voxels] * times
 
 
 @pytest.mark.slow

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mtdlr.errors import BundleError, FitError, Problem
-from mtdlr.nets.augment import augment, augment_paper
+from mtdlr.nets.augment import augment, augment_paper, rescanned
 from mtdlr.nets.blocks import channels_last
 from mtdlr.nets.board import board, log_text
 from mtdlr.nets.cases import Case, Rows, check_cases, digest_of, epoch_batches, folds, follow_up, inner_split
-from mtdlr.nets.deepmts import DeepMTS
 from mtdlr.nets.device import Device, Machine, device_of, kernels, peak_memory_mb, prepared_for
 from mtdlr.nets.embedding import LinearHead
 from mtdlr.nets.feed import Feed, scored
@@ -234,7 +233,10 @@ def _micro_batch(plan: _Plan, rows: Rows, places: NDArray[np.int64], seed: int, 
     image, mask, known = plan.feed.batch(rows[places], then)
     move = {"modern": augment, "paper": augment_paper, "none": None}[plan.settings.augmentation]
     if move is not None:
-        image, mask = move(image, mask, torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(seed)
+        image, mask = move(image, mask, generator)
+        if move is augment and masks_alone(plan.settings):  # what scales and blurs uptake may move a risk, but no mask
+            image = rescanned(image, generator, plan.settings.near_voxels)
     cases = plan.cases
     share = sum(cases[i].mask is not None for i in rows[places]) / max(1, sum(cases[i].mask is not None for i in rows))
     here = torch.from_numpy(places).to(image.device, non_blocking=True)
@@ -293,7 +295,7 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     """The checked patients in the order of their ids, their inner split, and the network they will train."""
     cases = sorted(cases, key=lambda case: case.id)
     check_cases(cases, needs_masks=network == "deepmts")
-    fit, held = inner_split(cases, settings.validation_fraction, seed)
+    fit, held = inner_split(cases, settings.validation_fraction, seed, by_event=not masks_alone(settings))
     discrete, config = settings.survival_loss == "discrete", config_of(network, settings)
     times = [cases[i].time_months for i in fit if cases[i].event]
     cuts = np.quantile(times, np.linspace(0, 1, settings.intervals + 1)[1:]) if discrete else np.zeros(0)
@@ -305,10 +307,7 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
 def _start_or_resume(plan: _Plan, parts: int) -> _Run:
     """A fresh network, or the one a killed training of the same recipe left behind."""
     torch.manual_seed(mix(plan.seed))
-    model = build(plan.config)
-    if isinstance(model, DeepMTS) and plan.settings.pooling != "average":  # the published one begins at one half
-        model.backbone.expect([case.mask for case in (plan.cases[i] for i in plan.fit) if case.mask is not None])
-    model = prepared_for(model, plan.device.place)
+    model = prepared_for(build(plan.config), plan.device.place)
     optimiser = adamw(model, plan.settings.learning_rate, head_rate=plan.settings.head_rate,
                       weight_decay=plan.settings.weight_decay)
     run, path = _Run(model, optimiser, parts), plan.folder / STATE

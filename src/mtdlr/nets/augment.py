@@ -1,4 +1,4 @@
-"""Random small movements of PET, CT and mask together (METHOD 3e), as published and mended."""
+"""Random small movements of PET, CT and mask together (METHOD 3e), as published and mended; PET of other scanners."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 MAX_DEGREES = 5.0
 SHIFT_OF_128 = 10.0
+SUV_SCALE, BLUR_REACHES, SHARPEN = 0.25, (0.15, 0.45), 0.7  # of `rescanned`
 
 
 def augment(image: Tensor, mask: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -65,6 +66,42 @@ def augment_paper(image: Tensor, mask: Tensor, generator: torch.Generator) -> tu
         shift[:, list(moved)] = shifts[:, list(moved)]
         both = _sample(both, _grid(rotation, shift, size, image.device))
     return both[:, :-1], (both[:, -1] > 0.2).to(mask.dtype)
+
+
+def rescanned(image: Tensor, generator: torch.Generator, reach: int) -> Tensor:
+    """The same patients on other scanners: PET of another scale, and blurred or sharpened by less than its resolution.
+
+    A patient's scale is uniform within a factor of e^0.25 either way; one half are blurred by a Gaussian whose SD is
+    uniform within 0.15 and 0.45 reaches, from the others up to 0.7 of what that takes off is added. CT stays.
+
+    Args:
+        image: (b, 2, z, y, x), PET first; uptake counts from the patient's air.
+        generator: the source of randomness, the processor's.
+        reach: voxels that make about 8 mm.
+    """
+    b, pet = image.shape[0], image[:, :1]
+    scale = torch.exp(SUV_SCALE * _uniform(b, 1, generator))
+    low, high = BLUR_REACHES
+    sd = reach * (low + (high - low) * torch.rand(b, generator=generator))
+    added = SHARPEN * torch.rand(b, generator=generator)
+    share = torch.where(torch.rand(b, generator=generator) < 0.5, added, torch.full((b,), -1.0))  # -1 is the blur alone
+    scale, share = (each.reshape(-1, 1, 1, 1, 1).to(image.device, non_blocking=True) for each in (scale, share))
+    air = pet.amin((2, 3, 4), keepdim=True)
+    uptake = (pet - air) * scale
+    detail = uptake - _blurred(uptake, sd, reach)
+    return torch.cat([air + (uptake + share * detail).clamp_min(0.0), image[:, 1:]], 1)
+
+
+def _blurred(x: Tensor, sd: Tensor, voxels: int) -> Tensor:
+    """Maps (b, 1, z, y, x) under Gaussians of SD (b,) voxels, cut at `voxels`; the edges go on outside."""
+    steps = torch.arange(-voxels, voxels + 1.0)
+    weights = torch.exp(-steps.square() / (2.0 * sd[:, None].square()))
+    weights = (weights / weights.sum(1, keepdim=True)).to(x.device, non_blocking=True)
+    for axis, ends in ((2, (0, 0, 0, 0, voxels, voxels)), (3, (0, 0, voxels, voxels)), (4, (voxels, voxels))):
+        size, wide = x.shape[axis], F.pad(x, [*ends, *[0] * (6 - len(ends))], mode="replicate")
+        x = sum((weights[:, k].reshape(-1, 1, 1, 1, 1) * wide.narrow(axis, k, size) for k in range(len(steps))),
+                torch.zeros_like(x))
+    return x
 
 
 def _uniform(b: int, n: int, generator: torch.Generator) -> Tensor:

@@ -108,15 +108,16 @@ def folds(ids: Sequence[str], events: ArrayLike, strata: Sequence[str], n_folds:
     return np.array([fold[patient] for patient in ids], dtype=np.int64)
 
 
-def inner_split(cases: Sequence[Case], fraction: float, seed: int) -> tuple[Rows, Rows]:
+def inner_split(cases: Sequence[Case], fraction: float, seed: int, *, by_event: bool = True) -> tuple[Rows, Rows]:
     """(rows to learn from, rows that choose the epoch), stratified like folds.
 
     Args:
         cases: the training patients.
         fraction: share that chooses the epoch, within (0, 0.5]; one half at the most is taken.
         seed: of the split.
+        by_event: whether both have the same share of events; else no event decides where a patient goes.
     """
-    part = folds([c.id for c in cases], [c.event for c in cases], [c.stratum for c in cases],
+    part = folds([c.id for c in cases], [by_event and c.event for c in cases], [c.stratum for c in cases],
                  max(2, round(1.0 / fraction)), seed)
     return np.flatnonzero(part != 0), np.flatnonzero(part == 0)
 

@@ -6,15 +6,11 @@ nasopharyngeal carcinoma using pretreatment PET/CT, IEEE J Biomed Health Inform 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from mtdlr.nets.blocks import (
@@ -41,7 +37,6 @@ from mtdlr.nets.regions import n_region_statistics, region_statistics
 ENCODER = ((8, 2), (16, 2), (32, 3), (64, 3), (128, 4))
 DECODER = ((64, 3), (32, 3), (16, 2), (8, 2))
 CSN_BLOCKS = ((4, 16), (8, 32), (16, 64))
-LEAST_SHARE = 1e-4  # of the voxels that an untrained network takes to be tumour
 
 
 @dataclass(frozen=True)
@@ -130,22 +125,6 @@ class Backbone(nn.Module):
         self.segment = conv3d(channels, 2, 1)
         self.adapters = nn.ModuleList(ConvNormRelu(c, max(1, c // 2), 1, momentum=momentum) for c in widths)
         self.n_features = sum(max(1, c // 2) for c in widths)
-
-    def expect(self, masks: Sequence[NDArray[np.bool_]]) -> None:
-        """Begin, before anything is learned, near the share of tumour voxels in some masks everywhere.
-
-        From one half everywhere Dice has next to no gradient, and a quarter of a short training goes by before it has.
-
-        Args:
-            masks: of the patients to learn from; no mask leaves the network as it is.
-        """
-        if not masks:
-            return
-        tumour = float(np.clip(np.mean([mask.mean() for mask in masks]), LEAST_SHARE, 0.5))
-        half = math.log(tumour / (1.0 - tumour)) / 2.0
-        assert self.segment.bias is not None
-        with torch.no_grad():
-            self.segment.bias.copy_(torch.tensor([half, -half]))
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Probability (b, z, y, x) and the five encoder maps of images (b, c, z, y, x) of any size from 16 up."""

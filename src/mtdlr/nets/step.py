@@ -16,6 +16,7 @@ from mtdlr.nets.deepmts import DeepMTS
 from mtdlr.nets.losses import cox_loss, cox_loss_of_sets, dice_loss, discrete_time_loss, risk_sets
 from mtdlr.nets.weights import Network
 
+MASK_RATE = 10.0  # learning-rate multiplier of the layer that makes the mask
 SurvivalLoss = Literal["cox-breslow", "cox-efron", "discrete"]
 
 
@@ -165,18 +166,25 @@ def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
 
 
 def adamw(model: Network, rate: float, *, head_rate: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW for a network, with a learning-rate multiplier for the risk head.
+    """AdamW for a network, with learning-rate multipliers, the `factor` of a group, for the last layers.
+
+    A step moves a weight by the rate, whatever its gradient. Where masks alone are learned, the two weights a channel
+    that make the tumour probability would hold all others up: of a short training they took a third to leave one half.
 
     Args:
         model: the network.
         rate: learning rate, > 0.
-        head_rate: learning-rate multiplier of the risk head, kept as `factor` of its parameter group.
+        head_rate: multiplier of the risk head.
         weight_decay: of AdamW, >= 0.
     """
-    head = {id(parameter) for parameter in model.head.parameters()}
-    groups = [{"params": [p for p in model.parameters() if id(p) not in head], "factor": 1.0},
-              {"params": [p for p in model.parameters() if id(p) in head], "factor": head_rate}]
-    return torch.optim.AdamW(groups, lr=rate, eps=1e-7, weight_decay=weight_decay, fused=True)
+    head = {id(parameter): head_rate for parameter in model.head.parameters()}
+    if isinstance(model, DeepMTS) and model.config.pooling == "spatial":
+        head |= {id(parameter): MASK_RATE for parameter in model.backbone.segment.parameters()}
+    groups: dict[float, list[nn.Parameter]] = {1.0: []}
+    for parameter in model.parameters():
+        groups.setdefault(head.get(id(parameter), 1.0), []).append(parameter)
+    return torch.optim.AdamW([{"params": some, "factor": factor} for factor, some in groups.items()], lr=rate, eps=1e-7,
+                             weight_decay=weight_decay, fused=True)
 
 
 def mix(*parts: int) -> int:
