@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mtdlr.explain import attribution, gradients
+from mtdlr.explain import STEPS, attribution, gradients
 from mtdlr.infer import score
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.predict import Bundle
@@ -75,8 +75,8 @@ def main() -> None:
     folders = sorted((asked.run / "objects" / "prepare").iterdir())[: asked.patients]
     patients = [patient for patient in map(Prepared.load, folders) if patient.mask is not None]
     start = load_mean_image(bundle.frozen.mean_image)
-    for count, steps in ((1, 8), (len(networks), 4)):
-        print(line(Ways(networks[:count], [scale.sd for scale in scales[:count]], start), steps, patients), flush=True)
+    for count in (1, len(networks)):
+        print(line(Ways(networks[:count], [scale.sd for scale in scales[:count]], start), STEPS, patients), flush=True)
     images = [np.asarray(patient.image) for patient in patients]
     air = np.ascontiguousarray(np.broadcast_to(images[0].min((1, 2, 3), keepdims=True), start.shape))
     for k, (network, scale) in enumerate(zip(networks, scales, strict=True)):

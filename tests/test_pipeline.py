@@ -25,6 +25,7 @@ import pytest
 
 from mtdlr.bundle import read_bundle, save_bundle
 from mtdlr.errors import BundleError, CohortError, FitError, MtdlrError, Problem, TableError
+from mtdlr.explain import gradients
 from mtdlr.infer import score
 from mtdlr.pipeline import Run
 from mtdlr.predict import Bundle, write_prediction
@@ -208,10 +209,13 @@ def test_predict_explains_as_the_run_does(finished: Run, study_file: Path) -> No
     own = json.loads((finished.results.explained[patient] / "attribution.json").read_text())
     assert found.attribution.adds == pytest.approx(own["adds"], abs=1e-5)
     mean = load_mean_image(finished.folder / "bundle")
-    rises = [(score(network, found.prepared.image).risk - score(network, mean).risk) / scale.sd
-             for network, scale in zip(model.networks["deepmts"], model.frozen.scales["deepmts"], strict=True)]
-    assert sum(found.attribution.adds.values()) == pytest.approx(  # the path is summed in few steps, and these
-        sum(rises) / len(rises), abs=0.2)  # each map to 0.1 SD, where 64 steps reach it
+    expected = []
+    for network, scale in zip(model.networks["deepmts"], model.frozen.scales["deepmts"], strict=True):
+        rise = (score(network, found.prepared.image).risk - score(network, mean).risk) / scale.sd
+        most = float(gradients(network, found.prepared.image, mean, steps=64).sum(dtype=np.float64)) / scale.sd
+        # barely trained networks may find a tumour all at once on the way: where 64 steps miss that, they are the map
+        expected.append(rise if abs(most - rise) < 0.1 else most)
+    assert sum(found.attribution.adds.values()) == pytest.approx(sum(expected) / len(expected), abs=0.1)
 
 
 def test_predict_wants_the_stage(finished: Run) -> None:

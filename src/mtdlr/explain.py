@@ -73,8 +73,7 @@ def explain_patient(image: Image, mask: Volume, networks: Sequence[Checkpoint], 
         fold: the patient's fold in training; None for everybody else.
     """
     speaking = [k for k in range(len(networks)) if fold is None or k == fold]
-    steps = STEPS if len(speaking) == 1 else STEPS // 2  # the mean of several needs fewer of each
-    maps = [_adding_up(networks[k], image, mean, scales[k].sd, steps) / np.float32(scales[k].sd) for k in speaking]
+    maps = [_adding_up(networks[k], image, mean, scales[k].sd) / np.float32(scales[k].sd) for k in speaking]
     return attribution(np.mean(maps, axis=0, dtype=np.float32), np.asarray(mask.array) > 0, spacing_mm=mask.spacing_mm)
 
 
@@ -109,8 +108,9 @@ def gradients(checkpoint: Checkpoint, image: Image, start: Image, *, steps: int 
     return (gradient * (x - origin)[0] / steps).cpu().numpy()
 
 
-def _adding_up(checkpoint: Checkpoint, image: Image, start: Image, sd: float, steps: int) -> Image:
+def _adding_up(checkpoint: Checkpoint, image: Image, start: Image, sd: float) -> Image:
     """`gradients` with as many steps as their sum needs to come near the rise of the risk."""
+    steps = STEPS
     rise = score(checkpoint, image).risk - score(checkpoint, start).risk
     maps = gradients(checkpoint, image, start, steps=steps)
     while steps < MOST_STEPS and abs(float(maps.sum(dtype=np.float64)) - rise) > WITHIN_SD * sd:
