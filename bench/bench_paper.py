@@ -27,12 +27,16 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from paper_page import page
 from PIL import Image
 
 import mtdlr
+from mtdlr.nomogram.model import Nomogram
+from mtdlr.stats.calibration import calibrate
 from mtdlr.study import Study
+from mtdlr.survival import Survival
 from mtdlr.synthetic import write_study
 from mtdlr.synthetic.truth import BURDEN
 from mtdlr.workers import Workers
@@ -147,7 +151,28 @@ def keep(plan: Plan, mode: str, seed: int) -> dict[str, Any]:
         "characteristics": {cohort: characteristics(told, masks, cohort) for cohort in COHORTS},
         "labels": {one["model"]: one["label"] for one in told["performance"]},
         "univariate": hazard_ratios(told["univariate"]), "multivariate": hazard_ratios(told["multivariate"]),
-        "performance": performance(told["performance"]), "calibration": calibration(told["calibration"])}
+        "performance": performance(told["performance"]), "calibration": calibration(told["calibration"]),
+        "of_truth": of_truth(folder, list({one["model"] for one in told["performance"]}))}
+
+
+def of_truth(folder: Path, models: list[str]) -> dict[str, Any]:
+    """By cohort, how each model's risk correlates with the one that made the events, and how a Cox model of that risk
+    alone, fitted to the training patients, is calibrated at 60 months."""
+    table = pd.read_csv(folder / "scores.csv").merge(pd.read_csv(folder / "cohort.csv"), on="patient_id",
+                                                     suffixes=("", "_clinical"))
+    surv = Survival(table["time_months"].to_numpy(float), table["event"].to_numpy(bool))
+    training = (table["split"] == "training").to_numpy()
+    known = Nomogram.fit(table[training], surv.take(training), ["truth"], [60.0])
+    found: dict[str, Any] = {"correlation": {}, "calibration": {}}
+    for cohort in COHORTS:
+        mine = (table["split"] == cohort).to_numpy()
+        fit = calibrate(known.survival(table[mine], [60.0]).value[:, 0], surv.take(mine), 60.0)
+        found["calibration"][cohort] = {"slope": round(fit.slope.value, 4), "oe": round(fit.oe.value, 4)}
+        for name in sorted(models):
+            column = f"{name}_risk" if f"{name}_risk" in table else name
+            value = np.corrcoef(table.loc[mine, column], table.loc[mine, "truth"])[0, 1]
+            found["correlation"].setdefault(name, {})[cohort] = round(float(value), 4)
+    return found
 
 
 def characteristics(told: dict[str, Any], masks: pd.DataFrame, cohort: str) -> dict[str, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -61,3 +62,23 @@ def test_numbers_of_a_run_become_what_is_kept(bench: dict[str, Any]) -> None:
     found = bench["calibration"]([fit | {"scores": "in-sample scores", "slope": {"value": np.nan}},
                                   fit | {"scores": "out-of-fold scores"}])
     assert found == {"external": {"60": {"slope": 0.9, "oe": 1.1, "gnd_p": 0.2}}}
+
+
+def test_what_a_score_knows_of_the_true_risk(bench: dict[str, Any], tmp_path: Path) -> None:
+    """The correlation is of the model's own risk column in each cohort, and a Cox model of the true risk, fitted to the
+    training patients, is calibrated in them."""
+    rng = np.random.default_rng(0)
+    split, truth = np.repeat(["training", "internal", "external"], [400, 100, 100]), rng.normal(size=600)
+    time = rng.exponential(80.0 * np.exp(-truth)) + 0.1
+    ids = [f"P{k:03d}" for k in range(600)]
+    noisy = truth + rng.normal(size=600)
+    pd.DataFrame({"patient_id": ids, "truth": truth, "mtdlr": -truth, "deepmts": 0.0, "deepmts_risk": noisy}).to_csv(
+        tmp_path / "scores.csv", index=False)
+    pd.DataFrame({"patient_id": ids, "split": split, "time_months": np.minimum(time, 90.0), "event": time < 90.0}
+                 ).to_csv(tmp_path / "cohort.csv", index=False)
+    found = bench["of_truth"](tmp_path, ["mtdlr", "deepmts"])
+    assert found["correlation"]["mtdlr"] == {"training": -1.0, "internal": -1.0, "external": -1.0}
+    outside = split == "external"
+    assert found["correlation"]["deepmts"]["external"] == pytest.approx(
+        np.corrcoef(noisy[outside], truth[outside])[0, 1], abs=1e-4)
+    assert found["calibration"]["training"] == pytest.approx({"slope": 1.0, "oe": 1.0}, abs=0.1)
