@@ -1,6 +1,6 @@
 """Speed of the fitting half of mtdlr.stats against its peers, in one run on one core.
 
-    OMP_NUM_THREADS=1 python bench/bench_stats_fit.py [lasso] [cox] [bootstrap]
+    OMP_NUM_THREADS=1 python bench/bench_stats_fit.py [lasso] [cox] [bootstrap] [ridge]
 
 CPU seconds of this process (other work on the machine disturbs them less than the clock). Peers: scikit-survival's
 Coxnet and lifelines' CoxPHFitter (extra `oracles`); rms has no Python peer, so its R time is quoted in RESULTS.md.
@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mtdlr.stats import Penalties, calibrate_bootstrap, cross_validate_lasso, fit_cox, lasso_path, validate_bootstrap
+from mtdlr.stats.ridge import blockwise_ridge
 from mtdlr.survival import Survival
 
 
@@ -122,8 +123,20 @@ def bootstrap() -> None:
           f"{second:.2f} s, together {first + second:.2f} s")
 
 
+def ridge() -> None:
+    """The weights of a deep score: 146 numbers in eight blocks, at the size of a fold of a study and of the paper's."""
+    for n in (200, 348):
+        random = np.random.default_rng(0)
+        x = random.normal(size=(n, 146))
+        time_months = random.exponential(np.exp(-x[:, :4] @ [0.8, -0.6, 0.5, 0.4]))
+        surv = Survival(np.minimum(time_months, 0.3), time_months < 0.3)
+        x, blocks = x / np.sqrt(x.var(axis=0).sum()), np.array_split(np.arange(146), 8)
+        spent = seconds(lambda x=x, surv=surv, blocks=blocks: blockwise_ridge(x, surv, blocks))
+        print(f"ridge  n = {n}, {surv.n_events} events, p = 146 in 8 blocks: {spent:.2f} s")
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    chosen = sys.argv[1:] or ["lasso", "cox", "bootstrap"]
+    chosen = sys.argv[1:] or ["lasso", "cox", "bootstrap", "ridge"]
     for name in chosen:
-        {"lasso": lasso, "cox": cox, "bootstrap": bootstrap}[name]()
+        {"lasso": lasso, "cox": cox, "bootstrap": bootstrap, "ridge": ridge}[name]()

@@ -177,12 +177,12 @@ def adamw(model: Network, rate: float, *, head_rate: float, weight_decay: float)
         head_rate: multiplier of the risk head.
         weight_decay: of AdamW, >= 0.
     """
-    head = {id(parameter): head_rate for parameter in model.head.parameters()}
+    factors = {id(parameter): head_rate for parameter in model.head.parameters()}
     if isinstance(model, DeepMTS) and model.config.pooling == "spatial":
-        head |= {id(parameter): MASK_RATE for parameter in model.backbone.segment.parameters()}
+        factors |= {id(parameter): MASK_RATE for parameter in model.backbone.segment.parameters()}
     groups: dict[float, list[nn.Parameter]] = {1.0: []}
     for parameter in model.parameters():
-        groups.setdefault(head.get(id(parameter), 1.0), []).append(parameter)
+        groups.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
     return torch.optim.AdamW([{"params": some, "factor": factor} for factor, some in groups.items()], lr=rate, eps=1e-7,
                              weight_decay=weight_decay, fused=True)
 

@@ -113,6 +113,7 @@ def _lumps(around: Around, below: Tensor) -> list[Tensor]:
 
     A node is small: its voxels stand out from their neighbours, those of broad quiet tissue do not.
     """
+    # What is added to each sum and weight is far below one node's: without a lump the numbers rest at a fixed value.
     high = around.relative.clamp_max(HIGHEST)
     lump = (high - mean_around(high, max(1, int(AROUND_REACHES * around.reach)))).clamp_min(0.0) * below
     depth = -around.away[0] / around.reach

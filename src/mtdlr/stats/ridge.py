@@ -26,7 +26,7 @@ Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
 PENALTIES: Vector = np.geomspace(100.0, 0.3, 14)
-VARIANCE_STEPS, VARIANCE_PASSES = (1.5, 0.75), 2
+VARIANCE_STEPS, VARIANCE_PASSES = (1.5, 0.75), 2  # of the log variance; rounds over the blocks at each step
 _STEPS = 50
 _TOLERANCE = 1e-8
 
@@ -120,28 +120,13 @@ def cross_validate_ridge(
     return RidgeCV(values, _solve(reduced, surv, values) @ basis, deviance / events, null / events, left_out)
 
 
-def solved_ridge(x: ArrayLike, surv: Survival) -> tuple[Vector, dict[str, float]]:
-    """(p,) coefficients at the penalty of the smallest left-out deviance, and that `penalty` and `left_out_c_index`.
-
-    Args:
-        x: (n, p) features whose variances add up to 1.
-        surv: follow-up.
-
-    Raises:
-        FitError: as `cross_validate_ridge`.
-    """
-    found = cross_validate_ridge(x, surv)
-    return found.coef[found.best], {"penalty": float(found.penalties[found.best]),
-                                    "left_out_c_index": concordance(found.left_out[found.best], surv).c.value}
-
-
 def blockwise_ridge(x: ArrayLike, surv: Survival, blocks: Sequence[NDArray[np.intp]]) -> tuple[Vector, dict[str, Any]]:
     """(p,) coefficients where each block of features has a penalty of its own, and what was chosen.
 
-    Beforehand the part of the log-hazard that a block adds has a variance, the same for all patients in the mean. Those
-    variances are taken that make the follow-up most probable once the coefficients are integrated out (Laplace's
-    approximation), times a prior: log variances are normal with SD 1 about the variance that makes 1 of all blocks
-    together. They are sought one by one, in steps of 1.5 and then .75 of the log variance.
+    Before the data speak, each block is expected to add some variance to the log-hazard. The variances are chosen that
+    make the follow-up most probable, with the coefficients integrated out (Laplace's approximation). A prior holds
+    them: log variances are normal with SD 1, about the value at which all blocks together add 1. They are sought one by
+    one, in steps of 1.5 and then .75 of the log variance.
 
     Args:
         x: (n, p) features, on any scale.
@@ -154,9 +139,7 @@ def blockwise_ridge(x: ArrayLike, surv: Survival, blocks: Sequence[NDArray[np.in
     Raises:
         FitError: as `cross_validate_ridge`.
 
-    References:
-        van Houwelingen et al., Stat Med 2006 (ridge Cox models as random effects); Ripatti and Palmgren, Biometrics
-        2000 (Laplace's approximation of their likelihood).
+    Reference: Ripatti and Palmgren, Biometrics 2000 (random effects in Cox models, by Laplace's approximation).
     """
     matrix, _ = _checked(x, surv, [1.0])
     evidence = _Evidence.of(matrix, surv, blocks)

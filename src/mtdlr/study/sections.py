@@ -143,7 +143,8 @@ class NetworkSettings(Section):
         "balanced", "half of every batch are events, shuffled ('paper': drawn with replacement), or as they come; "
         "where steps learn masks alone (spatial) patients always come shuffled, whatever their event")
     augmentation: Literal["modern", "paper", "none"] = setting(
-        "modern", "'paper' keeps the published flaws: shifts of exactly +-10 voxels, dilated masks")
+        "modern", "'paper' keeps the published flaws: shifts of exactly +-10 voxels, dilated masks; 'modern' also "
+        "scales and blurs uptake where steps learn masks alone (spatial)")
     survival_loss: Literal["cox-breslow", "cox-efron", "discrete"] = setting("cox-breslow", "the survival loss")
     intervals: int = setting(10, "time intervals of the discrete survival loss", ge=2, le=50)
     risk_memory: int = setting(64, "patients in the memory bank: their risks enlarge risk sets; 0 = the batch alone",
