@@ -5,9 +5,10 @@
 
 All truths but `burden` have the same patients with the same images and masks, and no step but the last sees an event.
 So images, networks that learn masks, embeddings and radiomics are made once a seed and kept in FOLDER. For each truth
-the rest of a run is then done by the run's own functions: the ridge Cox head of each fold, the cross-fitted signatures,
-the nomograms with and without the gain rule, the rivals. A training patient is scored by what never saw the patient, an
-external one by all. Each cell is appended to FOLDER/truths.csv when it is done; a second call goes on from there.
+the rest of a run is then done by the run's own functions: the ridge Cox heads of each fold and its subfolds, the
+cross-fitted signatures, the nomograms with and without the gain rule, the rivals. A training patient is scored by what
+never saw the patient, an external one by all. Each cell is appended to FOLDER/truths.csv when it is done; a second call
+goes on from there.
 
 `--networks` takes trained DeepMTS folders in the place of training here: masks of networks that never saw any patient
 of these. `--follow-ups` draws the follow-up of the same patients several times; the first is the study's own.
@@ -28,6 +29,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from mtdlr.cohort.folds import training_subfolds
 from mtdlr.evaluate.rivals import coarse_pet, fit_rivals
 from mtdlr.imaging.reading import Scan
 from mtdlr.infer import score_patient
@@ -154,17 +156,20 @@ def head(x: Matrix, surv: Survival, columns: NDArray[np.bool_]) -> tuple[Matrix,
     return w @ coef, weights
 
 
-def deep_scores(data: Mapping[str, NDArray], table: pd.DataFrame, folds: pd.Series, shown: int) -> dict[str, Scores]:
+def deep_scores(data: Mapping[str, NDArray], table: pd.DataFrame, subfolds: pd.Series, shown: int) -> dict[str, Scores]:
     """`combine_scores` of the heads of every fold: with all numbers, and without the measures."""
+    folds = subfolds % FOLDS
     surv = Survival(table["time_months"].to_numpy(float), table["event"].to_numpy(bool))
-    n, every = len(folds), np.ones(len(NAMES), bool)
+    n, every, part = len(folds), np.ones(len(NAMES), bool), subfolds.to_numpy()
     risks: dict[str, list[Matrix]] = {"deepmts": [], "plain": [], "no-mask": []}
     for k in range(FOLDS):
-        rows = np.flatnonzero(folds.to_numpy() != k)
         for name, x, columns in (("deepmts", data["deep"][k], every), ("plain", data["deep"][k], BLOCKS != "measures"),
                                  ("no-mask", data["free"], every)):
             x = x.astype(np.float64)
-            risk, weights = head((x[rows], x), surv.take(rows), columns)
+            risk, weights = head((x[:n], x), surv.take(np.arange(n)), columns)
+            for subfold in sorted({int(s) for s in part if s % FOLDS == k}):
+                seen, mine = np.flatnonzero(part != subfold), np.flatnonzero(part == subfold)
+                risk[mine] = head((x[seen], x[mine]), surv.take(seen), columns)[0]
             risks[name].append(risk)
             if shown and not k and name == "deepmts":
                 top = np.argsort(-np.abs(weights))[:shown]
@@ -173,7 +178,6 @@ def deep_scores(data: Mapping[str, NDArray], table: pd.DataFrame, folds: pd.Seri
            for j, i in enumerate(table.index)}
     plain = {i: {"risks": {"deepmts": one["risks"]["plain"], "no-mask": one["risks"]["no-mask"]}}
              for i, one in raw.items()}
-    assert len(folds) == n
     return {"all": combine_scores(raw, folds, "no-mask"), "plain": combine_scores(plain, folds, "no-mask")}
 
 
@@ -183,14 +187,15 @@ def cell(folder: Path, table: pd.DataFrame, truth: Matrix, asked: argparse.Names
     data = np.load(folder / "embedded.npz")
     training = table[table["split"] == "training"]
     folds = pd.Series(np.arange(len(training)) % FOLDS, index=training.index)
+    subfolds = training_subfolds(training, folds, STUDY.score)
     surv = Survival(training["time_months"].to_numpy(float), training["event"].to_numpy(bool))
-    deep = deep_scores(data, table, folds, asked.weights)
+    deep = deep_scores(data, table, subfolds, asked.weights)
     features = {name: rows.drop(columns=[c for c in rows if c.startswith("_")]).set_axis(table.index)
                 for name, rows in radiomics.items()}
-    signatures = {name: cross_fit_signature(rows.loc[training.index], surv, folds.to_numpy(), STUDY.signature)
+    signatures = {name: cross_fit_signature(rows.loc[training.index], surv, subfolds.to_numpy(), STUDY.signature)
                   for name, rows in features.items()}
     scores = study_scores(table, deep["all"], features, signatures)
-    rivals = fit_rivals(table, folds, stage="tnm_stage", factors=FACTORS, continuous=CONTINUOUS, inputs={
+    rivals = fit_rivals(table, subfolds, stage="tnm_stage", factors=FACTORS, continuous=CONTINUOUS, inputs={
         "volume": radiomics["auto"][["_ml"]].set_axis(table.index), "radiomics": features["auto"],
         "image": pd.DataFrame(data["pet"], table.index)})
     risks = rivals.risks.assign(deepmts_plain=deep["plain"].table["deepmts"])
@@ -200,7 +205,7 @@ def cell(folder: Path, table: pd.DataFrame, truth: Matrix, asked: argparse.Names
                           networks={}, mean_image=Path())
         found, predicted = model.risks(table.join(scores)), model.predicted(table.join(scores))
         if label:
-            held, _ = cross_fitted(table.join(scores), folds, study)
+            held, _ = cross_fitted(table.join(scores), subfolds, study)
             found.update(held)
             found = found[list(model.nomograms.keys() & set(found))].add_suffix(label)
         risks = risks.join(found)

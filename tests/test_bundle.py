@@ -21,8 +21,9 @@ from mtdlr.estimate import Estimate
 from mtdlr.infer import load_networks
 from mtdlr.model import FrozenModel
 from mtdlr.nets.deepmts import DeepmtsConfig
+from mtdlr.nets.embedding import LinearHead
 from mtdlr.nets.singletask import SingletaskConfig
-from mtdlr.nets.weights import build, save_network, weights_of
+from mtdlr.nets.weights import HELD_OUT, build, save_heads, save_network, weights_of
 from mtdlr.nomogram import Nomogram
 from mtdlr.nomogram.scores import Scale
 from mtdlr.predict import Bundle
@@ -62,6 +63,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target = place / name
         target.mkdir()
         save_network(weights_of(build(config).eval()), config, target, {})
+        save_heads({0: LinearHead(3)}, target)
         networks[name] = (target,)
     np.save(place / MEAN_IMAGE, np.zeros((2, 4, 4, 4), np.float32))
     table = pd.DataFrame({name: rng.normal(size=60) for name in ROWS.columns[1:]})
@@ -109,6 +111,11 @@ def _hashed_again(folder: Path) -> None:
 def _sealed(folder: Path, header: dict[str, Any]) -> None:
     header = {key: value for key, value in header.items() if key != "digest"}
     (folder / HEADER).write_text(json.dumps(header | {"digest": digest(header)}))
+
+
+def test_no_head_of_a_subfold_leaves(whole: Path) -> None:
+    """The heads that score the training cohort's own patients stay in the run folder."""
+    assert not list(whole.rglob(HELD_OUT)) and list(whole.rglob("weights.safetensors"))
 
 
 @pytest.mark.slow

@@ -112,10 +112,12 @@ def test_without_a_tumour_all_is_elsewhere_and_without_a_gradient_nothing_is_any
 
 @pytest.mark.slow
 def test_a_training_patient_is_explained_by_the_network_that_never_saw_it() -> None:
-    """Fold 1: network 1 alone, in units of its scale; nobody's fold: the mean of all, each in its own units."""
+    """Fold 1: network 1 alone, in units of its scale, and so for its other subfold, 3; nobody's fold: the mean of all,
+    each in its own units."""
     networks, scales = [checkpoint(0), checkpoint(1)], [Scale(0.0, 2e3), Scale(5.0, 5e2)]  # few steps are near enough
     own = explain_patient(IMAGE, TUMOUR, networks, scales, MEAN, 1)
     np.testing.assert_allclose(own.maps, gradients(networks[1], IMAGE, MEAN) / 5e2, rtol=1e-6)
+    np.testing.assert_array_equal(explain_patient(IMAGE, TUMOUR, networks, scales, MEAN, 3).maps, own.maps)
     everybody = explain_patient(IMAGE, TUMOUR, networks, scales, MEAN)
     by_hand = [gradients(n, IMAGE, MEAN, steps=8) / s.sd for n, s in zip(networks, scales, strict=True)]
     np.testing.assert_allclose(everybody.maps, np.mean(by_hand, axis=0), rtol=1e-5, atol=1e-9)

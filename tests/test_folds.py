@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from mtdlr.cohort.check import few_steps
-from mtdlr.cohort.folds import too_few_centers, training_folds
+from mtdlr.cohort.folds import given_to, too_few_centers, training_folds, training_subfolds
 from mtdlr.errors import CohortError
 from mtdlr.study import ScoreSettings, Study
 
@@ -72,3 +72,44 @@ def test_other_values_are_refused(folds: object) -> None:
     """Folds are 2 to 20, or the word center."""
     with pytest.raises(ValueError, match="folds"):
         ScoreSettings.model_validate({"folds": folds})
+
+
+def test_a_subfold_is_a_part_of_one_fold() -> None:
+    """Subfold s lies in fold s modulo the folds, which stay what they were; parts of a fold are equal in size and in
+    events; the order of the table moves nobody."""
+    table, settings = _table(["a", "b"] * 30), ScoreSettings(folds=3)
+    folds = training_folds(table, settings)
+    subfolds = training_subfolds(table, folds, settings)
+    assert (subfolds % 3 == folds).all() and sorted(set(subfolds)) == list(range(9))
+    assert np.ptp(np.bincount(subfolds)) <= 1 and np.ptp(np.bincount(subfolds[table["event"]])) <= 1
+    assert training_subfolds(table, folds, settings.model_copy(update={"subfolds": 1})).equals(folds)
+
+
+@pytest.mark.parametrize(("events", "parts"), [(24, 3), (18, 3), (17, 2), (12, 2), (11, 1), (2, 1)])
+def test_few_events_make_few_subfolds(events: int, parts: int) -> None:
+    """A part of a fold holds two events or more in the mean; with fewer the fold stays whole."""
+    table = _table(["a"] * 48).assign(event=[k < events for k in range(48)])
+    folds = training_folds(table, ScoreSettings(folds=3))
+    assert training_subfolds(table, folds, ScoreSettings(folds=3)).nunique() == 3 * parts
+
+
+def test_a_centre_that_is_left_out_has_no_subfolds() -> None:
+    """With folds = "center" nobody of a patient's centre enters a fit that scores the patient; nor are there parts of
+    the one fold of in-sample scores."""
+    table = _table(["x", "y", "z"] * 20)
+    for settings in (ScoreSettings(folds="center"), ScoreSettings(training="in_sample")):
+        folds = training_folds(table, settings)
+        assert training_subfolds(table, folds, settings).equals(folds)
+
+
+def test_who_a_network_is_given() -> None:
+    """Where the risk is solved a network is given everybody and told who is held out; one that learns risks by steps is
+    never given its fold; with one fold nobody is held out."""
+    table = _table(["a"] * 8)
+    subfolds = pd.Series([0, 1, 2, 3, 0, 1, 2, 3], index=table.index)
+    seen, held = given_to(1, table, subfolds, 2, solved=True)
+    assert seen is table and held == {"P1": 1, "P3": 3, "P5": 1, "P7": 3}
+    seen, held = given_to(1, table, subfolds, 2, solved=False)
+    assert list(seen.index) == ["P0", "P2", "P4", "P6"] and held == {}
+    seen, held = given_to(0, table, subfolds * 0, 1, solved=True)
+    assert seen is table and held == {}

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mtdlr.infer import fold_scores, held_out
 from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
 from mtdlr.nets.embedding import NAMES, LinearHead, central_uptake, drawn_in, spatial_embedding
@@ -149,7 +150,7 @@ def test_the_head_is_the_ridge_model_of_the_embedding() -> None:
     """The risk is the ridge Cox model of the standardised embedding; nothing but the head moves; the fit without the
     measures gives them no weight."""
     model = NoMask(SingletaskConfig(network="no-mask", near_voxels=2))
-    facts = solve_linear(model, CASES, blockwise_ridge, batch_size=7)
+    facts, _ = solve_linear(model, CASES, blockwise_ridge, batch_size=7)
     assert isinstance(model.head, LinearHead)
     z = model.head.standardised(embedded(model, CASES, 40)).numpy()
     of_block = np.array([name.partition(":")[0] for name in NAMES])
@@ -209,6 +210,63 @@ def test_no_event_moves_a_mask(tmp_path: Path) -> None:
         if not name.startswith("head"):
             assert torch.equal(value, weights_of(second)[name]), name
     assert not torch.equal(first.head.weight, second.head.weight)
+
+
+HELD_OUT = [replace(case, held_out=(None, 4, 1)[k % 3]) for k, case in enumerate(CASES[:24])]
+
+
+@pytest.mark.slow
+def test_a_subfold_is_scored_by_a_head_that_never_saw_it(tmp_path: Path) -> None:
+    """Who is held out moves no mask by a bit, with another image, mask or outcome; the head of a subfold does not know
+    its outcomes, the other heads do; new patients get a head of all patients."""
+    first = train(HELD_OUT, "deepmts", TINY, tmp_path / "a", seed=0)
+    other = [case if case.held_out != 4 else replace(case, time_months=60.0 - k, event=k % 2 == 0, mask=~case.mask)
+             for k, case in enumerate(HELD_OUT)]  # type: ignore[operator]
+    second = train(other, "deepmts", TINY, tmp_path / "b", seed=0)
+    alone = train([case for case in HELD_OUT if case.held_out is None], "deepmts", TINY, tmp_path / "c", seed=0)
+    for name, value in weights_of(first.model).items():
+        if not name.startswith("head"):
+            assert torch.equal(value, weights_of(second.model)[name]) and torch.equal(
+                value, weights_of(alone.model)[name]), name
+    assert set(first.heads) == {1, 4} and not alone.heads
+    for one, same in ((4, True), (1, False)):
+        assert torch.equal(first.without(one).model.head.weight, second.without(one).model.head.weight) is same
+    assert not torch.equal(first.model.head.weight, second.model.head.weight)
+    assert not torch.equal(first.model.head.center, alone.model.head.center)
+    seen = [case for case in HELD_OUT if case.held_out != 4]
+    whole = solve_linear(first.model, seen, blockwise_ridge, batch_size=64)
+    torch.testing.assert_close(first.model.head.weight, first.heads[4].weight, atol=1e-4, rtol=1e-3)
+    assert whole[1].keys() == {1}
+
+
+@pytest.mark.slow
+def test_a_network_scores_a_subfold_with_its_head(tmp_path: Path) -> None:
+    """The own subfold's head gives the risk of a held-out patient with the network's masks untouched, also in the form
+    that scores; what has no such head scores as it is."""
+    network = train(HELD_OUT, "deepmts", TINY, tmp_path, seed=0)
+    image = torch.from_numpy(HELD_OUT[1].image)[None]
+    own = network.without(4)
+    assert network.without(7) is network and own.without(4) is own
+    with torch.no_grad():
+        whole, part = network.scorer(image), own.scorer(image)
+        vector = network.model.embed(image)[0]
+        torch.testing.assert_close(part.risk, network.heads[4](vector), atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(part.plain, network.heads[4].without_measures(vector), atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(own.model(image).risk, part.risk, atol=1e-3, rtol=1e-3)
+    assert torch.equal(whole.probability, part.probability) and not torch.equal(whole.risk, part.risk)
+    scored = [one.risk for one in fold_scores(held_out([network, network], 5), HELD_OUT[1].image)]
+    assert scored[0] == scored[1] == pytest.approx(float(whole.risk))  # 5 is no subfold of either
+    scored = [one.risk for one in fold_scores(held_out([network, network], 4), HELD_OUT[1].image)]
+    assert scored == [pytest.approx(float(part.risk)), pytest.approx(float(whole.risk))]
+
+
+@pytest.mark.slow
+def test_without_a_mask_a_subfold_has_its_head_too(tmp_path: Path) -> None:
+    """The single-task model is solved without each subfold as DeepMTS is, and reads an image once for all heads."""
+    network = train(HELD_OUT, "no-mask", SingletaskSettings(near_voxels=2), tmp_path, seed=0)
+    found = [one.risk for one in fold_scores(held_out([network, network], 1), HELD_OUT[2].image)]
+    assert set(network.heads) == {1, 4} and found[1] != found[0] == fold_scores(
+        [network], HELD_OUT[2].image)[0].risk
 
 
 def test_the_mask_layer_learns_faster_where_masks_alone_are_learned() -> None:

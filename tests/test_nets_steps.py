@@ -393,7 +393,7 @@ def test_a_linear_head_gets_the_weights_of_the_ridge(monkeypatch: pytest.MonkeyP
         seen.append((x, blocks))
         return np.arange(1.0, x.shape[1] + 1), {"variances": [1.0] * len(blocks)}
 
-    facts = refit.solve_linear(model, cases(), ridge, batch_size=2)  # type: ignore[arg-type]
+    facts, heads = refit.solve_linear(model, cases(), ridge, batch_size=2)  # type: ignore[arg-type]
     measures = np.array([name.startswith("measures") for name in NAMES])
     assert model.head.weight[4] == 0 and not model.head.plain[torch.from_numpy(measures)].any()
     assert seen[0][0].shape == (6, len(NAMES) - 1) and seen[1][0].shape == (6, len(NAMES) - 1 - measures.sum())
@@ -403,5 +403,6 @@ def test_a_linear_head_gets_the_weights_of_the_ridge(monkeypatch: pytest.MonkeyP
     risk = model.head(vectors.float()).detach().numpy()
     np.testing.assert_allclose(risk, seen[0][0] @ np.arange(1.0, len(NAMES)), rtol=1e-4)
     assert set(facts) == {"with_measures", "without_measures", "weights"} and len(facts["weights"]) == len(NAMES)
+    assert not heads and len(seen) == 2
     far = model.head.standardised(vectors.float() + 1e6)
     assert far[:, torch.arange(len(NAMES)) != 4].min() == LIMIT_SD

@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 
 from mtdlr.errors import BundleError
 from mtdlr.nets.deepmts import DeepmtsConfig
+from mtdlr.nets.embedding import NAMES, LinearHead
 from mtdlr.nets.resume import load_state, save_state
 from mtdlr.nets.singletask import SingletaskConfig
-from mtdlr.nets.weights import Checkpoint, build, replace_file, save_network, weights_of
+from mtdlr.nets.weights import HELD_OUT, Checkpoint, build, replace_file, save_heads, save_network, weights_of
 
 CONFIG = DeepmtsConfig(width=0.25)
 
@@ -181,3 +182,43 @@ def test_a_description_of_an_older_version_keeps_the_defaults(tmp_path: Path):
     del facts["config"]["near_voxels"]
     path.write_text(json.dumps(facts))
     assert Checkpoint.load(tmp_path).model.config == network.config
+
+
+NO_MASK = SingletaskConfig("no-mask")
+
+
+def _heads(*subfolds: int) -> dict[int, LinearHead]:
+    heads = {subfold: LinearHead(len(NAMES)) for subfold in subfolds}
+    for subfold, head in heads.items():
+        torch.nn.init.constant_(head.weight, float(subfold))
+    return heads
+
+
+def test_the_heads_of_subfolds_come_back(tmp_path: Path) -> None:
+    """Each by its number, with its weights; a folder without them has none."""
+    _saved(tmp_path, NO_MASK)
+    assert Checkpoint.load(tmp_path).heads == {}
+    save_heads(_heads(2, 11), tmp_path)
+    heads = Checkpoint.load(tmp_path).heads
+    assert {k: set(head.weight.tolist()) for k, head in heads.items()} == {2: {2.0}, 11: {11.0}}
+    assert not any(p.requires_grad for head in heads.values() for p in head.parameters())
+
+
+@pytest.mark.parametrize(("damage", "code"), [
+    (lambda path: path.write_bytes(path.read_bytes()[:100]), "E-WEIGHTS"),
+    (lambda path: save_file({"2.weight": torch.zeros(len(NAMES))}, path), "E-WEIGHTS"),
+    (lambda path: save_file({"two.weight": torch.zeros(len(NAMES))}, path), "E-WEIGHTS"),
+    (lambda path: save_heads({2: _not_finite()}, path.parent), "E-NANWEIGHTS")])
+def test_damaged_heads_are_refused(tmp_path: Path, damage, code: str) -> None:
+    """A file cut short, with other tensors, under no number, or not finite is one line that names the file."""
+    _saved(tmp_path, NO_MASK)
+    save_heads(_heads(2), tmp_path)
+    damage(tmp_path / HELD_OUT)
+    with pytest.raises(BundleError, match=f"{code}.*{HELD_OUT}"):
+        Checkpoint.load(tmp_path)
+
+
+def _not_finite() -> LinearHead:
+    head = LinearHead(len(NAMES))
+    torch.nn.init.constant_(head.weight, float("nan"))
+    return head

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from mtdlr.infer import checked_image, score
+from mtdlr.infer import checked_image, held_out, score
 from mtdlr.nets.deepmts import DeepmtsConfig
 from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.weights import Checkpoint
@@ -70,9 +70,10 @@ def explain_patient(image: Image, mask: Volume, networks: Sequence[Checkpoint], 
         networks: DeepMTS of each fold; network k never saw fold k.
         scales: theirs.
         mean: the mean image of the training cohort, which the patient is compared with.
-        fold: the patient's fold in training; None for everybody else.
+        fold: the patient's fold or subfold in training, as in `score_patient`; None for everybody else.
     """
-    speaking = [k for k in range(len(networks)) if fold is None or k == fold]
+    speaking = [k for k in range(len(networks)) if fold is None or k == fold % len(networks)]
+    networks = held_out(networks, fold)
     maps = [_adding_up(networks[k], image, mean, scales[k].sd) / np.float32(scales[k].sd) for k in speaking]
     return attribution(np.mean(maps, axis=0, dtype=np.float32), np.asarray(mask.array) > 0, spacing_mm=mask.spacing_mm)
 

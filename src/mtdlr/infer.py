@@ -1,7 +1,8 @@
 """Stage 4: from checkpoints and a prepared patient to risks and a tumour mask.
 
-Training patients of fold k are scored by network k, which never saw them; all other patients by every network, whose
-probability maps are averaged. `nomogram.scores.combine_scores` puts the risks on one scale.
+Training patients of fold k are scored by network k, which never saw them, with the risk that was solved without their
+subfold; all other patients by every network, whose probability maps are averaged. `nomogram.scores.combine_scores` puts
+the risks on one scale.
 """
 
 from __future__ import annotations
@@ -203,6 +204,17 @@ def _hausdorff95_mm(a: NDArray[np.bool_], b: NDArray[np.bool_], spacing_mm: tupl
     return float(max(np.percentile(way, 95) for way in ways))
 
 
+def held_out(folds: Sequence[Checkpoint], subfold: int | None) -> list[Checkpoint]:
+    """The networks of every fold, the one that never saw a training patient as it scores the patient's subfold.
+
+    Args:
+        folds: networks of one kind.
+        subfold: of the patient; None for a patient outside training.
+    """
+    return [one if subfold is None or k != subfold % len(folds) else one.without(subfold)
+            for k, one in enumerate(folds)]
+
+
 def load_networks(folders: Mapping[str, Sequence[Path]], *, device: Name = "auto") -> Networks:
     """The networks of the given checkpoint folders, to score on a device.
 
@@ -226,20 +238,21 @@ def score_patient(patient: Prepared, networks: Networks, fold: int | None, setti
 
     Args:
         patient: prepared.
-        networks: by name, network k of which never saw fold k.
-        fold: the patient's fold in training; None for everybody else.
+        networks: by name, K of each, network k of which never saw fold k.
+        fold: the patient's fold or subfold in training, whose network is that number modulo K; None for everybody else.
         settings: threshold and component rule of the mask.
     """
     risks: dict[str, tuple[float, ...]] = {}
     maps: list[NDArray[np.float32]] = []
     bottlenecks: list[NDArray[np.float32]] = []
     for name, folds in networks.items():
-        scores = fold_scores(folds, patient.image)
+        own = None if fold is None else fold % len(folds)
+        scores = fold_scores(held_out(folds, fold), patient.image)
         risks[name] = tuple(one.risk for one in scores)
         if all(one.plain is not None for one in scores):
             risks[f"{name}{PLAIN}"] = tuple(one.plain for one in scores if one.plain is not None)
         maps += [one.probability for k, one in enumerate(scores)
-                 if one.probability is not None and (fold is None or k == fold)]
+                 if one.probability is not None and own in (None, k)]
         bottlenecks += [one.bottleneck for one in scores if one.bottleneck is not None]
     region = patient.region
     suv = grid.resample(patient.pet_suv, region).array.astype(np.float32)

@@ -80,12 +80,12 @@ def hash_scan(scan: ScanSet) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class Train:
-    """One network of one fold; cases are (id, prepared folder, months, event, centre)."""
+    """One network of one fold; cases are (id, prepared folder, months, event, centre, subfold if held out)."""
 
     store: Store
     recipe: Recipe
     network: NetworkName
-    cases: Sequence[tuple[str, Path, float, bool, str]]
+    cases: Sequence[tuple[str, Path, float, bool, str, int | None]]
     settings: DeepmtsSettings | SingletaskSettings
     seed: int
     run: RunSettings
@@ -108,8 +108,8 @@ def train(job: Train) -> Path:
         for case in job.cases:
             verify(case[1])
         loaded = [(Prepared.load(case[1]), case) for case in job.cases]
-        cases = [Case(id_, patient.image, patient.mask, months, event, center)
-                 for patient, (id_, _, months, event, center) in loaded]
+        cases = [Case(id_, patient.image, patient.mask, months, event, center, held_out)
+                 for patient, (id_, _, months, event, center, held_out) in loaded]
         train_network(cases, job.network, job.settings, folder, seed=job.seed,
                       machine=Machine(job.run.threads, job.run.device, job.run.deterministic),
                       report=_teller(job, folder))

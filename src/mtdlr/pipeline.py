@@ -16,7 +16,7 @@ from mtdlr.cohort import Cohort, HeaderReader, impute, leakage, read_cohort, req
 from mtdlr.cohort.characteristics import characteristics
 from mtdlr.cohort.check import few_steps, require_named_centers
 from mtdlr.cohort.cost import at_once
-from mtdlr.cohort.folds import training_folds
+from mtdlr.cohort.folds import given_to, training_folds, training_subfolds
 from mtdlr.errors import CohortError, MtdlrError, Problem
 from mtdlr.evaluate import Evaluation, Findings, Rivals, judge, study_arms, study_rivals
 from mtdlr.model import FrozenModel, fit_model, study_scores, with_aggregates
@@ -174,8 +174,13 @@ class Run:
 
     @cached_property
     def folds(self) -> pd.Series:
-        """The fold of every training patient."""
+        """The fold of every training patient: network k never saw fold k."""
         return training_folds(self.training, self.study.score)
+
+    @cached_property
+    def subfolds(self) -> pd.Series:
+        """The subfold of every training patient: no fit to outcomes that scores the patient saw it."""
+        return training_subfolds(self.training, self.folds, self.study.score)
 
     @cached_property
     def networks(self) -> dict[str, list[Path]]:
@@ -184,34 +189,30 @@ class Run:
         Raises:
             MtdlrError: what stopped a training, with its network and fold; E-NOTREADY; E-FOLD for no such fold.
         """
-        work = [self._training_job(name, fold) for name in self._sections for fold in sorted(set(self.folds))]
+        folds = sorted({int(fold) for fold in self.folds})
+        work = [self._training_job(name, fold) for name in self.study.sections for fold in folds]
         if self.shard and self.shard.fold is not None:
             work = parts.of_fold(work, self.shard.fold)
         elif self.shard:
             parts.require_all([job.place for job in work if self.store.find(job.recipe) is None], "train")
-        count = at_once(self.study.prepare.size, self.folds.nunique(), self.workers.count)
+        count = at_once(self.study.prepare.size, len(folds), self.workers.count)
         outcomes = self._desk.outcomes(jobs.train, work, "train", count)
         failed = [p.at(job.place) for job, outcome in zip(work, outcomes, strict=True) for p in outcome.problems]
         if failed:
             raise MtdlrError(failed)
         return {name: [o.value for o, job in zip(outcomes, work, strict=True) if job.network == name and o.value]
-                for name in self._sections}
-
-    @property
-    def _sections(self) -> dict[NetworkName, str]:
-        """The section of settings that each network follows."""
-        return {"deepmts": "deepmts", self.study.singletask.network: "singletask"}
+                for name in self.study.sections}
 
     def _training_job(self, network: NetworkName, fold: int) -> jobs.Train:
-        """One network of one fold: it sees every training patient outside the fold."""
-        table, seed = self.training, self.study.score.seed * 1000 + fold
-        seen = table[(self.folds != fold).to_numpy()] if self.folds.nunique() > 1 else table
-        section = self._sections[network]
-        inputs = {i: self.prepared.keys[i] for i in seen.index} | {"outcome": planning.outcome_digest(seen)}
-        recipe = Recipe("train", self.study.recipe(section) | {"network": network, "seed": seed}, inputs, True)
+        """One network of one fold: it learns from every training patient outside the fold."""
+        settings, seed = getattr(self.study, self.study.sections[network]), self.study.score.seed * 1000 + fold
+        table, held = given_to(fold, self.training, self.subfolds, self.folds.nunique(), solved=settings.solved)
+        inputs = {i: self.prepared.keys[i] for i in table.index} | {"outcome": planning.outcome_digest(table)}
+        recipe = Recipe("train", self.study.recipe(self.study.sections[network]) | {"network": network, "seed": seed},
+                        inputs | ({"held_out": digest(held)} if held else {}), True)
         cases = [(str(i), self.prepared.folders[str(i)], float(row["time_months"]), bool(row["event"]),
-                  str(row["center"])) for i, row in seen.iterrows()]
-        return jobs.Train(self.store, recipe, network, cases, getattr(self.study, section), seed, self._run, int(fold))
+                  str(row["center"]), held.get(str(i))) for i, row in table.iterrows()]
+        return jobs.Train(self.store, recipe, network, cases, settings, seed, self._run, fold)
 
     # ---- 4 score --------------------------------------------------------------------------------------------------
 
@@ -226,10 +227,9 @@ class Run:
         return self._desk.patients(jobs.score, work, "score", "score.json")
 
     def _fold_of(self, patient: str) -> int | None:
-        """The fold whose networks never saw the patient; None for those that no network (or every one) saw."""
-        if self.study.score.training == "in_sample" or patient not in self.folds.index:
-            return None
-        return int(self.folds[patient])
+        """The subfold that never entered the patient's scores; None for those that no network (or every one) saw."""
+        known = patient in self.subfolds.index and self.study.score.training == "out_of_fold"
+        return int(self.subfolds[patient]) if known else None
 
     @cached_property
     def scores(self) -> Scores:
@@ -269,8 +269,8 @@ class Run:
         for source, table in self.feature_tables.items():
             again = ([] if not self.study.radiomics.perturbations
                      else perturbed_of(self.features[source].folders, table.loc[rows.index]))
-            recipe = planning.signature_recipe(self.study, self.features[source], rows, self.folds[rows.index])
-            work.append(jobs.FitSignature(self.store, recipe, table.loc[rows.index], rows, self.folds[rows.index],
+            recipe = planning.signature_recipe(self.study, self.features[source], rows, self.subfolds[rows.index])
+            work.append(jobs.FitSignature(self.store, recipe, table.loc[rows.index], rows, self.subfolds[rows.index],
                                           self.study.signature, again))
         folders = values_of(self._desk.outcomes(jobs.fit_signature, work, "signature"))
         return {source: jobs.load_signature(folder) for source, folder in zip(SOURCES, folders, strict=True)}
@@ -294,13 +294,13 @@ class Run:
         """Risks and survival of everybody, and how every model does in every cohort."""
         selected = self.study.nomogram.select != "off" and self.folds.nunique() > 1
         return judge(self.model, self.judged.table, self.score_table, self.study.evaluate,
-                     self.folds if selected else None, rivals=self.rivals)
+                     self.subfolds if selected else None, rivals=self.rivals)
 
     @cached_property
     def rivals(self) -> Rivals:
         """What simple models find in the same patients."""
         return study_rivals(
-            self.store, self.study, self.judged.table, self.folds, radiomics=self.feature_tables["auto"],
+            self.store, self.study, self.judged.table, self.subfolds, radiomics=self.feature_tables["auto"],
             stored={"prepared": self.prepared, "scored": self.scored, "radiomics": self.features["auto"]})
 
     @property
@@ -336,19 +336,17 @@ class Run:
         return self._desk.patients(jobs.draw, {i: jobs.drawing(self.store, self.prepared, self.scored, i) for i in ids},
                                    "pictures", None)
 
-    @property
-    def _mean_recipe(self) -> Recipe:
-        return Recipe("mean", {}, {str(i): self.prepared.keys[str(i)] for i in self.training.index})
-
     @cached_property
     def mean_image(self) -> Path:
         """The folder of the training cohort's mean image, with which the explanation compares a patient."""
-        return jobs.average(self.store, self._mean_recipe, [self.prepared.folders[str(i)] for i in self.training.index])
+        ids = [str(i) for i in self.training.index]
+        recipe = Recipe("mean", {}, {i: self.prepared.keys[i] for i in ids})
+        return jobs.average(self.store, recipe, [self.prepared.folders[i] for i in ids])
 
     @cached_property
     def _explained(self) -> planning.Stored:
         """Where the risk of each patient that the report shows came from."""
-        networks, mean = (("deepmts", tuple(self.networks["deepmts"])),), (self._mean_recipe.key, self.mean_image)
+        networks, mean = (("deepmts", tuple(self.networks["deepmts"])),), (self.mean_image.name, self.mean_image)
         work = {i: jobs.explaining(self.store, (self.prepared, self.scored), i, fold=self._fold_of(i), mean=mean,
                                    run=self._run, deep=(networks, self.scores.deep_scales(i)))
                 for i in self.judged.some_of_each(self.study.report.thumbnails)}
@@ -361,7 +359,7 @@ class Run:
         write_atomic(self.output / "problems.json", json.dumps([p.as_dict() for p in self.problems], indent=1))
         pet = {source: table_of(self.features[source].folders, "pet_parameters", self.judged.ids) for source in SOURCES}
         rows = impute(self.judged.table, self.model.imputed)[0].join(self.score_table).join(pet["manual"])
-        arms = study_arms(self.store, self.study, self.judged.table, self.folds, stored=self.features,
+        arms = study_arms(self.store, self.study, self.judged.table, self.subfolds, stored=self.features,
                           features=self.feature_tables, scores=self.score_table)
         return Results(
             self.study, self.judged, self.model, self.score_table, self.findings,
@@ -394,7 +392,7 @@ class Run:
         settings = without_paths(self.study.model_dump(mode="json", exclude={"run", "report", "evaluate"}))
         c = self.findings.concordance_of(MAIN)
         recipe = Recipe("bundle", settings, {
-            "model": self.model.digest, "mean": self._mean_recipe.key, "c": digest(c),
+            "model": self.model.digest, "mean": self.mean_image.name, "c": digest(c),
             "networks": digest([f.name for fs in self.networks.values() for f in fs])})
         return self._desk.publish(recipe, lambda: jobs.bundle(self.store, recipe, self.model, c),
                                   self.output / "bundle")

@@ -32,7 +32,7 @@ from mtdlr.nets.losses import cox_loss
 from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.refit import solve_direct, solve_linear
 from mtdlr.nets.resume import load_state, require_recipe, save_state
-from mtdlr.nets.schedule import is_joint, learning_rate, masks_alone
+from mtdlr.nets.schedule import is_joint, learning_rate
 from mtdlr.nets.session import torch_session
 from mtdlr.nets.singletask import NoMask
 from mtdlr.nets.step import MicroBatch, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
@@ -44,6 +44,7 @@ from mtdlr.nets.weights import (
     build,
     config_of,
     replace_file,
+    save_heads,
     save_network,
     weights_of,
 )
@@ -77,8 +78,9 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class _Plan:
-    """What stays the same while a network trains: patients, the inner split, settings, and where it is written."""
+    """What stays the same while a network trains: patients (`cases`: to learn from), settings, folder."""
 
+    everybody: list[Case]
     cases: list[Case]
     fit: Rows
     held: Rows
@@ -126,7 +128,7 @@ def train(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     calls this with the same arguments; they share each batch and the first one writes.
 
     Args:
-        cases: the patients; their order does not matter.
+        cases: the patients; their order does not matter. Those that are `held_out` enter a solved risk alone.
         network: which network.
         settings: its section of the study.
         folder: where the files go; made if missing.
@@ -164,7 +166,7 @@ def _learned(plan: _Plan, parts: int, record: Callable[[dict[str, float]], None]
     while run.epoch < epochs and run.without_improvement < settings.patience:
         began = time.monotonic()
         batches = epoch_batches(events, size=settings.batch_size, steps=settings.steps_per_epoch,
-                                sampling="uniform" if masks_alone(settings) else settings.sampling,
+                                sampling="uniform" if settings.solved else settings.sampling,
                                 seed=plan.seed, epoch=run.epoch)
         while run.step < len(batches):
             rate = learning_rate(settings, epoch=run.epoch, step=run.step, steps=len(batches))
@@ -235,7 +237,7 @@ def _micro_batch(plan: _Plan, rows: Rows, places: NDArray[np.int64], seed: int, 
     if move is not None:
         generator = torch.Generator().manual_seed(seed)
         image, mask = move(image, mask, generator)
-        if move is augment and masks_alone(plan.settings):  # what scales and blurs uptake may move a risk, but no mask
+        if move is augment and plan.settings.solved:  # what scales and blurs uptake may move a risk, but no mask
             image = rescanned(image, generator, plan.settings.near_voxels)
     cases = plan.cases
     share = sum(cases[i].mask is not None for i in rows[places]) / max(1, sum(cases[i].mask is not None for i in rows))
@@ -293,15 +295,16 @@ def _judge(run: _Run, row: dict[str, float], *, joint: bool) -> None:
 def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folder: Path, seed: int,
           device: Device) -> _Plan:
     """The checked patients in the order of their ids, their inner split, and the network they will train."""
-    cases = sorted(cases, key=lambda case: case.id)
-    check_cases(cases, needs_masks=network == "deepmts")
-    fit, held = inner_split(cases, settings.validation_fraction, seed, by_event=not masks_alone(settings))
+    everybody = sorted(cases, key=lambda case: case.id)
+    check_cases(everybody, needs_masks=network == "deepmts")
+    cases = [case for case in everybody if case.held_out is None]
+    fit, held = inner_split(cases, settings.validation_fraction, seed, by_event=not settings.solved)
     discrete, config = settings.survival_loss == "discrete", config_of(network, settings)
     times = [cases[i].time_months for i in fit if cases[i].event]
     cuts = np.quantile(times, np.linspace(0, 1, settings.intervals + 1)[1:]) if discrete else np.zeros(0)
-    recipe = {"network": network, "seed": seed, "cases": digest_of(cases), **settings.model_dump(mode="json")}
-    return _Plan(cases, fit, held, settings, config, torch.tensor(cuts, dtype=torch.float32), recipe, folder, seed,
-                 device, Feed(cases, device.place))
+    recipe = {"network": network, "seed": seed, "cases": digest_of(everybody), **settings.model_dump(mode="json")}
+    return _Plan(everybody, cases, fit, held, settings, config, torch.tensor(cuts, dtype=torch.float32), recipe, folder,
+                 seed, device, Feed(cases, device.place))
 
 
 def _start_or_resume(plan: _Plan, parts: int) -> _Run:
@@ -371,9 +374,9 @@ def _finished(plan: _Plan) -> Checkpoint | None:
 def _finish(run: _Run, plan: _Plan) -> Checkpoint:
     """Solve the head, write the log, the weights and, last, the model's description; then drop the resume file."""
     run.model.load_state_dict(run.best, strict=False)
-    solved, size = {}, _at_once(run, plan)
+    solved, size, heads = {}, _at_once(run, plan), dict[int, LinearHead]()
     if isinstance(run.model.head, LinearHead):
-        solved = {"risk": solve_linear(run.model, plan.cases, blockwise_ridge, batch_size=size)}
+        solved["risk"], heads = solve_linear(run.model, plan.everybody, blockwise_ridge, batch_size=size)
     else:
         solve_direct(run.model, plan.cases, plan.settings.survival_loss, plan.cuts_months, l2=plan.settings.head_l2,
                      batch_size=size)
@@ -386,6 +389,8 @@ def _finish(run: _Run, plan: _Plan) -> Checkpoint:
     rank, world = rank_and_world()
     if rank == 0:
         replace_file(plan.folder / LOG, log_text(run.log).encode())
+        if heads:
+            save_heads(heads, plan.folder)
         save_network(weights_of(run.model), plan.config, plan.folder, facts)
         (plan.folder / STATE).unlink(missing_ok=True)
     if world > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from mtdlr.errors import CohortError, Problem
@@ -36,6 +37,51 @@ def training_folds(table: pd.DataFrame, settings: ScoreSettings) -> pd.Series:
         return pd.Series(codes, index=table.index)
     return pd.Series(stratified_folds(table["event"].to_numpy(bool), settings.folds, settings.seed,
                                       strata=table["center"].to_numpy(str)), index=table.index)
+
+
+def training_subfolds(table: pd.DataFrame, folds: pd.Series, settings: ScoreSettings) -> pd.Series:
+    """The subfold of every training patient: folds cut into parts, subfold s of fold s modulo the number of folds.
+
+    Networks learn masks, of which there are many voxels, and cost hours: each does without a whole fold. What is fitted
+    to outcomes has few events and costs seconds, so it does without one part of a fold at a time: with 3 folds of 3
+    parts from 8 of 9 patients in place of 6. Nothing that scores a patient has seen the patient either way.
+
+    Args:
+        table: rows of the training patients, with event and center.
+        folds: the fold of each, as `training_folds` gives.
+        settings: how the training cohort's own scores are made.
+
+    >>> table = pd.DataFrame({"event": [1, 0] * 12, "center": "a"})
+    >>> folds = training_folds(table, ScoreSettings(folds=3))
+    >>> training_subfolds(table, folds, ScoreSettings(folds=3)).value_counts().tolist()
+    [4, 4, 4, 4, 4, 4]
+    """
+    n = int(folds.nunique())
+    parts = settings.n_subfolds(int(table["event"].sum()), n)
+    if parts < 2:
+        return folds
+    subfolds = folds.to_numpy().copy()
+    for fold in range(n):
+        mine = np.flatnonzero(folds.to_numpy() == fold)
+        rows = table.iloc[mine]
+        subfolds[mine] += n * stratified_folds(rows["event"].to_numpy(bool), parts, settings.seed,
+                                               strata=rows["center"].to_numpy(str))
+    return pd.Series(subfolds, index=folds.index)
+
+
+def given_to(fold: int, table: pd.DataFrame, subfolds: pd.Series, n_folds: int, *, solved: bool
+             ) -> tuple[pd.DataFrame, dict[str, int]]:
+    """(training patients that a network of a fold is given, the subfold of those it must not learn from).
+
+    Args:
+        fold: the network's, which it never sees while it learns.
+        table: rows of the training patients.
+        subfolds: the subfold of each.
+        n_folds: how many folds there are; with one, everybody is learned from.
+        solved: whether the risk is solved when the training ends, and then from everybody; else the fold stays out.
+    """
+    held_out = subfolds[(subfolds % n_folds == fold) & (n_folds > 1)]
+    return (table, {str(i): int(s) for i, s in held_out.items()}) if solved else (table.drop(held_out.index), {})
 
 
 def too_few_centers(table: pd.DataFrame, settings: ScoreSettings) -> list[Problem]:

@@ -28,6 +28,8 @@ class Case:
         time_months: follow-up, months.
         event: whether the event was seen.
         stratum: what splits are balanced over beside the event, such as the centre.
+        held_out: None for a patient to learn from. A number for a patient whom the network never sees before its risk
+            is solved: the subfold, without which one more risk is solved to score its patients.
     """
 
     id: str
@@ -36,6 +38,7 @@ class Case:
     time_months: float
     event: bool
     stratum: str = ""
+    held_out: int | None = None
 
 
 def check_cases(cases: Sequence[Case], needs_masks: bool) -> None:
@@ -50,11 +53,12 @@ def check_cases(cases: Sequence[Case], needs_masks: bool) -> None:
             nobody has one.
         ScanError: E-IMAGE for images that differ in shape, are too small or hold values that are not finite.
     """
-    events = sum(bool(case.event) for case in cases)
-    if not 2 <= events <= len(cases) - 2:
+    seen = [case for case in cases if case.held_out is None]
+    events = sum(bool(case.event) for case in seen)
+    if not 2 <= events <= len(seen) - 2:
         raise FitError(Problem("E-NOEVENT", "training needs at least two events and two censored patients",
-                               found=f"{events} events among {len(cases)} patients"))
-    if needs_masks and all(case.mask is None for case in cases):
+                               found=f"{events} events among {len(seen)} patients"))
+    if needs_masks and all(case.mask is None for case in seen):
         raise FitError(Problem("E-NOMASK", "DeepMTS learns from tumour masks, and no training patient has one",
                                remedy="Give masks, or use a single-task network"))
     shape = cases[0].image.shape
@@ -71,8 +75,9 @@ def check_cases(cases: Sequence[Case], needs_masks: bool) -> None:
 
 
 def digest_of(cases: Sequence[Case]) -> str:
-    """What distinguishes this set of patients from another: ids, follow-up, and who has a mask."""
-    text = "\n".join(f"{c.id},{float(c.time_months)!r},{int(c.event)},{c.mask is not None}" for c in cases)
+    """What distinguishes this set of patients from another: ids, follow-up, who has a mask and who is held out."""
+    text = "\n".join(f"{c.id},{float(c.time_months)!r},{int(c.event)},{c.mask is not None}"
+                     + ("" if c.held_out is None else f",{c.held_out}") for c in cases)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

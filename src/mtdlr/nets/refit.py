@@ -25,6 +25,9 @@ from mtdlr.nets.step import SurvivalLoss, ties_of
 from mtdlr.nets.weights import Network
 from mtdlr.survival import Survival
 
+Ridge = Callable[[NDArray[np.float64], Survival, Sequence[NDArray[np.intp]]],
+                 tuple[NDArray[np.float64], dict[str, Any]]]
+
 
 def solve_direct(
     model: Network, cases: Sequence[Case], loss: SurvivalLoss, cuts_months: Tensor, *, l2: float, batch_size: int
@@ -67,14 +70,13 @@ def solve_direct(
         last.weight[:, -n:] = weights.to(last.weight)
 
 
-def solve_linear(
-    model: Network, cases: Sequence[Case],
-    ridge: Callable[[NDArray[np.float64], Survival, Sequence[NDArray[np.intp]]],
-                    tuple[NDArray[np.float64], dict[str, Any]]], *, batch_size: int
-) -> dict[str, Any]:
-    """Give a linear head the weights of a ridge Cox model of the embedding, and return what they are.
+def solve_linear(model: Network, cases: Sequence[Case], ridge: Ridge, *, batch_size: int
+                 ) -> tuple[dict[str, Any], dict[int, LinearHead]]:
+    """Give a linear head the weights of a ridge Cox model of the embedding; say what they are, and who was held out.
 
-    All patients are in the risk set. The second fit, `plain`, does without the block `measures`.
+    All patients are in the risk set: no outcome made the embedding, so it is held out for those that the network never
+    saw, and their outcomes make the risk of new patients better. For their own scores one more head is solved for each
+    subfold, without its patients.
 
     Args:
         model: left in evaluation mode; its head is a `LinearHead`.
@@ -83,32 +85,38 @@ def solve_linear(
         batch_size: patients that go through the network at a time.
 
     Returns:
-        What `ridge` says of either fit, and the weights by name, log-hazard per SD.
+        What `ridge` says of either fit, with the weights by name, log-hazard per SD; and the head of each subfold.
     """
     model.eval()
-    head = model.head
-    assert isinstance(head, LinearHead)
+    assert isinstance(model.head, LinearHead)
     vectors = embedded(model, cases, batch_size)
+    facts, heads = _solve(model.head, vectors, cases, ridge), {}
+    for subfold in sorted({case.held_out for case in cases if case.held_out is not None}):
+        seen = [k for k, case in enumerate(cases) if case.held_out != subfold]
+        heads[subfold] = LinearHead(len(NAMES))
+        _solve(heads[subfold], vectors[seen], [cases[k] for k in seen], ridge)
+    return facts, heads
+
+
+def _solve(head: LinearHead, vectors: Tensor, cases: Sequence[Case], ridge: Ridge) -> dict[str, Any]:
+    """Fill a head with both fits to these patients; the second, `plain`, does without the block `measures`."""
     spread = vectors.std(0, correction=0)
     varies = spread > 1e-6 * vectors.abs().amax(0).clamp_min(1.0)
-    with torch.no_grad():
-        head.center.copy_(vectors.mean(0))
-        head.scale.copy_(torch.where(varies, spread, torch.ones_like(spread)))
-    z = ((vectors - vectors.mean(0)) / torch.where(varies, spread, torch.ones_like(spread))).clamp(
-        -LIMIT_SD, LIMIT_SD).numpy()
+    scale = torch.where(varies, spread, torch.ones_like(spread))
+    z = ((vectors - vectors.mean(0)) / scale).clamp(-LIMIT_SD, LIMIT_SD).numpy()
     surv = Survival(*(np.asarray(part, dtype=float) for part in follow_up(cases)))
     of_block = np.array([name.partition(":")[0] for name in NAMES])
-    plain = of_block != "measures"
     facts: dict[str, Any] = {}
-    for label, target, columns in (("with_measures", head.weight, varies.numpy()),
-                                   ("without_measures", head.plain, varies.numpy() & plain)):
-        names = list(dict.fromkeys(of_block[columns].tolist()))
-        blocks = [np.flatnonzero(of_block[columns] == name) for name in names]
-        coef, said = ridge(z[:, columns], surv, blocks)
-        facts[label] = said | {"variances": dict(zip(names, said["variances"], strict=True))}
-        weights = np.zeros(len(NAMES))
-        weights[columns] = coef
-        with torch.no_grad():
+    with torch.no_grad():
+        head.center.copy_(vectors.mean(0))
+        head.scale.copy_(scale)
+        for label, target, columns in (("with_measures", head.weight, varies.numpy()),
+                                       ("without_measures", head.plain, varies.numpy() & (of_block != "measures"))):
+            names = list(dict.fromkeys(of_block[columns].tolist()))
+            coef, said = ridge(z[:, columns], surv, [np.flatnonzero(of_block[columns] == name) for name in names])
+            facts[label] = said | {"variances": dict(zip(names, said["variances"], strict=True))}
+            weights = np.zeros(len(NAMES))
+            weights[columns] = coef
             target.copy_(torch.from_numpy(weights))
     return facts | {"weights": dict(zip(NAMES, head.weight.tolist(), strict=True))}
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, cast, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from mtdlr.errors import BundleError, Problem
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, on_cells
+from mtdlr.nets.embedding import NAMES, LinearHead
 from mtdlr.nets.fusion import fused
 from mtdlr.nets.singletask import CsnOnly, DenseNet121, NoMask, SingletaskConfig
 from mtdlr.study import SingletaskNetwork
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     Settings = DeepmtsSettings | SingletaskSettings
 
 WEIGHTS, MODEL, FORMAT = "weights.safetensors", "model.json", 1
+HELD_OUT = "held_out.safetensors"
 CPU = torch.device("cpu")
 Config = DeepmtsConfig | SingletaskConfig
 LIMITS = {"in_channels": (1, 8), "width": (0.01, 4.0), "clinical": (0, 100), "intervals": (0, 200),
@@ -36,6 +39,7 @@ LIMITS = {"in_channels": (1, 8), "width": (0.01, 4.0), "clinical": (0, 100), "in
 """What the numbers of an architecture may be: a file from elsewhere must not ask for all memory."""
 WORDS = {"pooling": ("average", "regional", "spatial"), "network": get_args(SingletaskNetwork)}
 Network = DeepMTS | NoMask | CsnOnly | DenseNet121
+NetworkOf = TypeVar("NetworkOf", bound=nn.Module)
 SINGLE_TASK: dict[str, type[NoMask | CsnOnly | DenseNet121]] = {
     "no-mask": NoMask, "csn-only": CsnOnly, "densenet121-3d": DenseNet121}
 
@@ -49,12 +53,15 @@ class Checkpoint:
         facts: what model.json says beside the architecture: chosen epoch, validation figures, training recipe.
         digest: SHA-256 of the weights file; two checkpoints with one digest are the same network.
         place: the device it scores on.
+        heads: the risk of each subfold that the network never saw, solved without its patients; only in the folder of
+            the training itself.
     """
 
     model: Network
     facts: Mapping[str, Any]
     digest: str
     place: torch.device = CPU
+    heads: Mapping[int, LinearHead] = field(default_factory=dict)
 
     @cached_property
     def scorer(self) -> nn.Module:
@@ -67,9 +74,20 @@ class Checkpoint:
             on_cells(ready)
         return ready.to(self.place)
 
+    def without(self, subfold: int) -> Checkpoint:
+        """The network as it scores training patients of a subfold, by the head that never saw their outcomes.
+
+        Itself where there is no such head: what was trained by steps on outcomes never saw the whole fold.
+        """
+        if subfold not in self.heads:
+            return self
+        found = replace(self, model=_with_head(self.model, self.heads[subfold]), heads={})
+        found.__dict__["scorer"] = _with_head(self.scorer, self.heads[subfold].to(self.place))  # fused once for all
+        return found
+
     @classmethod
     def load(cls, folder: str | Path) -> Checkpoint:
-        """The network a folder holds.
+        """The network a folder holds, with the heads of held-out subfolds where they lie beside it.
 
         Raises:
             BundleError: E-WEIGHTS for a file that is missing, damaged, of another architecture or shape,
@@ -82,7 +100,8 @@ class Checkpoint:
             raise _bad("the weights are not those model.json was written for", folder / WEIGHTS)
         model = build(_config(facts, folder / MODEL))
         _fill(model, raw, folder / WEIGHTS)
-        return cls(model.eval(), {k: v for k, v in facts.items() if k not in ("config", "weights_sha256")}, digest)
+        return cls(model.eval(), {k: v for k, v in facts.items() if k not in ("config", "weights_sha256")}, digest,
+                   heads=_heads(folder / HELD_OUT) if (folder / HELD_OUT).exists() else {})
 
 
 def build(config: Config) -> Network:
@@ -138,6 +157,41 @@ def save_network(weights: Mapping[str, Tensor], config: Config, folder: Path, fa
     }
     replace_file(folder / WEIGHTS, data)
     replace_file(folder / MODEL, (json.dumps(model, indent=1) + "\n").encode())
+
+
+def save_heads(heads: Mapping[int, LinearHead], folder: Path) -> None:
+    """Write held_out.safetensors, the heads that score the subfolds a network never saw.
+
+    No bundle takes it: the difference of two heads says something of the patients between them.
+
+    Args:
+        heads: by subfold.
+        folder: where the file goes; it must exist.
+    """
+    replace_file(folder / HELD_OUT, save({f"{subfold}.{name}": value.contiguous() for subfold, head in heads.items()
+                                          for name, value in weights_of(head).items()}))
+
+
+def _heads(path: Path) -> dict[int, LinearHead]:
+    """What `save_heads` wrote."""
+    heads: dict[int, LinearHead] = {}
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in read_tensors(path)[0].items():
+        subfold, _, what = name.partition(".")
+        parts.setdefault(subfold, {})[what] = value
+    for subfold, raw in parts.items():
+        if not subfold.isdecimal():
+            raise _bad("a head of no subfold", path, found=subfold)
+        heads[int(subfold)] = LinearHead(len(NAMES)).requires_grad_(False).eval()
+        _fill(heads[int(subfold)], raw, path)
+    return heads
+
+
+def _with_head(network: NetworkOf, head: LinearHead) -> NetworkOf:
+    """The network with another head, sharing everything else."""
+    other = copy.copy(network)
+    other._modules = {**network._modules, "head": head}
+    return other
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -88,7 +88,10 @@ def _folds(results: Results) -> str:
     if s.training == "in_sample":
         return ""
     cut = "leave-one-centre-out" if s.folds == "center" else f"{s.folds}-fold"
-    return f"{cut} cross-fitting, seed {s.seed}"
+    table = results.cohort.of("training").table
+    parts = s.n_subfolds(int(table["event"].sum()), s.n_folds(table["center"].nunique()))
+    without = f"; what is fitted to outcomes leaves out one of {parts} parts of a fold at a time" if parts > 1 else ""
+    return f"{cut} cross-fitting, seed {s.seed}{without}"
 
 
 def _scaling(results: Results) -> str:

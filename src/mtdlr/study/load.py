@@ -21,6 +21,7 @@ from mtdlr.study.sections import (
     CohortSettings,
     DeepmtsSettings,
     EvaluateSettings,
+    NetworkName,
     NomogramSettings,
     PrepareSettings,
     RadiomicsSettings,
@@ -109,6 +110,11 @@ class Study(Section):
     def recipe(self, section: str) -> dict[str, Any]:
         """A section's settings as plain JSON values: what the store names results by."""
         return getattr(self, section).model_dump(mode="json")
+
+    @property
+    def sections(self) -> dict[NetworkName, str]:
+        """The section of settings that each network follows."""
+        return {"deepmts": "deepmts", self.singletask.network: "singletask"}
 
 
 def field_of(path: str) -> tuple[str, str, str]:

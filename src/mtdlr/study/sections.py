@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 SingletaskNetwork = Literal["no-mask", "csn-only", "densenet121-3d"]
 NetworkName = Literal["deepmts", SingletaskNetwork]
 """Every network that can be trained; `nets/weights.py` says how each is built."""
+FEWEST_EVENTS = 2  # that a subfold holds in the mean
 PAPER = "paper"
 OURS = "ours"
 
@@ -163,6 +164,11 @@ class DeepmtsSettings(NetworkSettings):
     near_voxels: int = setting(4, "how far around the tumour its surroundings reach", unit="voxels", ge=1, le=32)
     survival_weight: float = setting(1.0, "weight of the survival loss beside Dice", source=PAPER, gt=0)
 
+    @property
+    def solved(self) -> bool:
+        """Whether the risk is solved when training ends: steps learn masks alone, and no event decides any of them."""
+        return self.pooling == "spatial"
+
 
 class SingletaskSettings(NetworkSettings):
     """The single-task survival network, no mask (METHOD 4)."""
@@ -170,6 +176,11 @@ class SingletaskSettings(NetworkSettings):
     network: SingletaskNetwork = setting(
         "no-mask", "which single-task model: the embedding of DeepMTS without a mask, or a network trained on survival")
     near_voxels: int = setting(4, "voxels that make about 8 mm (no-mask)", unit="voxels", ge=1, le=32)
+
+    @property
+    def solved(self) -> bool:
+        """Whether the risk is solved; nothing is trained by steps then."""
+        return self.network == "no-mask"
 
 
 class ScoreSettings(Section):
@@ -179,6 +190,9 @@ class ScoreSettings(Section):
         "out_of_fold", "training patients are scored by networks that never saw them; the paper: in_sample")
     folds: int | Literal["center"] = setting(
         5, "folds of the cross-fitting, 2 to 20; 'center' leaves out one centre at a time (three or more must train)")
+    subfolds: int = setting(
+        3, "parts of a fold (at most; each keeps two events): what is fitted to outcomes does without one part, masks "
+        "without the whole fold; 1 with folds = 'center'", ge=1, le=20)
     mask_threshold: float = setting(0.5, "tumour where the mean probability exceeds this", source=PAPER, gt=0, lt=1)
     min_component_ml: float = setting(1.0, "smaller components of a predicted mask are dropped", unit="ml", ge=0)
     seed: int = setting(0, "seed of folds, weights and sampling", ge=0)
@@ -200,6 +214,20 @@ class ScoreSettings(Section):
         if self.training == "in_sample":
             return 1
         return max(1, centers) if self.folds == "center" else self.folds
+
+    def n_subfolds(self, events: int, folds: int) -> int:
+        """Into how many parts a fold is cut.
+
+        Args:
+            events: of the training cohort.
+            folds: how many there are.
+
+        >>> [ScoreSettings().n_subfolds(events, folds=5) for events in (100, 29, 19)]
+        [3, 2, 1]
+        """
+        if folds < 2 or self.folds == "center":
+            return 1
+        return max(1, min(self.subfolds, events // (FEWEST_EVENTS * folds)))
 
 
 class RadiomicsSettings(Section):
