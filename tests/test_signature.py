@@ -152,7 +152,7 @@ def test_a_fold_whose_signature_keeps_nothing_is_said() -> None:
     signature, scores = cross_fit_signature(table, surv, np.arange(60) % 3, SETTINGS)
     empty = [problem for problem in signature.problems if problem.code == "W-EMPTYFOLD"]
     silent = [fold for fold in range(3) if (scores[np.arange(60) % 3 == fold] == 0).all()]
-    assert empty and [problem.where for problem in empty] == [f"signature, fold {fold}" for fold in silent]
+    assert empty and [problem.where for problem in empty] == [f"signature, subfold {fold}" for fold in silent]
 
 
 def test_the_elastic_net_keeps_more_than_the_lasso() -> None:

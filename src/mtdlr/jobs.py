@@ -210,7 +210,7 @@ def extract(job: Extract) -> Path:
 
 @dataclass(frozen=True)
 class FitSignature:
-    """The training cohort's features, follow-up and folds."""
+    """The training cohort's features, follow-up and subfolds."""
 
     store: Store
     recipe: Recipe

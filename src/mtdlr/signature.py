@@ -221,7 +221,7 @@ def cross_fit_signature(
     Args:
         features: (n, p) of the training cohort.
         surv: follow-up of the n patients.
-        folds: (n,) fold of each patient, the same as the networks'.
+        folds: (n,) subfold of each patient: what scores one has seen no other of it.
         settings: of the study (`signature`).
         perturbed: as in `fit_signature`.
         centers: (n,) name of each patient's centre, for `settings.harmonise`.
@@ -236,7 +236,7 @@ def cross_fit_signature(
         scores[outside] = fitted.score(features[outside], centers[outside]).to_numpy()
         if not fitted.features:
             empty.append(Problem("W-EMPTYFOLD", "the signature of a fold keeps no feature: its patients score 0, the "
-                                 "training mean", where=f"signature, fold {fold}", found=f"{outside.sum()} patients"))
+                                 "training mean", where=f"signature, subfold {fold}", found=f"{outside.sum()} patients"))
     whole = fit_or_empty(features, surv, settings, perturbed, centers=centers, among=among)
     return replace(whole, problems=(*whole.problems, *empty)), scores
 
@@ -250,7 +250,7 @@ def fit_with_scores(
     Args:
         features: (n, p) of the training cohort.
         training: time_months, event and center of the n patients.
-        folds: (n,) fold of each patient, the same as the networks'.
+        folds: (n,) subfold of each patient: what scores one has seen no other of it.
         settings: of the study (`signature`).
         perturbed: as in `fit_signature`.
     """

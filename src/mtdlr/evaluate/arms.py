@@ -73,7 +73,7 @@ def study_arms(
         store: of the run.
         study: its settings; without `evaluate.arms` there is no arm.
         table: (patients) split, center and follow-up.
-        folds: the fold of each training patient, the networks' own.
+        folds: the subfold of each training patient: no fit that scores one has seen the others of it.
         stored: the stored features by mask source.
         features: (patients, features) by mask source.
         scores: (patients, scores) of the full signatures, `auto_radio` and `manual_radio`.

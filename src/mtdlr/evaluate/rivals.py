@@ -67,7 +67,7 @@ def fit_rivals(
 
     Args:
         table: (patients) split, time_months, event and the clinical columns.
-        folds: the fold of each training patient, the networks' own.
+        folds: the subfold of each training patient: no fit that scores one has seen the others of it.
         stage: the stage's column.
         factors: levels of the categorical columns, the reference first.
         continuous: the continuous columns.

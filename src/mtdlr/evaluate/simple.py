@@ -29,7 +29,7 @@ def study_rivals(
         store: of the run.
         study: the clinical columns, and `evaluate.embedding` if there is one.
         table: (patients) split, follow-up and clinical columns of those who have scores.
-        folds: the fold of each training patient, the networks' own.
+        folds: the subfold of each training patient: no fit that scores one has seen the others of it.
         stored: every patient's `prepared` and `scored` folders and `radiomics` in the predicted mask.
         radiomics: (patients, features) of the last.
     """
