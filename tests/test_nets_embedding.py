@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from mtdlr.errors import BundleError
 from mtdlr.infer import fold_scores, held_out
 from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
@@ -19,7 +20,7 @@ from mtdlr.nets.regions import dilated
 from mtdlr.nets.singletask import NoMask, SingletaskConfig
 from mtdlr.nets.step import adamw
 from mtdlr.nets.surroundings import mean_around
-from mtdlr.nets.weights import weights_of
+from mtdlr.nets.weights import Checkpoint, weights_of
 from mtdlr.stats.concordance import concordance
 from mtdlr.stats.ridge import blockwise_ridge
 from mtdlr.study import DeepmtsSettings, SingletaskSettings
@@ -246,7 +247,7 @@ def test_a_network_scores_a_subfold_with_its_head(tmp_path: Path) -> None:
     network = train(HELD_OUT, "deepmts", TINY, tmp_path, seed=0)
     image = torch.from_numpy(HELD_OUT[1].image)[None]
     own = network.without(4)
-    assert network.without(7) is network and own.without(4) is own
+    assert network.facts["held_out"] == [1, 4]
     with torch.no_grad():
         whole, part = network.scorer(image), own.scorer(image)
         vector = network.model.embed(image)[0]
@@ -254,10 +255,23 @@ def test_a_network_scores_a_subfold_with_its_head(tmp_path: Path) -> None:
         torch.testing.assert_close(part.plain, network.heads[4].without_measures(vector), atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(own.model(image).risk, part.risk, atol=1e-3, rtol=1e-3)
     assert torch.equal(whole.probability, part.probability) and not torch.equal(whole.risk, part.risk)
-    scored = [one.risk for one in fold_scores(held_out([network, network], 5), HELD_OUT[1].image)]
-    assert scored[0] == scored[1] == pytest.approx(float(whole.risk))  # 5 is no subfold of either
     scored = [one.risk for one in fold_scores(held_out([network, network], 4), HELD_OUT[1].image)]
     assert scored == [pytest.approx(float(part.risk)), pytest.approx(float(whole.risk))]
+
+
+@pytest.mark.slow
+def test_a_head_that_is_missing_is_no_other_head(tmp_path: Path) -> None:
+    """Where the heads of held-out subfolds are gone, new patients are scored and training patients are not: the head of
+    all patients knows their outcomes. A network that held nobody out of its head has no such heads."""
+    train(HELD_OUT, "no-mask", SingletaskSettings(near_voxels=2), tmp_path, seed=0)
+    (tmp_path / "held_out.safetensors").unlink()
+    network = Checkpoint.load(tmp_path)
+    assert len(fold_scores(held_out([network], None), HELD_OUT[1].image)) == 1
+    with pytest.raises(BundleError, match="E-WEIGHTS held_out.safetensors: .*subfold 4"):
+        held_out([network], 4)
+    alone = train([case for case in HELD_OUT if case.held_out is None], "no-mask", SingletaskSettings(near_voxels=2),
+                  tmp_path / "alone", seed=0)
+    assert alone.without(4) is alone
 
 
 @pytest.mark.slow

@@ -235,8 +235,9 @@ def cross_fit_signature(
                               centers=centers[inside], among=among)
         scores[outside] = fitted.score(features[outside], centers[outside]).to_numpy()
         if not fitted.features:
-            empty.append(Problem("W-EMPTYFOLD", "the signature of a fold keeps no feature: its patients score 0, the "
-                                 "training mean", where=f"signature, subfold {fold}", found=f"{outside.sum()} patients"))
+            empty.append(Problem(
+                "W-EMPTYFOLD", "the signature of a fold keeps no feature: its patients score 0, the training mean",
+                where=f"signature, subfold {fold}", found=f"{outside.sum()} patients"))
     whole = fit_or_empty(features, surv, settings, perturbed, centers=centers, among=among)
     return replace(whole, problems=(*whole.problems, *empty)), scores
 

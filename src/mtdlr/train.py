@@ -385,7 +385,8 @@ def _finish(run: _Run, plan: _Plan) -> Checkpoint:
              "validation": {key: chosen[key] for key in sorted(chosen) if key.startswith("val_")},
              "n_patients": len(plan.fit), "n_validation": len(plan.held),
              "cuts_months": plan.cuts_months.tolist(), "recipe": plan.recipe} | solved | (
-                 {CUT: run.parts} if run.parts > plan.settings.accumulate else {})
+                 {"held_out": sorted(heads)} if heads else {}) | (
+                     {CUT: run.parts} if run.parts > plan.settings.accumulate else {})
     rank, world = rank_and_world()
     if rank == 0:
         replace_file(plan.folder / LOG, log_text(run.log).encode())

@@ -53,8 +53,8 @@ class Checkpoint:
         facts: what model.json says beside the architecture: chosen epoch, validation figures, training recipe.
         digest: SHA-256 of the weights file; two checkpoints with one digest are the same network.
         place: the device it scores on.
-        heads: the risk of each subfold that the network never saw, solved without its patients; only in the folder of
-            the training itself.
+        heads: by subfold of the fold that the network never saw, the risk that was solved without its patients; only
+            in the folder of the training itself.
     """
 
     model: Network
@@ -77,12 +77,18 @@ class Checkpoint:
     def without(self, subfold: int) -> Checkpoint:
         """The network as it scores training patients of a subfold, by the head that never saw their outcomes.
 
-        Itself where there is no such head: what was trained by steps on outcomes never saw the whole fold.
+        Itself where no patient was held out of the head alone: then the network never saw the whole fold.
+
+        Raises:
+            BundleError: E-WEIGHTS where the head of the subfold is missing; the others know its outcomes.
         """
-        if subfold not in self.heads:
+        if "held_out" not in self.facts:
             return self
-        found = replace(self, model=_with_head(self.model, self.heads[subfold]), heads={})
-        found.__dict__["scorer"] = _with_head(self.scorer, self.heads[subfold].to(self.place))  # fused once for all
+        if subfold not in self.heads:
+            raise _bad(f"there is no head that never saw subfold {subfold}", Path(HELD_OUT),
+                       found=f"subfolds {sorted(self.heads)}")
+        found = replace(self, model=_with_head(self.model, self.heads[subfold]))
+        found.__dict__["scorer"] = _with_head(self.scorer, self.heads[subfold])  # fused once for all
         return found
 
     @classmethod
@@ -189,8 +195,8 @@ def _heads(path: Path) -> dict[int, LinearHead]:
 
 def _with_head(network: NetworkOf, head: LinearHead) -> NetworkOf:
     """The network with another head, sharing everything else."""
-    other = copy.copy(network)
-    other._modules = {**network._modules, "head": head}
+    other, place = copy.copy(network), next(network.parameters()).device
+    other._modules = {**network._modules, "head": copy.deepcopy(head).to(place)}
     return other
 
 
