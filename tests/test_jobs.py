@@ -235,7 +235,7 @@ def test_other_scales_are_another_explanation(store: Store, prepared: dict[str, 
 
 
 def _training(store: Store, prepared: dict[str, Path]) -> jobs.Train:
-    cases = [(i, folder, 10.0 + 5 * k, k % 2 == 0, "A") for k, (i, folder) in enumerate(prepared.items())]
+    cases = [(i, folder, 10.0 + 5 * k, k % 2 == 0, "A", None) for k, (i, folder) in enumerate(prepared.items())]
     settings = SingletaskSettings(width=0.25, epochs=1, batch_size=2, steps_per_epoch=1)
     return jobs.Train(store, Recipe("train", {}, {}, True), "csn-only", cases, settings, 1, RUN, fold=3)
 
