@@ -79,8 +79,8 @@ report, through shards and folds as on a cluster. The patients come from the pro
 what the method can find in such images, and which of the paper's claims that bears out. It says nothing about real
 patients. What else was measured is in [measurements](measurements.md).
 
-Training figures are of two kinds. Ours are out of fold, by networks and fits that never saw the patient. The paper's are of the
-patients that its networks learned from. The validation cohorts compare like with like.
+Training figures are of two kinds. Ours are out of fold, by networks and fits that never saw the patient. The paper's
+are of the patients that its networks learned from. The validation cohorts compare like with like.
 
 `python bench/bench_paper.py FOLDER` makes the page. A study that is kept in `bench/paper/` is not done again; without
 that folder the command does all of them (`--truth` names another truth). CPU hours are from scans to report, without
