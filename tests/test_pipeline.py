@@ -26,7 +26,7 @@ import pytest
 from mtdlr.bundle import read_bundle, save_bundle
 from mtdlr.errors import BundleError, CohortError, FitError, MtdlrError, Problem, TableError
 from mtdlr.explain import gradients
-from mtdlr.infer import score
+from mtdlr.infer import Checkpoint, score
 from mtdlr.pipeline import Run
 from mtdlr.predict import Bundle, write_prediction
 from mtdlr.prepared import Prepared, load_mask, load_mean_image
@@ -144,6 +144,22 @@ def test_every_patient_is_scored_and_evaluated(finished: Run) -> None:
     told = json.loads((finished.output / "evaluation.json").read_text())["performance"]
     assert told and not [one["model"] for one in told if one["label"] == one["model"]]  # names for readers
     assert "W-FEWSTEPS" in {p.code for p in finished.problems}  # four epochs of two
+
+
+def test_a_training_patient_is_scored_by_what_never_saw_it(finished: Run) -> None:
+    """The kept risk of a training patient is that of the network of its fold with the head of its subfold, which is
+    another one than new patients get; the heads stay in the run folder."""
+    assert finished.subfolds.nunique() == 4 and (finished.subfolds % 2 == finished.folds).all()
+    networks = [Checkpoint.load(folder) for folder in finished.networks["deepmts"]]
+    assert [sorted(one.heads) for one in networks] == [[0, 2], [1, 3]]
+    for subfold in range(4):
+        i = str(finished.subfolds.index[finished.subfolds == subfold][0])
+        kept = json.loads((finished.scored.folders[i] / "score.json").read_text())["risks"]["deepmts"]
+        image = Prepared.load(finished.prepared.folders[i]).image
+        own = networks[subfold % 2]
+        assert kept[subfold % 2] == pytest.approx(score(own.without(subfold), image).risk, abs=1e-4)
+        assert score(own, image).risk != score(own.without(subfold), image).risk
+    assert not list((finished.folder / "bundle").rglob("held_out*"))
 
 
 def test_a_second_run_does_nothing(finished: Run, study_file: Path) -> None:
