@@ -32,7 +32,7 @@ from mtdlr.nets.losses import cox_loss
 from mtdlr.nets.memory import cut_until_it_fits
 from mtdlr.nets.refit import solve_direct, solve_linear
 from mtdlr.nets.resume import load_state, require_recipe, save_state
-from mtdlr.nets.schedule import is_joint, learning_rate
+from mtdlr.nets.schedule import is_joint, learning_rate, masks_alone
 from mtdlr.nets.session import torch_session
 from mtdlr.nets.singletask import NoMask
 from mtdlr.nets.step import MicroBatch, RiskSet, adamw, average_statistics, backward, mix, rank_and_world
@@ -166,7 +166,7 @@ def _learned(plan: _Plan, parts: int, record: Callable[[dict[str, float]], None]
     while run.epoch < epochs and run.without_improvement < settings.patience:
         began = time.monotonic()
         batches = epoch_batches(events, size=settings.batch_size, steps=settings.steps_per_epoch,
-                                sampling="uniform" if settings.solved else settings.sampling,
+                                sampling="uniform" if masks_alone(settings) else settings.sampling,
                                 seed=plan.seed, epoch=run.epoch)
         while run.step < len(batches):
             rate = learning_rate(settings, epoch=run.epoch, step=run.step, steps=len(batches))
@@ -237,7 +237,7 @@ def _micro_batch(plan: _Plan, rows: Rows, places: NDArray[np.int64], seed: int, 
     if move is not None:
         generator = torch.Generator().manual_seed(seed)
         image, mask = move(image, mask, generator)
-        if move is augment and plan.settings.solved:  # what scales and blurs uptake may move a risk, but no mask
+        if move is augment and masks_alone(plan.settings):  # what scales and blurs uptake may move a risk, but no mask
             image = rescanned(image, generator, plan.settings.near_voxels)
     cases = plan.cases
     share = sum(cases[i].mask is not None for i in rows[places]) / max(1, sum(cases[i].mask is not None for i in rows))
@@ -298,7 +298,7 @@ def _plan(cases: Sequence[Case], network: NetworkName, settings: Settings, folde
     everybody = sorted(cases, key=lambda case: case.id)
     check_cases(everybody, needs_masks=network == "deepmts")
     cases = [case for case in everybody if case.held_out is None]
-    fit, held = inner_split(cases, settings.validation_fraction, seed, by_event=not settings.solved)
+    fit, held = inner_split(cases, settings.validation_fraction, seed, by_event=not masks_alone(settings))
     discrete, config = settings.survival_loss == "discrete", config_of(network, settings)
     times = [cases[i].time_months for i in fit if cases[i].event]
     cuts = np.quantile(times, np.linspace(0, 1, settings.intervals + 1)[1:]) if discrete else np.zeros(0)

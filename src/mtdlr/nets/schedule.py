@@ -37,6 +37,15 @@ def is_joint(epoch: int, settings: Settings) -> bool:
         epoch: number of the epoch, from 0.
         settings: of the training.
     """
-    if settings.solved:
+    if masks_alone(settings):
         return False
     return epoch >= min(getattr(settings, "segmentation_epochs", 0), settings.epochs - 1)
+
+
+def masks_alone(settings: Settings) -> bool:
+    """Whether all that steps learn is the tumour mask, so that no event may decide anything before the risk is solved.
+
+    Args:
+        settings: of the training.
+    """
+    return hasattr(settings, "segmentation_epochs") and settings.solved
