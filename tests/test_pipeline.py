@@ -230,7 +230,7 @@ def test_predict_explains_as_the_run_does(finished: Run, study_file: Path) -> No
         rise = (score(network, found.prepared.image).risk - score(network, mean).risk) / scale.sd
         sums = [float(gradients(network, found.prepared.image, mean, steps=steps).sum(dtype=np.float64)) / scale.sd
                 for steps in (8, 16, 32, 64)]
-        # barely trained networks may find a tumour all at once on the way; where each of these misses it, the last counts
+        # barely trained networks may find a tumour all at once on the way; where each of these misses, the last counts
         expected.append(rise if min(abs(one - rise) for one in sums) < 0.1 else sums[-1])
     assert sum(found.attribution.adds.values()) == pytest.approx(sum(expected) / len(expected), abs=0.1)
 
