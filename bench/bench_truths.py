@@ -11,7 +11,8 @@ never saw the patient, an external one by all. Each cell is appended to FOLDER/t
 goes on from there.
 
 `--networks` takes trained DeepMTS folders in the place of training here: masks of networks that never saw any patient
-of these. `--follow-ups` draws the follow-up of the same patients several times; the first is the study's own.
+of these. `--subfolds 1` leaves a whole fold out of heads and signatures, 2 and 5 a half and a fifth. `--follow-ups`
+draws the follow-up of the same patients several times; the first is the study's own.
 Printed at the end: percent of the way from 0.5 to the true log-hazard's C-index, out of fold / outside; of pure noise
 the C-index itself.
 With --weights: the largest weights of the first fold's head by name.
@@ -187,7 +188,7 @@ def cell(folder: Path, table: pd.DataFrame, truth: Matrix, asked: argparse.Names
     data = np.load(folder / "embedded.npz")
     training = table[table["split"] == "training"]
     folds = pd.Series(np.arange(len(training)) % FOLDS, index=training.index)
-    subfolds = training_subfolds(training, folds, STUDY.score)
+    subfolds = training_subfolds(training, folds, STUDY.score.model_copy(update={"subfolds": asked.subfolds}))
     surv = Survival(training["time_months"].to_numpy(float), training["event"].to_numpy(bool))
     deep = deep_scores(data, table, subfolds, asked.weights)
     features = {name: rows.drop(columns=[c for c in rows if c.startswith("_")]).set_axis(table.index)
@@ -294,6 +295,7 @@ def main() -> None:
     parser.add_argument("--external", type=int, default=200)
     parser.add_argument("--networks", type=Path, nargs="+", default=[])
     parser.add_argument("--weights", type=int, default=0)
+    parser.add_argument("--subfolds", type=int, default=STUDY.score.subfolds)
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     warnings.filterwarnings("ignore", category=RuntimeWarning)

@@ -76,7 +76,7 @@ def test_other_values_are_refused(folds: object) -> None:
 
 def test_a_subfold_is_a_part_of_one_fold() -> None:
     """Subfold s lies in fold s modulo the folds, which stay what they were; parts of a fold are equal in size and in
-    events; the order of the table moves nobody."""
+    events, to one; with one part a fold is whole."""
     table, settings = _table(["a", "b"] * 30), ScoreSettings(folds=3)
     folds = training_folds(table, settings)
     subfolds = training_subfolds(table, folds, settings)

@@ -221,7 +221,8 @@ def test_a_subfold_is_scored_by_a_head_that_never_saw_it(tmp_path: Path) -> None
     """Who is held out moves no mask by a bit, with another image, mask or outcome; the head of a subfold does not know
     its outcomes, the other heads do; new patients get a head of all patients."""
     first = train(HELD_OUT, "deepmts", TINY, tmp_path / "a", seed=0)
-    other = [case if case.held_out != 4 else replace(case, time_months=60.0 - k, event=k % 2 == 0, mask=~case.mask)
+    other = [case if case.held_out != 4 else replace(case, time_months=60.0 - k, event=k % 2 == 0, mask=~case.mask,
+                                                     image=case.image * np.float32(0.5))
              for k, case in enumerate(HELD_OUT)]  # type: ignore[operator]
     second = train(other, "deepmts", TINY, tmp_path / "b", seed=0)
     alone = train([case for case in HELD_OUT if case.held_out is None], "deepmts", TINY, tmp_path / "c", seed=0)
@@ -243,7 +244,7 @@ def test_a_subfold_is_scored_by_a_head_that_never_saw_it(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_a_network_scores_a_subfold_with_its_head(tmp_path: Path) -> None:
     """The own subfold's head gives the risk of a held-out patient with the network's masks untouched, also in the form
-    that scores; what has no such head scores as it is."""
+    that scores; a network of another fold scores the patient by its head of all patients."""
     network = train(HELD_OUT, "deepmts", TINY, tmp_path, seed=0)
     image = torch.from_numpy(HELD_OUT[1].image)[None]
     own = network.without(4)
@@ -255,7 +256,7 @@ def test_a_network_scores_a_subfold_with_its_head(tmp_path: Path) -> None:
         torch.testing.assert_close(part.plain, network.heads[4].without_measures(vector), atol=1e-3, rtol=1e-3)
         torch.testing.assert_close(own.model(image).risk, part.risk, atol=1e-3, rtol=1e-3)
     assert torch.equal(whole.probability, part.probability) and not torch.equal(whole.risk, part.risk)
-    scored = [one.risk for one in fold_scores(held_out([network, network], 4), HELD_OUT[1].image)]
+    scored = [one.risk for one in fold_scores(held_out([network, network], 4), HELD_OUT[1].image)]  # 4 is of fold 0
     assert scored == [pytest.approx(float(part.risk)), pytest.approx(float(whole.risk))]
 
 

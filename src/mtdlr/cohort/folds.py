@@ -44,7 +44,7 @@ def training_subfolds(table: pd.DataFrame, folds: pd.Series, settings: ScoreSett
 
     Networks learn masks, of which there are many voxels, and cost hours: each does without a whole fold. What is fitted
     to outcomes has few events and costs seconds, so it does without one part of a fold at a time: with 3 folds of 3
-    parts from 8 of 9 patients in place of 6. Nothing that scores a patient has seen the patient either way.
+    parts from 8 of 9 patients in place of 6. No head, signature or rival that scores a patient knows the outcome.
 
     Args:
         table: rows of the training patients, with event and center.
