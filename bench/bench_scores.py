@@ -8,7 +8,7 @@ coefficient; 4,000 new patients tell what it should be for one head and for the 
 weak signal: the three coefficients, their ratio (the calibration slope to expect outside) before and after the mean is
 divided by `shared_variance`, and the correlation of heads that it estimates, beside the true one.
 
-With --rules: a stage and two scores of known information, and at each level of `score_gains` (1: every score whatever
+With --rules: a stage and two scores of known information, and with each rule of `score_gains` (or every score whatever
 its sign) the C-index of the nomogram in 900 new patients, the share of trials that fall more than .02 below the stage,
 and the share in which any score enters.
 """
@@ -30,7 +30,9 @@ from mtdlr.survival import Survival
 Matrix = NDArray[np.float64]
 PENALTIES = np.geomspace(60.0, 0.5, 6)
 NUMBERS, NEW, HAZARD_SD = 140, 4000, 1.5
-LEVELS = (1.0, 0.16, 0.10, 0.05, 0.025)
+RULES = {"every score": (2.0, 1.0), "P < .10": (0.2, 0.1), "first .10": (0.1, 0.1), "first .05": (0.05, 0.1),
+         "first .025": (0.025, 0.1), "P < .025": (0.05, 0.025)}
+"""`first` and `level` of `score_gains`: of two scores the first needs P below half of `first`."""
 TRUTHS = {"noise": (0.0, 0.0, 0.0), "stage only": (0.6, 0.0, 0.0), "one weak score": (0.15, 0.45, 0.0),
           "two weak scores": (0.2, 0.4, 0.4), "one good score": (0.3, 0.9, 0.0), "two good scores": (0.3, 0.7, 0.6)}
 """SD of the log-hazard that the stage and what each score sees carry."""
@@ -102,7 +104,7 @@ def scored(n: int, truth: tuple[float, float, float], networks: int, rng: np.ran
 
 
 def rules(asked: argparse.Namespace) -> None:
-    """A line a truth: each level's C in new patients, falls below the stage, and how often a score enters."""
+    """A line a truth: each rule's C in new patients, falls below the stage, and how often a score enters."""
     for label, truth in TRUTHS.items():
         rng, found = np.random.default_rng(11), []
         for _ in range(asked.repeats):
@@ -111,16 +113,16 @@ def rules(asked: argparse.Namespace) -> None:
             new, later = scored(900, truth, asked.folds, rng)
             known = follow_up(later, 250, rng)
             row = []
-            for level in (0.0, *LEVELS):
-                gains = score_gains(x[:, :1], {"1": x[:, 1], "2": x[:, 2]}, surv, level=level)
+            for first, level in ((0.0, 0.0), *RULES.values()):
+                gains = score_gains(x[:, :1], {"1": x[:, 1], "2": x[:, 2]}, surv, first=first, level=level)
                 kept = [0, *sorted(int(gain.name) for gain in gains if gain.enters or level == 1.0)]
                 coef = ridge_path(x[:, kept], surv, [1.0, 0.01])[-1]
                 row.append((concordance(new[:, kept] @ coef, known).c.value, len(kept) > 1))
             found.append(row)
         c, entered = np.moveaxis(np.array(found, dtype=float), 2, 0)
         print(f"{label}: stage {c[:, 0].mean():.3f}; " + "; ".join(
-            f"P < {level:g} C {c[:, k].mean():.3f}, below {(c[:, k] < c[:, 0] - 0.02).mean():.0%}, any "
-            f"{entered[:, k].mean():.0%}" for k, level in enumerate(LEVELS, 1)), flush=True)
+            f"{rule} C {c[:, k].mean():.3f}, below {(c[:, k] < c[:, 0] - 0.02).mean():.0%}, any "
+            f"{entered[:, k].mean():.0%}" for k, rule in enumerate(RULES, 1)), flush=True)
 
 
 def main() -> None:

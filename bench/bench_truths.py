@@ -35,7 +35,7 @@ from mtdlr.evaluate.rivals import coarse_pet, fit_rivals
 from mtdlr.imaging.reading import Scan
 from mtdlr.infer import score_patient
 from mtdlr.model import cross_fitted, fit_model, study_scores
-from mtdlr.nets.embedding import LIMIT_SD, NAMES, central_uptake, spatial_embedding
+from mtdlr.nets.embedding import NAMES, central_uptake, limited, spatial_embedding
 from mtdlr.nets.weights import Checkpoint
 from mtdlr.nomogram.scores import Scores, combine_scores
 from mtdlr.prepare import prepare
@@ -148,7 +148,7 @@ def head(x: Matrix, surv: Survival, columns: NDArray[np.bool_]) -> tuple[Matrix,
     seen, others = x
     center, spread = seen.mean(axis=0), seen.std(axis=0)
     columns = columns & (spread > 1e-6 * np.maximum(1.0, np.abs(seen).max(axis=0)))
-    z, w = (np.clip((part - center) / np.where(columns, spread, 1.0), -LIMIT_SD, LIMIT_SD)[:, columns]
+    z, w = (limited(torch.from_numpy((part - center) / np.where(columns, spread, 1.0))).numpy()[:, columns]
             for part in (seen, others))
     of_block = BLOCKS[columns]
     coef, _ = blockwise_ridge(z, surv, [np.flatnonzero(of_block == b) for b in dict.fromkeys(of_block.tolist())])

@@ -19,7 +19,8 @@ from mtdlr.study import Study, models_of
 from mtdlr.survival import Survival
 
 STUDY = Study.of({
-    "cohort": {"stage": "tnm", "factors": {"tnm": ("III", "IVa")}}, "nomogram": {"months": (12, 24)},
+    "cohort": {"stage": "tnm", "factors": {"tnm": ("III", "IVa")}},
+    "nomogram": {"months": (12, 24), "select": "off"},
     "signature": {"lambdas": 20, "folds": 4, "repeats": 1}})
 
 
@@ -304,7 +305,7 @@ def _with_age(seed: int = 0) -> tuple[pd.DataFrame, pd.Series, dict, dict]:
 def _study(**nomogram: object) -> Study:
     return Study.of({
         "cohort": {"stage": "tnm", "factors": {"tnm": ("III", "IVa")}, "continuous": ("age", "noise")},
-        "nomogram": {"months": (12, 24), "covariates": ("tnm", "age", "noise")} | nomogram,
+        "nomogram": {"months": (12, 24), "covariates": ("tnm", "age", "noise"), "select": "off"} | nomogram,
         "signature": {"lambdas": 20, "folds": 4, "repeats": 1}})
 
 

@@ -182,14 +182,16 @@ def test_drawn_in_by_hand() -> None:
     np.testing.assert_allclose(drawn_in(image, probability, 1)[0], expected, rtol=1e-4, atol=1e-6)
 
 
-def test_central_uptake_by_hand() -> None:
-    """Uptake times a Gaussian of three reaches about the grid's middle, over its highest, through a step at a half."""
+@pytest.mark.parametrize(("reading", "level", "width"), [(1, 0.5, 0.1), (2, 0.41, 0.05)])
+def test_central_uptake_by_hand(reading: int, level: float, width: float) -> None:
+    """Uptake times a Gaussian of three reaches about the grid's middle, over its highest, through a step at 41 % (at a
+    half for older models)."""
     image, _ = scan()
     pet = image[0, 0].numpy() - image[0, 0].min().item()
     z, y, x = (i - (n - 1) / 2 for i, n in zip(np.indices(SHAPE), SHAPE, strict=True))
     likely = pet * np.exp(-(z**2 + y**2 + x**2) / (2 * 9.0**2))
-    expected = 1 / (1 + np.exp(-(likely / likely.max() - 0.5) / 0.1))
-    np.testing.assert_allclose(central_uptake(image, 3)[0], expected, rtol=1e-6)
+    expected = 1 / (1 + np.exp(-(likely / likely.max() - level) / width))
+    np.testing.assert_allclose(central_uptake(image, 3, reading)[0], expected, rtol=1e-5)
 
 
 def test_the_parts_of_a_head_add_up() -> None:
@@ -232,9 +234,11 @@ def test_no_reach_changes_nothing() -> None:
     assert torch.equal(dilated(x, 0), x) and torch.equal(mean_around(x, 0), x)
 
 
-def test_a_linear_head() -> None:
-    """Risk = sum of weights times (x - centre) / scale cut at four; `without_measures` takes the other weights."""
-    head = LinearHead(3)
+@pytest.mark.parametrize("reading", [1, 2])
+def test_a_linear_head(reading: int) -> None:
+    """Risk = sum of weights times limited (x - centre) / scale: cut at four SD by older models, now 2 tanh(z / 2);
+    `without_measures` takes the other weights."""
+    head = LinearHead(3, reading)
     assert not head(torch.ones(2, 3)).any()
     with torch.no_grad():
         head.weight.copy_(torch.tensor([1.0, -2.0, 0.5]))
@@ -242,8 +246,10 @@ def test_a_linear_head() -> None:
     head.scale.copy_(torch.tensor([2.0, 1.0, 0.1]))
     head.plain.copy_(torch.tensor([0.0, 1.0, 1.0]))
     x = torch.tensor([[3.0, 0.5, 2.2], [1.0, -9.0, 90.0]])
-    assert head(x).tolist() == pytest.approx([1 - 1 + 1, 0 + 8 + 2])
-    assert head.without_measures(x).tolist() == pytest.approx([0.5 + 2, -4 + 4])
+    z = np.array([[1.0, 0.5, 2.0], [0.0, -9.0, 880.0]])
+    limited = np.clip(z, -4, 4) if reading == 1 else 2 * np.tanh(z / 2)
+    assert head(x).tolist() == pytest.approx(limited @ [1.0, -2.0, 0.5])
+    assert head.without_measures(x).tolist() == pytest.approx(limited @ [0.0, 1.0, 1.0], abs=1e-6)
     assert head.l2().item() == pytest.approx(1 + 4 + 0.25)
 
 

@@ -31,6 +31,7 @@ from mtdlr.nets.blocks import (
 )
 from mtdlr.nets.cells import cells_like, from_cells, to_cells, voxels
 from mtdlr.nets.deepmts import DeepmtsConfig, output_of, padded_to_multiple
+from mtdlr.nets.embedding import READING
 from mtdlr.nets.norm import NormRelu
 from mtdlr.nets.weights import config_of, network_name
 from mtdlr.study import DeepmtsSettings, SingletaskSettings
@@ -308,7 +309,7 @@ def test_an_architecture_is_what_the_study_asks_for() -> None:
                                near_voxels=3, intervals=7, survival_loss="cox-efron", detach_probability=True)
     assert config_of("deepmts", settings) == DeepmtsConfig(
         width=0.5, dropout=0.1, head_dropout=0.2, norm_momentum=0.3, pooling="regional", near_voxels=3,
-        detach_probability=True)
+        detach_probability=True, reading=READING)
     discrete = config_of("csn-only", SingletaskSettings(network="csn-only", survival_loss="discrete", intervals=7))
     assert discrete.intervals == 7 and network_name(discrete) == "csn-only"
     assert network_name(DeepmtsConfig()) == "deepmts"

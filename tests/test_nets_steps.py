@@ -19,7 +19,7 @@ from mtdlr.nets.blocks import HeadInputs, RiskHead, Standardise
 from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, Output
 from mtdlr.nets.device import Device
-from mtdlr.nets.embedding import LIMIT_SD, NAMES, LinearHead
+from mtdlr.nets.embedding import LIMIT_SD, NAMES, READING, LinearHead
 from mtdlr.nets.feed import Feed, scored
 from mtdlr.nets.losses import cox_loss, cox_loss_of_sets, dice_loss, discrete_time_loss, risk_sets
 from mtdlr.nets.resume import load_state, require_recipe, save_state
@@ -381,7 +381,7 @@ def test_direct_weights_are_scipys_minimum(loss: str, ties: str) -> None:
 
 
 def test_a_linear_head_gets_the_weights_of_the_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Numbers are standardised and cut at four SD, a constant one has no weight, and the second fit has no measures."""
+    """Numbers are standardised and limited, a constant one has no weight, and the second fit has no measures."""
     vectors = torch.randn(6, len(NAMES), generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 3 + 5
     vectors[:, 4] = 2.5
     model = nn.Module()
@@ -397,12 +397,13 @@ def test_a_linear_head_gets_the_weights_of_the_ridge(monkeypatch: pytest.MonkeyP
     measures = np.array([name.startswith("measures") for name in NAMES])
     assert model.head.weight[4] == 0 and not model.head.plain[torch.from_numpy(measures)].any()
     assert seen[0][0].shape == (6, len(NAMES) - 1) and seen[1][0].shape == (6, len(NAMES) - 1 - measures.sum())
+    z = (vectors - vectors.mean(0)) / vectors.std(0, correction=0)
+    np.testing.assert_allclose(seen[0][0], np.delete(2.0 * np.tanh(z.numpy() / 2.0), 4, axis=1), atol=1e-9)
     for x, blocks in seen:
-        np.testing.assert_allclose(x.mean(axis=0), 0.0, atol=1e-9)
         assert sorted(np.concatenate(blocks).tolist()) == list(range(x.shape[1]))
     risk = model.head(vectors.float()).detach().numpy()
     np.testing.assert_allclose(risk, seen[0][0] @ np.arange(1.0, len(NAMES)), rtol=1e-4)
     assert set(facts) == {"with_measures", "without_measures", "weights"} and len(facts["weights"]) == len(NAMES)
     assert not heads and len(seen) == 2
     far = model.head.standardised(vectors.float() + 1e6)
-    assert far[:, torch.arange(len(NAMES)) != 4].min() == LIMIT_SD
+    assert far[:, torch.arange(len(NAMES)) != 4].min() == LIMIT_SD[READING]

@@ -259,7 +259,7 @@ def test_scores_enter_by_their_gain_and_the_others_are_told() -> None:
                                                Continuous("noise")], ["score", "noise"])
     assert [term.name for term in terms] == ["stage", "score"]
     assert [note.code for note in notes] == ["W-NOGAIN"] and notes[0].what.startswith("noise adds nothing")
-    assert "one-sided P = " in notes[0].found and notes[0].expected == "a coefficient above 0, P below 0.10"
+    assert "one-sided P = " in notes[0].found and notes[0].expected == "a coefficient above 0, P below 0.1"
     alone, notes = gaining_terms(table, surv, [Continuous("noise")], ["noise"])
     assert [term.name for term in alone] == ["noise"] and notes == []
 

@@ -10,6 +10,7 @@ import pytest
 from test_tables import results  # noqa: F401  (the made-up study)
 
 from mtdlr.errors import StudyError
+from mtdlr.nomogram.fit import fit_nomogram
 from mtdlr.report.checklist import (
     Fact,
     checklist_tables,
@@ -24,7 +25,7 @@ from mtdlr.report.documents import write_word
 from mtdlr.report.facts import FACTS, facts_of
 from mtdlr.report.methods import REFERENCES, SENTENCES, bibtex, methods_text
 from mtdlr.report.results import Results
-from mtdlr.study import Study
+from mtdlr.study import Study, models_of
 from mtdlr.study.sections import STATEMENTS
 
 ALL = {name: Fact(f"value of {name}", "stage", "anchor", "0000") for name in fact_names()}
@@ -112,11 +113,21 @@ def test_facts_are_those_of_the_run(results: Results) -> None:  # noqa: F811
     facts = facts_of(results)
     assert facts["patients"].value.startswith("training cohort 100 patients")
     assert facts["preparation"].value == facts["mask_overlap"].value == facts["multicentre"].value == ""
-    assert "mtdlr" not in facts["nomogram"].value and "auto_radio" in facts["nomogram"].value
+    assert "mtdlr" not in facts["nomogram"].value and "auto_radio +" in facts["nomogram"].value
     assert facts["external"].value.startswith("60 patients")
     items = {(i.checklist, i.number): i for i in fill_checklists(facts, {})}
     assert items["METRICS", "27"].status == "done" and items["METRICS", "4"].status == "yours"
     assert items["CLEAR", "21"].status == "yours", "no image was prepared"
+
+
+def test_a_score_without_a_weight_is_named_beside_the_nomogram(results: Results) -> None:  # noqa: F811
+    """The fact that describes the nomogram names the candidate that added nothing."""
+    main = next(model for model in models_of(results.study) if model.name == "mtdlr")
+    only = replace(main, scores=("deepmts",))
+    fewer = fit_nomogram(results.cohort.table.join(results.scores), only, results.study)
+    model = replace(results.model, nomograms={**results.model.nomograms, "mtdlr": fewer})
+    found = facts_of(replace(results, model=model))["nomogram"].value
+    assert found.startswith("tnm=IVa") and found.endswith("; candidates without a weight: auto_radio")
 
 
 def test_facts_change_with_the_run(results: Results) -> None:  # noqa: F811

@@ -59,6 +59,23 @@ def test_a_score_enters_by_what_it_knows(information: float, low: float, high: f
     assert low <= _share_in(information, 40) <= high
 
 
+def _any_enters(informed: bool, n_trials: int) -> float:
+    """Share of trials in which the second of two scores, noise, enters; the first is noise too, or knows the risk."""
+    entered = 0
+    for seed in range(n_trials):
+        risk, surv, rng = _sample(150, seed)
+        noise = rng.standard_normal((2, 150))
+        gains = score_gains(np.zeros((150, 0)), {"first": risk if informed else noise[0], "second": noise[1]}, surv)
+        entered += any(gain.enters for gain in gains if not (informed and gain.name == "first"))
+    return entered / n_trials
+
+
+@pytest.mark.parametrize(("informed", "low", "high"), [(False, 0.01, 0.09), (True, 0.05, 0.16)])
+def test_of_pure_noise_any_score_enters_in_one_study_of_twenty(informed: bool, low: float, high: float) -> None:
+    """Two useless scores: one of them enters in about .05 of studies; beside a score that is in, one in about .10."""
+    assert low <= _any_enters(informed, 200) <= high
+
+
 def test_the_p_value_is_one_sided() -> None:
     """A score and the same score turned round have p values that sum to 1."""
     risk, surv, rng = _sample(n=100)

@@ -252,7 +252,7 @@ def test_a_gain_is_a_signed_root_of_the_likelihood_ratio() -> None:
     assert not turned.enters and turned.p == pytest.approx(1 - first.p) and turned.coefficient < 0
     weak = {"w": x[:, 2] * np.sign(fit_cox(x[:, 2], surv).coef[0])}
     p = score_gains(np.zeros((120, 0)), weak, surv)[0].p
-    assert [score_gains(np.zeros((120, 0)), weak, surv, level=level)[0].enters for level in (p * 1.01, p * 0.99)] == [
+    assert [score_gains(np.zeros((120, 0)), weak, surv, first=first)[0].enters for first in (p * 1.01, p * 0.99)] == [
         True, False]
 
 

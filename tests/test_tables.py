@@ -18,6 +18,7 @@ from mtdlr.associate import study_associations
 from mtdlr.cohort import Cohort
 from mtdlr.cohort.characteristics import characteristics
 from mtdlr.evaluate import Judged, evaluate
+from mtdlr.nomogram.fit import fit_nomogram
 from mtdlr.radiomics import PET_LABELS
 from mtdlr.report.documents import EPOCH, to_csv, to_html, to_latex, write_table
 from mtdlr.report.numbers import evaluation_numbers
@@ -26,7 +27,7 @@ from mtdlr.report.tables import FIRTH, Table, make_tables
 from mtdlr.spreadsheet import plain_cell
 from mtdlr.stats.cox import fit_cox
 from mtdlr.stats.cox_firth import firth_cox, profile_interval
-from mtdlr.study import Study
+from mtdlr.study import Study, models_of
 from mtdlr.survival import Survival
 
 NASTY = Table(9, "A <b>title</b> & more", ("Name", "=cmd|' /C calc'!A0"),
@@ -113,12 +114,21 @@ def test_a_separated_level_has_firths_ratio(results: Results) -> None:
     assert next(n for n in numbers if (n["variable"], n["cohort"]) == ("t", "external"))["firth"] == ["T2"]
 
 
-def test_table_3_holds_the_nomograms_variables(results: Results) -> None:
-    """The multivariate model has the variables of the MTDLR nomogram, and its training column that model's HRs."""
-    rows = _rows(make_tables(results)[3])
-    assert list(rows) == ["TNM", "III", "IVa", "AutoRadio-Score", "per SD", "DeepMTS-Score"]
-    ratio = results.model.nomograms["mtdlr"].cox.hazard_ratios()["deepmts"]
-    assert rows["DeepMTS-Score"][0].startswith(f"{ratio.value:.3f} (")
+@pytest.mark.parametrize("select", ["off", "gain"])
+def test_table_3_holds_the_nomograms_variables(results: Results, select: str) -> None:
+    """The multivariate model has the candidates of the MTDLR nomogram, and its training column the HRs of the nomogram
+    that takes them all; one that got no weight is named under the table."""
+    nomogram = results.study.nomogram.model_copy(update={"select": select})
+    study = results.study.model_copy(update={"nomogram": nomogram})
+    rows = results.cohort.table.join(results.scores)
+    main = next(model for model in models_of(study) if model.name == "mtdlr")
+    nomograms = {**results.model.nomograms, "mtdlr": fit_nomogram(rows, main, study)}
+    table = make_tables(replace(results, model=replace(results.model, nomograms=nomograms)))[3]
+    found = _rows(table)
+    assert list(found) == ["TNM", "III", "IVa", "AutoRadio-Score", "per SD", "DeepMTS-Score"]
+    ratio = nomograms["mtdlr"].cox.hazard_ratios()["deepmts"]
+    assert found["DeepMTS-Score"][0].startswith(f"{ratio.value:.3f} (") == (select == "off")
+    assert ("Not in the nomogram: AutoRadio-Score." in table.footnotes) == (select == "gain")
 
 
 def test_table_4_has_every_model_in_every_cohort(results: Results) -> None:

@@ -56,6 +56,7 @@ class DeepmtsConfig:
             of the images in the tumour, around it and elsewhere; `spatial` has no survival network and no hidden
             units: the risk is linear in `spatial_embedding`, and its weights are solved when the training ends.
         near_voxels: how far around the tumour its surroundings reach, voxels.
+        reading: how a `spatial` risk reads the embedding.
     """
 
     in_channels: int = 2
@@ -68,6 +69,7 @@ class DeepmtsConfig:
     norm_momentum: float = 0.01
     pooling: Literal["average", "regional", "spatial"] = "average"
     near_voxels: int = 4
+    reading: int = 1
 
 
 class Output(NamedTuple):
@@ -213,7 +215,7 @@ class DeepMTS(nn.Module):
         self.survival: SurvivalNetwork | None = None
         self.head: RiskHead | LinearHead
         if config.pooling == "spatial":
-            self.head = LinearHead(len(NAMES))
+            self.head = LinearHead(len(NAMES), config.reading)
             return
         self.survival = SurvivalNetwork(config.in_channels + 1, width=config.width, dropout=config.dropout,
                                         momentum=config.norm_momentum)

@@ -23,7 +23,11 @@ AXES = "zyx"
 SHELLS = ((0.0, 0.35), (0.35, 0.55), (0.55, 0.75), (0.75, 0.95), (0.95, 1.01))
 DEPTHS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)  # reaches below the tumour
 FOLDS = ("mean", "left-right", "towards tumour", "asymmetry")
-LIMIT_SD = 4.0
+READING = 2
+"""How a risk reads an embedding. 1, of models made before 2026-11-29: numbers cut at four SD, and without a mask all
+uptake above half of the highest. 2: numbers bent towards two SD, and a reader's isocontour. A model keeps its own."""
+LIMIT_SD = {1: 4.0, 2: 2.0}
+ISOCONTOUR = {1: (ACTIVE, ACTIVE_WIDTH), 2: (0.41, 0.05)}  # share of the highest uptake near the middle, how sharply
 PRIOR_REACHES = 3.0
 SMALL, TINY = 1e-3, 1e-9
 CONTOUR, CONTOUR_WIDTH = 0.45, 0.05  # of the tumour's highest uptake: where `drawn_in` puts its edge, and how sharply
@@ -56,24 +60,29 @@ NAMES = _names()
 
 
 class LinearHead(nn.Module):
-    """The log-hazard of an embedding: standardised, cut to four SD of the training cohort, times solved weights.
+    """The log-hazard of an embedding: standardised, held in limits, times solved weights.
 
     `plain` are the weights of the same fit without the block `measures`.
+
+    Args:
+        n: how many numbers an embedding has.
+        reading: how they are limited.
     """
 
     center: Tensor
     scale: Tensor
     plain: Tensor
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: int, reading: int = READING) -> None:
         super().__init__()
+        self.reading = reading
         self.weight = nn.Parameter(torch.zeros(n))
         for name, value in (("center", torch.zeros(n)), ("scale", torch.ones(n)), ("plain", torch.zeros(n))):
             self.register_buffer(name, value)
 
     def standardised(self, vectors: Tensor) -> Tensor:
-        """(b, n) in SD of the training cohort, at most four."""
-        return ((vectors - self.center) / self.scale).clamp(-LIMIT_SD, LIMIT_SD)
+        """(b, n) in SD of the training cohort, limited."""
+        return limited((vectors - self.center) / self.scale, self.reading)
 
     def forward(self, vectors: Tensor) -> Tensor:
         """(b,) log-hazards of vectors (b, n)."""
@@ -86,6 +95,21 @@ class LinearHead(nn.Module):
     def l2(self) -> Tensor:
         """Sum of squares of the weights."""
         return self.weight.square().sum()
+
+
+def limited(z: Tensor, reading: int = READING) -> Tensor:
+    """Numbers in SD, held in limits: one patient with an odd number must not carry the fit.
+
+    Args:
+        z: of any shape.
+        reading: 1 cuts at four SD; 2 bends smoothly towards two, so that each number moves the risk a little, however
+            far out it is.
+
+    >>> [round(value, 2) for value in limited(torch.tensor([0.1, -1.0, 9.0])).tolist()]
+    [0.1, -0.92, 2.0]
+    """
+    limit = LIMIT_SD[reading]
+    return z.clamp(-limit, limit) if reading == 1 else limit * torch.tanh(z / limit)
 
 
 def spatial_embedding(image: Tensor, probability: Tensor, reach: int) -> Tensor:
@@ -253,12 +277,15 @@ class _Seen:
         return [(left + right) / 2.0, half, half * self.side, half.abs()]
 
 
-def central_uptake(image: Tensor, reach: int) -> Tensor:
+def central_uptake(image: Tensor, reach: int, reading: int = READING) -> Tensor:
     """(b, z, y, x) in [0, 1]: the hottest uptake near the grid's middle, where nobody drew or predicts a tumour.
 
     Args:
         image: (b, 2, z, y, x), PET first.
         reach: voxels that make about 8 mm; uptake counts within three of them, less and less outwards.
+        reading: which isocontour.
+
+    Reference: Boellaard et al., EJNMMI 2015 (41 % of the highest uptake).
     """
     above_air = image[:, :1] - image[:, :1].amin((2, 3, 4), keepdim=True)
     square = torch.zeros_like(above_air[:1])
@@ -267,4 +294,5 @@ def central_uptake(image: Tensor, reach: int) -> Tensor:
         square = square + line.square().reshape([-1 if a == axis else 1 for a in range(3)])
     likely = above_air * torch.exp(-square / (2.0 * (PRIOR_REACHES * reach) ** 2))
     share = likely / likely.amax((2, 3, 4), keepdim=True).clamp_min(SMALL)
-    return torch.sigmoid((share - ACTIVE) / ACTIVE_WIDTH)[:, 0]
+    level, width = ISOCONTOUR[reading]
+    return torch.sigmoid((share - level) / width)[:, 0]

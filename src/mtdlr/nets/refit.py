@@ -18,7 +18,7 @@ from torch import Tensor
 from mtdlr.nets.blocks import RiskHead
 from mtdlr.nets.cases import Case, batch_tensors, follow_up
 from mtdlr.nets.deepmts import DeepMTS, output_of
-from mtdlr.nets.embedding import LIMIT_SD, NAMES, LinearHead
+from mtdlr.nets.embedding import NAMES, LinearHead, limited
 from mtdlr.nets.losses import cox_loss, discrete_time_loss
 from mtdlr.nets.singletask import NoMask
 from mtdlr.nets.step import SurvivalLoss, ties_of
@@ -93,7 +93,7 @@ def solve_linear(model: Network, cases: Sequence[Case], ridge: Ridge, *, batch_s
     facts, heads = _solve(model.head, vectors, cases, ridge), {}
     for subfold in sorted({case.held_out for case in cases if case.held_out is not None}):
         seen = [k for k, case in enumerate(cases) if case.held_out != subfold]
-        heads[subfold] = LinearHead(len(NAMES))
+        heads[subfold] = LinearHead(len(NAMES), model.head.reading)
         _solve(heads[subfold], vectors[seen], [cases[k] for k in seen], ridge)
     return facts, heads
 
@@ -103,7 +103,7 @@ def _solve(head: LinearHead, vectors: Tensor, cases: Sequence[Case], ridge: Ridg
     spread = vectors.std(0, correction=0)
     varies = spread > 1e-6 * vectors.abs().amax(0).clamp_min(1.0)
     scale = torch.where(varies, spread, torch.ones_like(spread))
-    z = ((vectors - vectors.mean(0)) / scale).clamp(-LIMIT_SD, LIMIT_SD).numpy()
+    z = limited((vectors - vectors.mean(0)) / scale, head.reading).numpy()
     surv = Survival(*(np.asarray(part, dtype=float) for part in follow_up(cases)))
     of_block = np.array([name.partition(":")[0] for name in NAMES])
     facts: dict[str, Any] = {}

@@ -43,6 +43,7 @@ class SingletaskConfig:
         norm_momentum: share of a batch's statistics that enters the running ones.
         pooling: `regional` standardises the pooled features, as in DeepMTS; there are no regions without a mask.
         near_voxels: voxels that make about 8 mm (no-mask).
+        reading: how the risk reads the embedding (no-mask).
     """
 
     network: SingletaskNetwork = "csn-only"
@@ -55,6 +56,7 @@ class SingletaskConfig:
     norm_momentum: float = 0.01
     pooling: Literal["average", "regional", "spatial"] = "average"
     near_voxels: int = 4
+    reading: int = 1
 
 
 class NoMask(nn.Module):
@@ -66,12 +68,12 @@ class NoMask(nn.Module):
     def __init__(self, config: SingletaskConfig) -> None:
         super().__init__()
         self.config = config
-        self.head = LinearHead(len(NAMES))
+        self.head = LinearHead(len(NAMES), config.reading)
 
     def embed(self, image: Tensor) -> tuple[Tensor, None]:
         """(embedding (b, n), None) of images."""
         reach = self.config.near_voxels
-        return spatial_embedding(image, central_uptake(image, reach), reach), None
+        return spatial_embedding(image, central_uptake(image, reach, self.config.reading), reach), None
 
     def forward(self, image: Tensor, clinical: Tensor | None = None) -> Output:
         """Risk of images, (b,), higher is worse.

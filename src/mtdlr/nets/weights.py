@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mtdlr.errors import BundleError, Problem
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, on_cells
-from mtdlr.nets.embedding import NAMES, LinearHead
+from mtdlr.nets.embedding import NAMES, READING, LinearHead
 from mtdlr.nets.fusion import fused
 from mtdlr.nets.singletask import CsnOnly, DenseNet121, NoMask, SingletaskConfig
 from mtdlr.study import SingletaskNetwork
@@ -35,7 +35,8 @@ HELD_OUT = "held_out.safetensors"
 CPU = torch.device("cpu")
 Config = DeepmtsConfig | SingletaskConfig
 LIMITS = {"in_channels": (1, 8), "width": (0.01, 4.0), "clinical": (0, 100), "intervals": (0, 200),
-          "dropout": (0.0, 0.99), "head_dropout": (0.0, 0.99), "norm_momentum": (0.0, 1.0), "near_voxels": (0, 64)}
+          "dropout": (0.0, 0.99), "head_dropout": (0.0, 0.99), "norm_momentum": (0.0, 1.0), "near_voxels": (0, 64),
+          "reading": (1, READING)}
 """What the numbers of an architecture may be: a file from elsewhere must not ask for all memory."""
 WORDS = {"pooling": ("average", "regional", "spatial"), "network": get_args(SingletaskNetwork)}
 Network = DeepMTS | NoMask | CsnOnly | DenseNet121
@@ -107,7 +108,7 @@ class Checkpoint:
         model = build(_config(facts, folder / MODEL))
         _fill(model, raw, folder / WEIGHTS)
         return cls(model.eval(), {k: v for k, v in facts.items() if k not in ("config", "weights_sha256")}, digest,
-                   heads=_heads(folder / HELD_OUT) if (folder / HELD_OUT).exists() else {})
+                   heads=_heads(folder / HELD_OUT, model) if (folder / HELD_OUT).exists() else {})
 
 
 def build(config: Config) -> Network:
@@ -130,7 +131,7 @@ def config_of(network: NetworkName, settings: Settings) -> Config:
     shared: dict[str, Any] = {
         "width": settings.width, "intervals": settings.intervals if settings.survival_loss == "discrete" else 0,
         "dropout": settings.dropout, "head_dropout": settings.head_dropout, "norm_momentum": settings.norm_momentum,
-        "pooling": settings.pooling, "near_voxels": settings.near_voxels}
+        "pooling": settings.pooling, "near_voxels": settings.near_voxels, "reading": READING}
     if network == "deepmts":
         return DeepmtsConfig(**shared, detach_probability=cast("DeepmtsSettings", settings).detach_probability)
     return SingletaskConfig(network=network, **shared)
@@ -178,8 +179,8 @@ def save_heads(heads: Mapping[int, LinearHead], folder: Path) -> None:
                                           for name, value in weights_of(head).items()}))
 
 
-def _heads(path: Path) -> dict[int, LinearHead]:
-    """What `save_heads` wrote."""
+def _heads(path: Path, model: Network) -> dict[int, LinearHead]:
+    """What `save_heads` wrote beside a network."""
     heads: dict[int, LinearHead] = {}
     parts: dict[str, dict[str, Tensor]] = {}
     for name, value in read_tensors(path)[0].items():
@@ -188,7 +189,7 @@ def _heads(path: Path) -> dict[int, LinearHead]:
     for subfold, raw in parts.items():
         if not subfold.isdecimal():
             raise _bad("a head of no subfold", path, found=subfold)
-        heads[int(subfold)] = LinearHead(len(NAMES)).requires_grad_(False).eval()
+        heads[int(subfold)] = LinearHead(len(NAMES), model.config.reading).requires_grad_(False).eval()
         _fill(heads[int(subfold)], raw, path)
     return heads
 

@@ -13,7 +13,7 @@ from mtdlr.cohort.clinical import label_of
 from mtdlr.errors import FitError, Problem
 from mtdlr.nomogram.model import Nomogram
 from mtdlr.stats.cox import fit_cox
-from mtdlr.stats.gain import LEVEL, score_gains
+from mtdlr.stats.gain import score_gains
 from mtdlr.stats.terms import Continuous, Design, Factor, Spline, Term, harrell_knots
 from mtdlr.study import SCORES, Model, Study
 from mtdlr.survival import Survival
@@ -94,7 +94,7 @@ def gaining_terms(
     titles = {score.name: score.title for score in SCORES}
     notes = [Problem("W-NOGAIN", f"{titles.get(gain.name, gain.name)} adds nothing out of fold and gets no weight",
                      where="nomogram", found=f"coefficient {gain.coefficient:.2f} per SD, one-sided P = {gain.p:.3f}",
-                     expected=f"a coefficient above 0, P below {LEVEL:.2f}")
+                     expected=f"a coefficient above 0, P below {gain.level:.3g}")
              for gain in gains if gain.name not in kept]
     return [*held, *(Continuous(name) for name in candidates if name in kept)], notes
 

@@ -19,7 +19,7 @@ from mtdlr.report.tables import SPLIT_LABELS, estimate_text, p_text
 from mtdlr.stats.ranks import spearman
 from mtdlr.stats.sample_size import development_size
 from mtdlr.store import digest
-from mtdlr.study import MAIN, REFERENCE
+from mtdlr.study import MAIN, REFERENCE, models_of
 from mtdlr.versions import versions
 
 KEY_LENGTH = 8
@@ -124,8 +124,10 @@ def _coding(results: Results) -> str:
 
 
 def _nomogram(results: Results) -> str:
-    cox = results.model.nomograms[MAIN].cox
-    return ", ".join(f"{n} {b:+.3f}" for n, b in zip(cox.names, cox.coef, strict=True))
+    nomogram, named = results.model.nomograms[MAIN], next(m for m in models_of(results.study) if m.name == MAIN)
+    out = [name for name in (*named.covariates, *named.scores) if name not in nomogram.design.variables]
+    said = ", ".join(f"{n} {b:+.3f}" for n, b in zip(nomogram.cox.names, nomogram.cox.coef, strict=True))
+    return said + (f"; candidates without a weight: {', '.join(out)}" if out else "")
 
 
 def _signature(results: Results) -> str:

@@ -17,7 +17,7 @@ from mtdlr.cohort.characteristics import Characteristic, Range
 from mtdlr.estimate import Estimate
 from mtdlr.evaluate import Evaluation
 from mtdlr.report.results import Results
-from mtdlr.study import models_of
+from mtdlr.study import MAIN, models_of
 
 SPLIT_LABELS = {"training": "Training cohort", "internal": "Internal validation cohort",
                 "external": "External validation cohort"}
@@ -127,9 +127,13 @@ def univariate(results: Results) -> Table:
 
 
 def multivariate(results: Results) -> Table:
-    """Table 3: the variables of the MTDLR nomogram together in a Cox model, refitted in each cohort."""
+    """Table 3: the candidates of the MTDLR nomogram together in a Cox model, refitted in each cohort."""
+    found = results.associations.multivariate
+    kept = results.model.nomograms[MAIN].design.variables
+    out = list(dict.fromkeys(one.label for one in found if one.name not in kept))
+    notes = (f"Not in the nomogram: {', '.join(out)}.",) if out else ()
     return Table(3, "Multivariate Cox regression, refitted in each cohort", _cox_header(results.cohort.splits),
-                 _cox_rows(results.associations.multivariate), _cox_notes(results))
+                 _cox_rows(found), (*notes, *_cox_notes(results)))
 
 
 def _cox_rows(found: Sequence[Association]) -> tuple[tuple[str, ...], ...]:

@@ -14,7 +14,7 @@ from mtdlr.survival import Survival
 
 Matrix = NDArray[np.float64]
 
-LEVEL = 0.10
+FIRST, LEVEL = 0.05, 0.10
 _NEARLY_FREE = 0.01  # a penalty that only keeps separated levels finite
 
 
@@ -27,34 +27,43 @@ class Gain:
         coefficient: log-hazard per SD of the score.
         chi_square: likelihood-ratio statistic, one degree of freedom.
         p: one-sided p value: how often a useless score would add as much in the right direction.
-        enters: whether the score is in the model: p is below the level.
+        level: what p must be below.
     """
 
     name: str
     coefficient: float
     chi_square: float
     p: float
-    enters: bool
+    level: float
+
+    @property
+    def enters(self) -> bool:
+        """Whether the score is in the model."""
+        return self.coefficient > 0 and self.p < self.level
 
 
 def score_gains(
-    base: ArrayLike, scores: Mapping[str, ArrayLike], surv: Survival, *, level: float = LEVEL
+    base: ArrayLike, scores: Mapping[str, ArrayLike], surv: Survival, *, first: float = FIRST, level: float = LEVEL
 ) -> tuple[Gain, ...]:
     """Every score with what it adds: those that enter first, in the order in which they do, then the others.
 
     Forward: of the scores that are left, the one that adds most enters if it raises the hazard and its one-sided
-    likelihood-ratio test is below `level`. A score that is out of fold itself pays for its own fitting, so the test is
-    that of a variable nobody tuned, and higher scores are worse, so one direction is tested. A level of .10 was chosen
-    on simulated scores (bench/RESULTS.md, 2026-11-28): a stricter one loses weak scores that are right outside.
+    likelihood-ratio test is below a level. A score that is out of fold itself pays for its own fitting, so the test is
+    that of a variable nobody tuned, and higher scores are worse, so one direction is tested. The first of k scores is
+    the best of k, so its level is `first` / k: where no score knows anything, one enters in `first` of studies. Once
+    one is in, the others need only `level`. Both were chosen on simulated scores (bench/RESULTS.md, 2026-11-29).
 
     Args:
         base: (n, q) columns that are in the model whatever they add, such as the stage; q may be 0.
         scores: (n,) each, cross-fitted, higher is worse.
         surv: follow-up.
-        level: of the test.
+        first: how often one of several useless scores may enter.
+        level: of the test of each score after the first.
 
     Raises:
         FitError: as `ridge_path`.
+
+    Reference: Blanchet et al., Ecology 2008 (forward selection only once all variables together pass a test).
 
     >>> surv = Survival(np.arange(1.0, 41.0), np.ones(40))
     >>> noise = np.tile([0.0, 1.0], 20)
@@ -66,7 +75,8 @@ def score_gains(
     found: list[Gain] = []
     while left:
         already = _log_likelihood(inside, surv)[0]
-        gains = [_gain(name, np.column_stack([inside, column]), surv, already, level)
+        limit = level if found else first / len(scores)
+        gains = [_gain(name, np.column_stack([inside, column]), surv, already, limit)
                  for name, column in left.items()]
         best = min(gains, key=lambda gain: gain.p)
         if not best.enters:
@@ -79,11 +89,10 @@ def score_gains(
 def _gain(name: str, x: Matrix, surv: Survival, already: float, level: float) -> Gain:
     """What the last column of x adds to a model whose log likelihood without it is known."""
     if not x[:, -1].any():
-        return Gain(name, 0.0, 0.0, 1.0, enters=False)
+        return Gain(name, 0.0, 0.0, 1.0, level)
     value, coefficient = _log_likelihood(x, surv)
     chi_square = max(0.0, 2.0 * (value - already))
-    p = float(ndtr(-np.copysign(np.sqrt(chi_square), coefficient)))
-    return Gain(name, coefficient, chi_square, p, bool(coefficient > 0 and p < level))
+    return Gain(name, coefficient, chi_square, float(ndtr(-np.copysign(np.sqrt(chi_square), coefficient))), level)
 
 
 def _log_likelihood(x: Matrix, surv: Survival) -> tuple[float, float]:

@@ -18,7 +18,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "singletask": _PAPER_TRAINING | {"network": "densenet121-3d"},
         "score": {"training": "in_sample"},
         "signature": {"repeats": 1, "max_correlation": None},
-        "nomogram": {"ties": "breslow"},
+        "nomogram": {"ties": "breslow", "select": "off"},
         "evaluate": {"roc": "status", "group_hr": "logrank_oe", "calibration_groups": 5,
                      "calibration_test": "hl_binary"},
     },

@@ -268,8 +268,8 @@ class NomogramSettings(Section):
                                           "by default the stage alone", source=PAPER)
     splines: dict[str, int] = setting(dict, "knots of a restricted cubic spline, by continuous covariate: 3 to 7")
     select: Literal["off", "gain", "p"] = setting(
-        "off", "'gain': cross-fitted scores enter where they add to the stage, one-sided P < 0.10 (W-NOGAIN names the "
-        "others); 'p': the paper's way, univariate then multivariate Cox, P < 0.05; done inside the folds")
+        "gain", "'gain': cross-fitted scores enter where they add to the stage (W-NOGAIN names the others); 'off': "
+        "every score enters; 'p': the paper's way, univariate then multivariate Cox, P < 0.05; done inside the folds")
 
     @field_validator("splines")
     @classmethod
