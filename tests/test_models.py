@@ -402,7 +402,7 @@ def test_a_useless_score_gets_no_weight_and_is_named() -> None:
         nomogram = fit_nomogram(rows, MTDLR, _gaining())
         assert [term.name for term in nomogram.design.terms] == ["tnm", *kept]  # type: ignore[union-attr]
         found = [problem for problem in nomogram.cox.problems if problem.code == "W-NOGAIN"]
-        assert len(found) == 2 - len(kept)
+        assert len(found) == 2 - len(kept) and {problem.where for problem in found} == {"nomogram MTDLR"}
 
 
 def test_without_a_stage_the_best_score_is_taken() -> None:

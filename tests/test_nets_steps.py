@@ -19,7 +19,7 @@ from mtdlr.nets.blocks import HeadInputs, RiskHead, Standardise
 from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig, Output
 from mtdlr.nets.device import Device
-from mtdlr.nets.embedding import LIMIT_SD, NAMES, READING, LinearHead
+from mtdlr.nets.embedding import LIMIT_SD, NAMES, READING, LinearHead, limited
 from mtdlr.nets.feed import Feed, scored
 from mtdlr.nets.losses import cox_loss, cox_loss_of_sets, dice_loss, discrete_time_loss, risk_sets
 from mtdlr.nets.resume import load_state, require_recipe, save_state
@@ -407,3 +407,30 @@ def test_a_linear_head_gets_the_weights_of_the_ridge(monkeypatch: pytest.MonkeyP
     assert not heads and len(seen) == 2
     far = model.head.standardised(vectors.float() + 1e6)
     assert far[:, torch.arange(len(NAMES)) != 4].min() == LIMIT_SD[READING]
+
+
+def test_heads_of_parts_speak_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However strongly each fit shrinks, the risks in a head's own patients have the SD of the head of those whom the
+    network learned from; the order of patients is that of the fit, and the network's own head stays as it is."""
+    vectors = torch.randn(30, len(NAMES), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    held = [None] * 18 + [0] * 6 + [1] * 6
+    given = [replace(one, held_out=part) for one, part in zip(cases(6) * 5, held, strict=True)]
+    monkeypatch.setattr(refit, "embedded", lambda *_: vectors)
+    model, sizes = nn.Module(), []
+    model.head = LinearHead(len(NAMES))
+
+    def ridge(x: np.ndarray, surv: object, blocks: list[np.ndarray]) -> tuple[np.ndarray, dict]:
+        sizes.append(len(x))
+        return np.linspace(-1.0, 1.0, x.shape[1]) * len(sizes), {"variances": [1.0] * len(blocks)}
+
+    heads = refit.solve_linear(model, given, ridge, batch_size=2)[1]  # type: ignore[arg-type]
+    assert sizes == [30, 30, 24, 24, 24, 24, 18, 18] and sorted(heads) == [0, 1]
+    learned = vectors[:18]
+    z = limited((learned - learned.mean(0)) / learned.std(0, correction=0)).numpy()
+    for label, n_fit, kept in (("weight", 7, slice(None)), ("plain", 8, slice(0, len(NAMES) - 10))):
+        wanted = (z[:, kept] @ np.linspace(-1.0, 1.0, z[:, kept].shape[1]) * n_fit).std(ddof=1)
+        for subfold, head in heads.items():
+            seen = [k for k, part in enumerate(held) if part != subfold]
+            risk = head.standardised(vectors[seen]) @ getattr(head, label).double()
+            assert risk.std().item() == pytest.approx(wanted, rel=1e-5)
+    assert model.head.weight.max().item() == pytest.approx(1.0)

@@ -76,7 +76,8 @@ def solve_linear(model: Network, cases: Sequence[Case], ridge: Ridge, *, batch_s
 
     All patients are in the risk set: no outcome made the embedding, so it is held out for those that the network never
     saw, and their outcomes make the risk of new patients better. For their own scores one more head is solved for each
-    subfold, without its patients.
+    subfold, without its patients. Heads shrink unalike, so these are put on one scale: the spread of the risks in the
+    patients that made a head is that of a head of the patients whom the network learned from.
 
     Args:
         model: left in evaluation mode; its head is a `LinearHead`.
@@ -90,12 +91,36 @@ def solve_linear(model: Network, cases: Sequence[Case], ridge: Ridge, *, batch_s
     model.eval()
     assert isinstance(model.head, LinearHead)
     vectors = embedded(model, cases, batch_size)
-    facts, heads = _solve(model.head, vectors, cases, ridge), {}
-    for subfold in sorted({case.held_out for case in cases if case.held_out is not None}):
-        seen = [k for k, case in enumerate(cases) if case.held_out != subfold]
-        heads[subfold] = LinearHead(len(NAMES), model.head.reading)
-        _solve(heads[subfold], vectors[seen], [cases[k] for k in seen], ridge)
+    facts = _solve(model.head, vectors, cases, ridge)
+    part = np.array([-1 if case.held_out is None else case.held_out for case in cases])
+    heads: dict[int, LinearHead] = {}
+    for subfold in np.unique(part[part >= 0]).tolist():
+        heads[subfold] = _solved(model.head.reading, vectors, cases, part != subfold, ridge)
+    if heads:
+        scale = _spreads(_solved(model.head.reading, vectors, cases, part < 0, ridge), vectors[part < 0])
+        for subfold, head in heads.items():
+            _rescale(head, vectors[part != subfold], scale)
     return facts, heads
+
+
+def _solved(reading: int, vectors: Tensor, cases: Sequence[Case], seen: NDArray[np.bool_], ridge: Ridge) -> LinearHead:
+    """A head of some of the patients."""
+    head = LinearHead(len(NAMES), reading)
+    _solve(head, vectors[seen], [cases[k] for k in np.flatnonzero(seen).tolist()], ridge)
+    return head
+
+
+def _spreads(head: LinearHead, vectors: Tensor) -> list[float]:
+    """SD of the risks of patients by either fit."""
+    z = head.standardised(vectors)
+    return [float((z @ weights.detach().double()).std()) for weights in (head.weight, head.plain)]
+
+
+def _rescale(head: LinearHead, vectors: Tensor, spreads: Sequence[float]) -> None:
+    """Multiply the weights of either fit so that the risks of these patients have such SD."""
+    with torch.no_grad():
+        for weights, own, wanted in zip((head.weight, head.plain), _spreads(head, vectors), spreads, strict=True):
+            weights.mul_(wanted / own if own > 0 and wanted > 0 else 1.0)
 
 
 def _solve(head: LinearHead, vectors: Tensor, cases: Sequence[Case], ridge: Ridge) -> dict[str, Any]:

@@ -42,6 +42,7 @@ def fit_nomogram(rows: pd.DataFrame, model: Model, study: Study) -> Nomogram:
     notes: list[Problem] = []
     if study.nomogram.select == "gain":
         terms, notes = gaining_terms(training, surv, terms, model.scores)
+        notes = [replace(note, where=f"nomogram {model.label}") for note in notes]
     if study.nomogram.select == "p":
         terms = selected_terms(training, surv, terms, study.nomogram.ties)
     if not terms:

@@ -323,9 +323,9 @@ def _hazard_table(done: Review) -> Table:
             rows.append((f"Sample size for {what}", f"{size.parameters:,} parameters, R2 {size.r2:.3f}",
                          f"{size.n:,} patients needed, {d.n:,} there"))
     return Table(7, "Development of the nomogram", ("What", "Figures", "Result"), tuple(rows), (
-        "Score test of each variable against time (as cox.zph). The bootstrap refits the nomogram on given scores; "
-        "the optimism of the networks and signatures is met by cross-fitting. Sample size by Riley's three criteria "
-        "with an R2 of 15 % of the largest possible.",))
+        "Score test of each variable against time (as cox.zph). The bootstrap refits the nomogram's terms on given "
+        "scores; the optimism of networks, signatures and the choice of terms is met by cross-fitting. Sample size by "
+        "Riley's three criteria with an R2 of 15 % of the largest possible.",))
 
 
 def _subgroup_table(results: Results, done: Review) -> Table:
