@@ -6,9 +6,9 @@
 All truths but `burden` have the same patients with the same images and masks, and no step but the last sees an event.
 So images, networks that learn masks, embeddings and radiomics are made once a seed and kept in FOLDER. For each truth
 the rest of a run is then done by the run's own functions: the ridge Cox heads of each fold and its subfolds, the
-cross-fitted signatures, the nomograms with and without the gain rule, the rivals. A training patient is scored by what
-never saw the patient, an external one by all. Each cell is appended to FOLDER/truths.csv when it is done; a second call
-goes on from there.
+cross-fitted signatures, the nomograms (and, as `_every`, those that take every score), the rivals. A training patient
+is scored by what never saw the patient, an external one by all. Each cell is appended to FOLDER/truths.csv when it is
+done; a second call goes on from there.
 
 `--networks` takes trained DeepMTS folders in the place of training here: masks of networks that never saw any patient
 of these. `--subfolds 1` leaves a whole fold out of heads and signatures, 2 and 5 a half and a fifth. `--follow-ups`
@@ -58,7 +58,7 @@ FACTORS = {"t_stage": ("T1", "T2", "T3", "T4"), "n_stage": ("N0", "N1", "N2", "N
 CONTINUOUS = ["age", "bmi", "ldh"]
 SETTINGS = {"preset": "quick", "cohort": {"stage": "tnm_stage", "factors": FACTORS, "continuous": CONTINUOUS}}
 STUDY = Study.of(SETTINGS)
-SELECTED = Study.of(SETTINGS | {"nomogram": {"select": "gain"}})
+EVERY = Study.of(SETTINGS | {"nomogram": {"select": "off"}})
 FOLDS, AT_ONCE, MONTH = 3, 25, 60.0
 BLOCKS = np.array([name.partition(":")[0] for name in NAMES])
 
@@ -143,18 +143,20 @@ def radiomics_of(folder: Path, networks: list[Checkpoint], sizes: tuple[int, int
 # ---- once a truth ---------------------------------------------------------------------------------------------------
 
 
-def head(x: Matrix, surv: Survival, columns: NDArray[np.bool_]) -> tuple[Matrix, Matrix]:
-    """(risk of every row of x[1], weights) of the head that `nets.refit.solve_linear` fits to x[0] of some columns."""
+def head(x: Matrix, surv: Survival, columns: NDArray[np.bool_]) -> tuple[Matrix, Matrix, float]:
+    """(risk of every row of x[1], weights, SD of the risks of x[0]) of the head that `nets.refit.solve_linear` fits to
+    some columns of x[0]."""
     seen, others = x
     center, spread = seen.mean(axis=0), seen.std(axis=0)
     columns = columns & (spread > 1e-6 * np.maximum(1.0, np.abs(seen).max(axis=0)))
     z, w = (limited(torch.from_numpy((part - center) / np.where(columns, spread, 1.0))).numpy()[:, columns]
             for part in (seen, others))
-    of_block = BLOCKS[columns]
-    coef, _ = blockwise_ridge(z, surv, [np.flatnonzero(of_block == b) for b in dict.fromkeys(of_block.tolist())])
+    of_block, size = BLOCKS[columns], z.std(axis=0)
+    coef, _ = blockwise_ridge(z / size, surv, [np.flatnonzero(of_block == b) for b in dict.fromkeys(of_block.tolist())])
+    coef /= size
     weights = np.zeros(len(NAMES))
     weights[columns] = coef
-    return w @ coef, weights
+    return w @ coef, weights, float((z @ coef).std())
 
 
 def deep_scores(data: Mapping[str, NDArray], table: pd.DataFrame, subfolds: pd.Series, shown: int) -> dict[str, Scores]:
@@ -167,10 +169,13 @@ def deep_scores(data: Mapping[str, NDArray], table: pd.DataFrame, subfolds: pd.S
         for name, x, columns in (("deepmts", data["deep"][k], every), ("plain", data["deep"][k], BLOCKS != "measures"),
                                  ("no-mask", data["free"], every)):
             x = x.astype(np.float64)
-            risk, weights = head((x[:n], x), surv.take(np.arange(n)), columns)
+            risk, weights, _ = head((x[:n], x), surv.take(np.arange(n)), columns)
+            learned = np.flatnonzero(part % FOLDS != k)
+            scale = head((x[learned], x[:0]), surv.take(learned), columns)[2]
             for subfold in sorted({int(s) for s in part if s % FOLDS == k}):
                 seen, mine = np.flatnonzero(part != subfold), np.flatnonzero(part == subfold)
-                risk[mine] = head((x[seen], x[mine]), surv.take(seen), columns)[0]
+                own, _, spread = head((x[seen], x[mine]), surv.take(seen), columns)
+                risk[mine] = own * scale / spread
             risks[name].append(risk)
             if shown and not k and name == "deepmts":
                 top = np.argsort(-np.abs(weights))[:shown]
@@ -201,14 +206,15 @@ def cell(folder: Path, table: pd.DataFrame, truth: Matrix, asked: argparse.Names
         "image": pd.DataFrame(data["pet"], table.index)})
     risks = rivals.risks.assign(deepmts_plain=deep["plain"].table["deepmts"])
     calibrations, notes = {}, {}
-    for label, study in (("", STUDY), ("_gain", SELECTED)):
+    for label, study in (("", STUDY), ("_every", EVERY)):
         model = fit_model(table, scores, deep["all"], {name: pair[0] for name, pair in signatures.items()}, study,
                           networks={}, mean_image=Path())
         found, predicted = model.risks(table.join(scores)), model.predicted(table.join(scores))
         if label:
+            found = found[list(model.nomograms.keys() & set(found))].add_suffix(label)
+        else:
             held, _ = cross_fitted(table.join(scores), subfolds, study)
             found.update(held)
-            found = found[list(model.nomograms.keys() & set(found))].add_suffix(label)
         risks = risks.join(found)
         outside = (table["split"] == "external").to_numpy()
         calibrations["mtdlr" + label] = calibrate(predicted["mtdlr"][MONTH].to_numpy(float)[outside],

@@ -124,11 +124,16 @@ def _rescale(head: LinearHead, vectors: Tensor, spreads: Sequence[float]) -> Non
 
 
 def _solve(head: LinearHead, vectors: Tensor, cases: Sequence[Case], ridge: Ridge) -> dict[str, Any]:
-    """Fill a head with both fits to these patients; the second, `plain`, does without the block `measures`."""
+    """Fill a head with both fits to these patients; the second, `plain`, does without the block `measures`.
+
+    What limits take from a number's SD is given back, so that before the data speak each number may say as much.
+    """
     spread = vectors.std(0, correction=0)
     varies = spread > 1e-6 * vectors.abs().amax(0).clamp_min(1.0)
     scale = torch.where(varies, spread, torch.ones_like(spread))
     z = limited((vectors - vectors.mean(0)) / scale, head.reading).numpy()
+    size = np.where(varies.numpy(), z.std(axis=0), 1.0)
+    z /= size
     surv = Survival(*(np.asarray(part, dtype=float) for part in follow_up(cases)))
     of_block = np.array([name.partition(":")[0] for name in NAMES])
     facts: dict[str, Any] = {}
@@ -141,7 +146,7 @@ def _solve(head: LinearHead, vectors: Tensor, cases: Sequence[Case], ridge: Ridg
             coef, said = ridge(z[:, columns], surv, [np.flatnonzero(of_block[columns] == name) for name in names])
             facts[label] = said | {"variances": dict(zip(names, said["variances"], strict=True))}
             weights = np.zeros(len(NAMES))
-            weights[columns] = coef
+            weights[columns] = coef / size[columns]
             target.copy_(torch.from_numpy(weights))
     return facts | {"weights": dict(zip(NAMES, head.weight.tolist(), strict=True))}
 
