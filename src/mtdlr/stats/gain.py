@@ -14,7 +14,7 @@ from mtdlr.survival import Survival
 
 Matrix = NDArray[np.float64]
 
-FIRST, LEVEL = 0.025, 0.10
+FIRST, LEVEL = 0.05, 0.10
 _NEARLY_FREE = 0.01  # a penalty that only keeps separated levels finite
 
 
