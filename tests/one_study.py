@@ -127,6 +127,12 @@ def cox(names: tuple[str, ...] = ("tnm=IVa", "auto_radio", "deepmts"),
     return SimpleNamespace(names=names, coef=coef)
 
 
+def nomogram(**changes: Any) -> SimpleNamespace:
+    """The main nomogram, as far as the report reads it: every candidate is in it."""
+    return SimpleNamespace(**{
+        "cox": cox(), "design": SimpleNamespace(variables=("tnm", "auto_radio", "deepmts"))} | changes)
+
+
 def association(name: str, label: str, split: str, **changes: Any) -> Association:
     """A continuous variable with a ratio of 1.5, or a factor where levels are given."""
     known: dict[str, Any] = {
@@ -178,7 +184,7 @@ def model(**changes: Any) -> SimpleNamespace:
     return SimpleNamespace(**{
         "digest": "0123456789abcdef", "signatures": {"auto": signature(), "manual": signature()}, "networks": {},
         "scales": {"deepmts": (1, 2, 3)}, "cutoffs": {"mtdlr": 0.25, "stage": 0.5}, "imputed": {},
-        "nomograms": {"mtdlr": SimpleNamespace(cox=cox())}} | changes)
+        "nomograms": {"mtdlr": nomogram()}} | changes)
 
 
 def results(settings: dict[str, Any] | None = None, rows: pd.DataFrame | None = None, **changes: Any) -> Results:

@@ -405,6 +405,20 @@ def test_a_useless_score_gets_no_weight_and_is_named() -> None:
         assert len(found) == 2 - len(kept) and {problem.where for problem in found} == {"nomogram MTDLR"}
 
 
+@pytest.mark.slow
+def test_nomograms_without_a_fold_do_without_unscored_patients() -> None:
+    """A training patient who could not be scored is in no row: the others' risks are those of a study without the
+    patient."""
+    table, folds, raw, features = _study_data()
+    found = fitted(table, folds, raw, features, study=_gaining())
+    lost = folds.index[3]
+    rows, scores = table.drop(index=lost), found.scores.drop(index=lost)
+    risks = judge(found.model, rows, scores, STUDY.evaluate, folds).risks["mtdlr"]
+    known = judge(found.model, rows, scores, STUDY.evaluate, folds.drop(lost)).risks["mtdlr"]
+    pd.testing.assert_series_equal(risks, known)
+    assert lost not in risks.index and risks.notna().all()
+
+
 def test_without_a_stage_the_best_score_is_taken() -> None:
     """A cohort of one stage whose scores add nothing still has a nomogram, of the better score."""
     table, *_ = _study_data()

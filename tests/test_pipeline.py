@@ -39,7 +39,8 @@ from mtdlr.workers.progress import summary
 pytestmark = pytest.mark.slow
 SMALL = ("deepmts.epochs=4", "deepmts.segmentation_epochs=2", "singletask.epochs=2", "deepmts.width=0.25",
          "singletask.width=0.25", "score.folds=2", "report.thumbnails=2", "signature.repeats=2", "signature.lambdas=20",
-         "prepare.size=32", "prepare.spacing_mm=5.0", "radiomics.spacing_mm=6.0")
+         "prepare.size=32", "prepare.spacing_mm=5.0", "radiomics.spacing_mm=6.0",
+         'nomogram.select="off"')  # scores of so few patients add nothing, and every part of the report shall be there
 CANARY, BIRTHDAY = "ZZPHI^CANARY", "19410203"
 IDENTIFYING = (
     "PatientName", "PatientID", "PatientBirthDate", "OtherPatientIDs", "PatientAddress", "PatientComments",
@@ -385,11 +386,14 @@ def _raises(error: Exception) -> Callable[[object], None]:
 def test_a_patient_that_cannot_be_scored_costs_itself_only(finished: Run, tmp_path: Path,
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     """A training patient whose scoring fails is named with the stage and left out of models and report; the others
-    have their scores."""
+    have their scores, and risks by nomograms that were chosen without each part."""
     patient = finished.training.index[3]
     monkeypatch.setattr("mtdlr.jobs.score", _raises(ValueError("secret name")))
     with _again(finished, tmp_path, "score", [finished.scored.keys[patient]]) as run:
+        run.study = finished.study.model_copy(update={"nomogram": finished.study.nomogram.model_copy(
+            update={"select": "gain"})})
         run.until("model")
+        assert any(p.code == "W-NOGAIN" and p.where == "nomogram MTDLR" for p in run.problems)
         assert run.failed == {patient: "score"} and patient not in run.score_table.index
         assert len(run.score_table) == 53 and patient not in run.findings.risks.index
         said = next(str(p) for p in run.problems if p.is_error)

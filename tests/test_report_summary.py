@@ -71,6 +71,14 @@ def test_a_good_model_has_ten_good_lines() -> None:
     assert [line.mark for line in lines] == ["good", "good", "open", *["good"] * 7]
 
 
+def test_a_nomogram_without_a_score_is_said() -> None:
+    """Where no score has a weight, the line that compares it with the stage says why they are nearly one."""
+    question = "Better than the stage?"
+    answer, mark = said(judged(parts=()), question)
+    assert answer == (said(judged(), question)[0]
+                      + " No score has a weight in the nomogram: none adds to the stage.") and mark == "good"
+
+
 def test_the_first_line_has_c_patients_and_events() -> None:
     """C with its interval, where it was found, in how many patients with how many events."""
     assert said(judged(), "Does it work?") == (

@@ -255,12 +255,12 @@ def cross_fitted(
     """
     risks: dict[str, pd.Series] = {}
     predicted: dict[str, pd.DataFrame] = {}
+    own = folds[folds.index.isin(rows.index)]  # a patient who could not be scored is in no row
     for model in models_of(study):
         if model.is_nomogram:
             parts = []
-            for fold in sorted(set(folds)):
-                inside = rows.loc[folds.index[folds != fold]]
-                left_out = rows.loc[folds.index[folds == fold]]
+            for fold in sorted(set(own)):
+                inside, left_out = (rows.loc[own.index[mine]] for mine in (own != fold, own == fold))
                 parts.append(nomogram_predictions(fit_nomogram(inside, model, study), left_out))
             risks[model.name] = pd.concat([risk for risk, _ in parts])
             predicted[model.name] = pd.concat([survival for _, survival in parts])

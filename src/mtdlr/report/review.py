@@ -79,7 +79,8 @@ def review(results: Results) -> Review:
     judged = Judged(main, found.reference, found.labels, found.evaluations, appraisals, development,
                     tuple(dict.fromkeys((*results.problems, *development.problems))),
                     results.study.score.training == "out_of_fold",
-                    next(one.scores for one in results.model.models if one.name == main))
+                    tuple(score for one in results.model.models if one.name == main for score in one.scores
+                          if score in found.nomogram.design.variables))
     return Review(judged, development, parts,
                   differences(found.table, [*settings.continuous, *settings.factors, *settings.described]),
                   competing_risks(found.risks[main], found.cutoffs.get(main, float("nan")), found.table, months,

@@ -68,9 +68,9 @@ def summary_lines(judged: Judged) -> list[Line]:
     if place is None:
         return [Line("Does it work?", "No cohort has an event and a patient followed for longer: nothing can be said.",
                      "bad"), _wrong(judged)]
-    lines = [_works(judged, place), _against(judged, place, judged.reference, "Better than the stage?"),
-             _rival(judged, place), _training(judged, place), _calibrated(judged, place), _useful(judged, place),
-             _groups(judged, place), _sure(judged, place), _size(judged), _wrong(judged)]
+    lines = [_works(judged, place), _over_stage(judged, place), _rival(judged, place), _training(judged, place),
+             _calibrated(judged, place), _useful(judged, place), _groups(judged, place), _sure(judged, place),
+             _size(judged), _wrong(judged)]
     few = judged.evaluations[judged.main, place].n_events < FEW
     return [replace(line, mark="open") if few and line.mark == "good" and line.question not in APART else line
             for line in lines if line is not None]
@@ -98,6 +98,13 @@ def _works(judged: Judged, place: str) -> Line:
         sure = found.n_events >= FEW and place != "training"
         return Line("Does it work?", f"{text} Better than chance.", "good" if sure else "open")
     return Line("Does it work?", f"{text} Not shown to be better than chance.", "bad")
+
+
+def _over_stage(judged: Judged, place: str) -> Line | None:
+    line = _against(judged, place, judged.reference, "Better than the stage?")
+    if line is None or judged.parts:
+        return line
+    return replace(line, answer=f"{line.answer} No score has a weight in the nomogram: none adds to the stage.")
 
 
 def _against(judged: Judged, place: str, other: str, question: str) -> Line | None:
