@@ -93,7 +93,7 @@ def gaining_terms(
     if not held and not kept and gains:
         kept = {min(gains, key=lambda gain: gain.p).name}
     titles = {score.name: score.title for score in SCORES}
-    notes = [Problem("W-NOGAIN", f"{titles.get(gain.name, gain.name)} adds nothing out of fold and gets no weight",
+    notes = [Problem("W-NOGAIN", f"{titles.get(gain.name, gain.name)} adds nothing and gets no weight",
                      where="nomogram", found=f"coefficient {gain.coefficient:.2f} per SD, one-sided P = {gain.p:.3f}",
                      expected=f"a coefficient above 0, P below {gain.level:.3g}")
              for gain in gains if gain.name not in kept]
