@@ -59,7 +59,7 @@ def test_a_score_enters_by_what_it_knows(information: float, low: float, high: f
 
 
 def _any_enters(informed: bool, n_trials: int) -> float:
-    """Share of trials in which the second of two scores, noise, enters; the first is noise too, or knows the risk."""
+    """Share of trials in which noise enters: either of two scores, or the second beside one that knows the risk."""
     entered = 0
     for seed in range(n_trials):
         risk, surv, rng = _sample(150, seed)

@@ -101,6 +101,7 @@ def _works(judged: Judged, place: str) -> Line:
 
 
 def _over_stage(judged: Judged, place: str) -> Line | None:
+    """The comparison with the stage; it says so where the nomogram holds no score, and both are nearly one."""
     line = _against(judged, place, judged.reference, "Better than the stage?")
     if line is None or judged.parts:
         return line
