@@ -15,7 +15,7 @@ from mtdlr.errors import BundleError
 from mtdlr.infer import fold_scores, held_out
 from mtdlr.nets.cases import Case
 from mtdlr.nets.deepmts import DeepMTS, DeepmtsConfig
-from mtdlr.nets.embedding import NAMES, LinearHead, central_uptake, drawn_in, spatial_embedding
+from mtdlr.nets.embedding import NAMES, READING, LinearHead, central_uptake, drawn_in, spatial_embedding
 from mtdlr.nets.refit import embedded, solve_linear
 from mtdlr.nets.regions import dilated
 from mtdlr.nets.singletask import NoMask, SingletaskConfig
@@ -151,7 +151,7 @@ SURV = Survival([case.time_months for case in CASES], [case.event for case in CA
 def test_the_head_is_the_ridge_model_of_the_embedding() -> None:
     """The risk is the ridge Cox model of the embedding, standardised, limited and standardised again; nothing but the
     head moves; the fit without the measures gives them no weight."""
-    model = NoMask(SingletaskConfig(network="no-mask", near_voxels=2, reading=2))
+    model = NoMask(SingletaskConfig(network="no-mask", near_voxels=2, reading=READING))
     facts, _ = solve_linear(model, CASES, blockwise_ridge, batch_size=7)
     assert isinstance(model.head, LinearHead)
     z = model.head.standardised(embedded(model, CASES, 40)).numpy()

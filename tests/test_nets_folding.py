@@ -182,7 +182,7 @@ def test_drawn_in_by_hand() -> None:
     np.testing.assert_allclose(drawn_in(image, probability, 1)[0], expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("reading", "level", "width"), [(1, 0.5, 0.1), (2, 0.41, 0.05)])
+@pytest.mark.parametrize(("reading", "level", "width"), [(1, 0.5, 0.1), (2, 0.41, 0.05), (3, 0.41, 0.05)])
 def test_central_uptake_by_hand(reading: int, level: float, width: float) -> None:
     """Uptake times a Gaussian of three reaches about the grid's middle, over its highest, through a step at 41 % (at a
     half for older models)."""
@@ -234,10 +234,10 @@ def test_no_reach_changes_nothing() -> None:
     assert torch.equal(dilated(x, 0), x) and torch.equal(mean_around(x, 0), x)
 
 
-@pytest.mark.parametrize("reading", [1, 2])
+@pytest.mark.parametrize("reading", [1, 2, 3])
 def test_a_linear_head(reading: int) -> None:
-    """Risk = sum of weights times limited (x - centre) / scale: cut at four SD by older models, now 2 tanh(z / 2);
-    `without_measures` takes the other weights."""
+    """Risk = sum of weights times limited (x - centre) / scale: cut at four SD by older models, 2 tanh(z / 2) by those
+    of one day, now 3 tanh(z / 3); `without_measures` takes the other weights."""
     head = LinearHead(3, reading)
     assert not head(torch.ones(2, 3)).any()
     with torch.no_grad():
@@ -247,7 +247,7 @@ def test_a_linear_head(reading: int) -> None:
     head.plain.copy_(torch.tensor([0.0, 1.0, 1.0]))
     x = torch.tensor([[3.0, 0.5, 2.2], [1.0, -9.0, 90.0]])
     z = np.array([[1.0, 0.5, 2.0], [0.0, -9.0, 880.0]])
-    limited = np.clip(z, -4, 4) if reading == 1 else 2 * np.tanh(z / 2)
+    limited = np.clip(z, -4, 4) if reading == 1 else reading * np.tanh(z / reading)
     assert head(x).tolist() == pytest.approx(limited @ [1.0, -2.0, 0.5])
     assert head.without_measures(x).tolist() == pytest.approx(limited @ [0.0, 1.0, 1.0], abs=1e-6)
     assert head.l2().item() == pytest.approx(1 + 4 + 0.25)

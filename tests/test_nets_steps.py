@@ -399,7 +399,7 @@ def test_a_linear_head_gets_the_weights_of_the_ridge(monkeypatch: pytest.MonkeyP
     assert model.head.weight[4] == 0 and not model.head.plain[torch.from_numpy(measures)].any()
     assert seen[0][0].shape == (6, len(NAMES) - 1) and seen[1][0].shape == (6, len(NAMES) - 1 - measures.sum())
     z = np.delete(((vectors - vectors.mean(0)) / vectors.std(0, correction=0)).numpy(), 4, axis=1)
-    limited_z = 2.0 * np.tanh(z / 2.0)
+    limited_z = 3.0 * np.tanh(z / 3.0)
     np.testing.assert_allclose(seen[0][0], limited_z / limited_z.std(axis=0), atol=1e-9)
     for x, blocks in seen:
         assert sorted(np.concatenate(blocks).tolist()) == list(range(x.shape[1]))

@@ -23,11 +23,13 @@ AXES = "zyx"
 SHELLS = ((0.0, 0.35), (0.35, 0.55), (0.55, 0.75), (0.75, 0.95), (0.95, 1.01))
 DEPTHS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)  # reaches below the tumour
 FOLDS = ("mean", "left-right", "towards tumour", "asymmetry")
-READING = 2
+READING = 3
 """How a risk reads an embedding. 1, of models made before 2026-11-29: numbers cut at four SD, and without a mask all
-uptake above half of the highest. 2: numbers bent towards two SD, and a reader's isocontour. A model keeps its own."""
-LIMIT_SD = {1: 4.0, 2: 2.0}
-ISOCONTOUR = {1: (ACTIVE, ACTIVE_WIDTH), 2: (0.41, 0.05)}  # share of the highest uptake near the middle, how sharply
+uptake above half of the highest. 2, of that day alone: numbers bent towards two SD, and a reader's isocontour. 3: the
+same, bent towards three. A model keeps its own."""
+LIMIT_SD = {1: 4.0, 2: 2.0, 3: 3.0}
+_READER = (0.41, 0.05)  # share of the highest uptake near the middle, how sharply
+ISOCONTOUR = {1: (ACTIVE, ACTIVE_WIDTH), 2: _READER, 3: _READER}
 PRIOR_REACHES = 3.0
 SMALL, TINY = 1e-3, 1e-9
 CONTOUR, CONTOUR_WIDTH = 0.45, 0.05  # of the tumour's highest uptake: where `drawn_in` puts its edge, and how sharply
@@ -102,11 +104,11 @@ def limited(z: Tensor, reading: int = READING) -> Tensor:
 
     Args:
         z: of any shape.
-        reading: 1 cuts at four SD; 2 bends smoothly towards two, so that each number moves the risk a little, however
-            far out it is.
+        reading: 1 cuts at four SD; later ones bend smoothly towards two (2) or three (3), so that each number moves
+            the risk a little, however far out it is.
 
     >>> [round(value, 2) for value in limited(torch.tensor([0.1, -1.0, 9.0])).tolist()]
-    [0.1, -0.92, 2.0]
+    [0.1, -0.96, 2.99]
     """
     limit = LIMIT_SD[reading]
     return z.clamp(-limit, limit) if reading == 1 else limit * torch.tanh(z / limit)
