@@ -12,7 +12,7 @@ done; a second call goes on from there.
 
 `--networks` takes trained DeepMTS folders in the place of training here: masks of networks that never saw any patient
 of these. `--subfolds 1` leaves a whole fold out of heads and signatures, 2 and 5 a half and a fifth. `--follow-ups`
-draws the follow-up of the same patients several times; the first is the study's own.
+draws the follow-up of the same patients several times, of pure noise the hazards too; the first is the study's own.
 Printed at the end: percent of the way from 0.5 to the true log-hazard's C-index, out of fold / outside; of pure noise
 the C-index itself.
 With --weights: the largest weights of the first fold's head by name.
@@ -265,9 +265,11 @@ def measure(asked: argparse.Namespace, seed: int, done: set[tuple[int, str, int]
                                           truth=truth)
         clinical, hazard = clinical.set_index("patient_id"), hidden["log_hazard"].to_numpy()
         for number in todo:
-            table = redrawn(clinical, hazard, number) if number else clinical
+            anew = truth == "noise" and number  # hazards of one draw would tie all follow-ups to one chance
+            drawn = np.random.default_rng([number, 78]).permutation(hazard) if anew else hazard
+            table = redrawn(clinical, drawn, number) if number else clinical
             print(f"seed {seed}, {truth}, follow-up {number}: Dice {data['dice'].mean():.3f}", flush=True)
-            rows = pd.DataFrame(cell(folder, table, hazard, asked, radiomics))
+            rows = pd.DataFrame(cell(folder, table, drawn, asked, radiomics))
             rows.insert(0, "follow_up", number)
             rows.insert(0, "truth", truth)
             rows.insert(0, "seed", seed)

@@ -16,6 +16,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from mtdlr.infer import Checkpoint, score
 from mtdlr.pipeline import Run
 from mtdlr.predict import Bundle, write_prediction
 from mtdlr.prepared import Prepared, load_mask, load_mean_image
+from mtdlr.stats.gain import score_gains
 from mtdlr.store import run_status
 from mtdlr.study import Study
 from mtdlr.synthetic import write_study
@@ -186,6 +188,25 @@ def test_a_changed_nomogram_setting_redoes_only_what_depends_on_it(finished: Run
         assert set(run.evaluations["mtdlr", "external"].auc) == {24.0, 48.0}
     assert told == []
     assert {stage: len(list((finished.folder / "objects" / stage).iterdir())) for stage in kept} == count
+
+
+def test_a_study_whose_scores_add_nothing_is_reported_as_such(finished: Run, study_file: Path, tmp_path: Path,
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole report and the frozen model are there, the first lines and Table 3 say that no score has a weight, and
+    a new patient's risk is that of a nomogram of the stage alone."""
+    monkeypatch.setattr("mtdlr.nomogram.fit.score_gains", partial(score_gains, first=0.0))
+    folder = Path(shutil.copytree(finished.folder, tmp_path / "run"))
+    with Run(Study.load(study_file, [one for one in SMALL if "nomogram.select" not in one]), folder, Workers(1)) as run:
+        run.until("bundle")
+        assert any(p.code == "W-NOGAIN" and p.where == "nomogram MTDLR" for p in run.problems)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "No score has a weight in the nomogram" in page and "Not in the nomogram: " in page
+    model, patient = Bundle.load(folder / "bundle"), finished.included.of("external").ids[0]
+    own = model.frozen.nomograms["mtdlr"]
+    assert [term.name for term in own.design.terms] == ["tnm_stage"]
+    found = model.predict(study_file.parent / "centerB" / patient, clinical={"tnm_stage": "IVa"})
+    assert found.scores["deepmts"] == pytest.approx(finished.score_table.at[patient, "deepmts"], abs=1e-6)
+    assert found.risk == pytest.approx(own.log_hazard(pd.DataFrame({"tnm_stage": ["IVa"]}))[0])
 
 
 def test_only_robust_features_enter_a_signature(finished: Run, study_file: Path, tmp_path: Path) -> None:
