@@ -1,6 +1,6 @@
 """What a nomogram makes of cross-fitted scores, and what that is worth to new patients: simulated, no images.
 
-    python bench/bench_scores.py [--repeats 25] [--patients 300] [--events 73] [--folds 3] [--rules]
+    python bench/bench_scores.py [--repeats 25] [--patients 300] [--events 73] [--folds 3] [--rules] [--chance]
 
 Draws `--patients` patients with 140 correlated numbers, some of which carry a part of the log-hazard, and follow-up.
 Ridge Cox heads are fitted without each fold, as a run does. A Cox model of the cross-fitted score gives the
@@ -11,6 +11,10 @@ divided by `shared_variance`, and the correlation of heads that it estimates, be
 With --rules: a stage and two scores of known information, and with each rule of `score_gains` (or every score whatever
 its sign) the C-index of the nomogram in 900 new patients, the share of trials that fall more than .02 below the stage,
 and the share in which any score enters.
+
+With --chance: how far a score of pure noise goes by chance, when nobody fitted it and when it is cross-fitted in
+`--folds` folds or three times as many parts: mean and SD of the signed root of its likelihood ratio, which are 0 and 1
+for a variable that nobody fitted, how often its P is below .05 and .025, and SD of its C-index.
 """
 
 from __future__ import annotations
@@ -125,15 +129,36 @@ def rules(asked: argparse.Namespace) -> None:
             f"{entered[:, k].mean():.0%}" for k, rule in enumerate(RULES, 1)), flush=True)
 
 
+def noise(n: int, events: int, parts: int, rng: np.random.Generator) -> tuple[float, float, float]:
+    """(signed root, P, C-index) of a score that knows nothing, cross-fitted in so many parts; with 0 not fitted."""
+    x, surv = rng.standard_normal((n, NUMBERS)) * np.linspace(1.0, 0.1, NUMBERS), follow_up(np.zeros(n), events, rng)
+    score, part = x[:, 0].copy(), np.arange(n) % max(parts, 1)
+    for k in range(parts):
+        weights, constant = head(x[part != k], surv.take(part != k))
+        score[part == k] = x[part == k] @ weights + constant
+    gain = score_gains(np.zeros((n, 0)), {"score": score}, surv)[0]
+    return float(np.copysign(np.sqrt(gain.chi_square), gain.coefficient)), gain.p, concordance(score, surv).c.value
+
+
+def chance(asked: argparse.Namespace) -> None:
+    """A line each: not fitted, in folds, in parts of folds."""
+    for parts in (0, asked.folds, 3 * asked.folds):
+        rng = np.random.default_rng(3)
+        root, p, c = np.array([noise(asked.patients, asked.events, parts, rng) for _ in range(asked.repeats)]).T
+        print(f"{parts or 'no'} parts: root {root.mean():.2f}, SD {root.std():.2f}; P < .05 {(p < 0.05).mean():.1%}, "
+              f"< .025 {(p < 0.025).mean():.1%}; C {c.mean():.3f}, SD {c.std():.3f}", flush=True)
+
+
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("repeats", 25), ("patients", 300), ("events", 73), ("folds", 3)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--rules", action="store_true")
+    parser.add_argument("--chance", action="store_true")
     asked = parser.parse_args()
-    if asked.rules:
-        rules(asked)
+    if asked.rules or asked.chance:
+        (rules if asked.rules else chance)(asked)
         return
     for label, signal in SIGNALS.items():
         rng = np.random.default_rng(5)

@@ -172,7 +172,8 @@ def _cox_header(splits: Sequence[str]) -> tuple[str, ...]:
 
 def _cox_notes(results: Results) -> tuple[str, ...]:
     ties = {"efron": "Efron's", "breslow": "Breslow's"}[results.study.nomogram.ties]
-    scores = ("out of fold in the training cohort" if results.study.score.training == "out_of_fold"
+    scores = ("out of fold in the training cohort, where one that knows little varies by chance up to 1.4 times as "
+              "much as its interval and P say" if results.study.score.training == "out_of_fold"
               else "in-sample in the training cohort, and so too good there")
     return (f"Cox regression, {ties} handling of ties, Wald intervals and P; the P of a factor with more than two "
             "levels is its overall Wald test with k-1 degrees of freedom.",
