@@ -13,8 +13,8 @@ its sign) the C-index of the nomogram in 900 new patients, the share of trials t
 and the share in which any score enters.
 
 With --chance: how far a score of pure noise goes by chance, when nobody fitted it and when it is cross-fitted in
-`--folds` folds or three times as many parts: mean and SD of the signed root of its likelihood ratio, which are 0 and 1
-for a variable that nobody fitted, how often its P is below .05 and .025, and SD of its C-index.
+`--folds` folds or three times as many parts, with heads on one scale: mean and SD of the signed root of its likelihood
+ratio (0 and 1 where nobody fitted it), how often its P is below .05 and .025, and mean and SD of its C-index.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def noise(n: int, events: int, parts: int, rng: np.random.Generator) -> tuple[fl
     x, surv = rng.standard_normal((n, NUMBERS)) * np.linspace(1.0, 0.1, NUMBERS), follow_up(np.zeros(n), events, rng)
     score, part = x[:, 0].copy(), np.arange(n) % max(parts, 1)
     for k in range(parts):
-        weights, constant = head(x[part != k], surv.take(part != k))
-        score[part == k] = x[part == k] @ weights + constant
+        risk = x @ head(x[part != k], surv.take(part != k))[0]
+        score[part == k] = ((risk - risk[part != k].mean()) / risk[part != k].std())[part == k]
     gain = score_gains(np.zeros((n, 0)), {"score": score}, surv)[0]
     return float(np.copysign(np.sqrt(gain.chi_square), gain.coefficient)), gain.p, concordance(score, surv).c.value
 
