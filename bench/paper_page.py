@@ -86,9 +86,6 @@ are of the patients that its networks learned from. The validation cohorts compa
 that folder the command does all of them (`--truth` names another truth). CPU hours are from scans to report, without
 making the patients.
 
-The studies are of a version in which every score entered the nomogram (`nomogram.select = "off"`) and the deep score's
-numbers were cut at four SD. What has changed since then is in [training](training.md).
-
 {studies}
 **Not measured (2026-11-29): the `paper` preset.** Its 15,000 steps a network take 163 h of two cores on 128^3 voxels,
 or about 2 h of one NVIDIA H200 ([computed](cluster.md)). On the grid of this page they would take 12 CPU hours a study
