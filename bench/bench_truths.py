@@ -44,6 +44,8 @@ from mtdlr.radiomics.extract import patient_features
 from mtdlr.signature import cross_fit_signature
 from mtdlr.stats.calibration import calibrate
 from mtdlr.stats.concordance import concordance
+from mtdlr.stats.cox import fit_cox
+from mtdlr.stats.cox_rows import Cases
 from mtdlr.stats.ridge import blockwise_ridge
 from mtdlr.study import Study
 from mtdlr.survival import Survival
@@ -152,7 +154,8 @@ def head(x: Matrix, surv: Survival, columns: NDArray[np.bool_]) -> tuple[Matrix,
     z, w = (limited(torch.from_numpy((part - center) / np.where(columns, spread, 1.0))).numpy()[:, columns]
             for part in (seen, others))
     of_block, size = BLOCKS[columns], z.std(axis=0)
-    coef, _ = blockwise_ridge(z / size, surv, [np.flatnonzero(of_block == b) for b in dict.fromkeys(of_block.tolist())])
+    blocks = [np.flatnonzero(of_block == block) for block in dict.fromkeys(of_block.tolist())]
+    coef, _ = blockwise_ridge(z / size, surv, blocks, left_out=False)
     coef /= size
     weights = np.zeros(len(NAMES))
     weights[columns] = coef
@@ -188,8 +191,9 @@ def deep_scores(data: Mapping[str, NDArray], table: pd.DataFrame, subfolds: pd.S
 
 
 def cell(folder: Path, table: pd.DataFrame, truth: Matrix, asked: argparse.Namespace,
-         radiomics: Mapping[str, pd.DataFrame]) -> list[dict[str, object]]:
-    """Every model's figures on one truth and follow-up."""
+         radiomics: Mapping[str, pd.DataFrame]) -> tuple[list[dict[str, object]], pd.DataFrame]:
+    """Every model's figures on one truth and follow-up; and of each external patient MTDLR's log cumulative hazard with
+    the follow-up."""
     data = np.load(folder / "embedded.npz")
     training = table[table["split"] == "training"]
     folds = pd.Series(np.arange(len(training)) % FOLDS, index=training.index)
@@ -217,9 +221,11 @@ def cell(folder: Path, table: pd.DataFrame, truth: Matrix, asked: argparse.Names
             found.update(held)
         risks = risks.join(found)
         outside = (table["split"] == "external").to_numpy()
-        calibrations["mtdlr" + label] = calibrate(predicted["mtdlr"][MONTH].to_numpy(float)[outside],
-                                                  Survival(table["time_months"].to_numpy(float)[outside],
-                                                           table["event"].to_numpy(bool)[outside]), MONTH)
+        pfs = predicted["mtdlr"][MONTH].to_numpy(float)[outside]
+        followed = table.loc[outside, ["time_months", "event"]]
+        calibrations["mtdlr" + label] = calibrate(pfs, Survival(*followed.to_numpy(float).T), MONTH)
+        if not label:
+            patients = followed.assign(log_cumulative_hazard=np.log(-np.log(pfs))).reset_index()
         notes["mtdlr" + label] = "+".join(model.nomograms["mtdlr"].design.variables)
     rows = []
     for name in risks:
@@ -233,7 +239,7 @@ def cell(folder: Path, table: pd.DataFrame, truth: Matrix, asked: argparse.Names
         row |= {"slope": calibration.slope.value if calibration else np.nan,
                 "oe": calibration.oe.value if calibration else np.nan, "terms": notes.get(str(name), "")}
         rows.append(row)
-    return rows
+    return rows, patients
 
 
 def redrawn(clinical: pd.DataFrame, truth: Matrix, number: int) -> pd.DataFrame:
@@ -269,12 +275,12 @@ def measure(asked: argparse.Namespace, seed: int, done: set[tuple[int, str, int]
             drawn = np.random.default_rng([number, 78]).permutation(hazard) if anew else hazard
             table = redrawn(clinical, drawn, number) if number else clinical
             print(f"seed {seed}, {truth}, follow-up {number}: Dice {data['dice'].mean():.3f}", flush=True)
-            rows = pd.DataFrame(cell(folder, table, drawn, asked, radiomics))
-            rows.insert(0, "follow_up", number)
-            rows.insert(0, "truth", truth)
-            rows.insert(0, "seed", seed)
-            path = asked.folder / "truths.csv"
-            rows.round(4).to_csv(path, mode="a", header=not path.exists(), index=False)
+            rows, patients = cell(folder, table, drawn, asked, radiomics)
+            for name, found in (("outside.csv", patients), ("truths.csv", pd.DataFrame(rows))):
+                for column, value in (("follow_up", number), ("truth", truth), ("seed", seed)):
+                    found.insert(0, column, value)
+                path = asked.folder / name
+                found.round(4).to_csv(path, mode="a", header=not path.exists(), index=False)
 
 
 def show(found: pd.DataFrame) -> None:
@@ -290,6 +296,19 @@ def show(found: pd.DataFrame) -> None:
         print(f"{model}: calibration slope outside {pooled['slope'].median():.2f} in the median "
               f"({pooled['slope'].quantile(0.25):.2f} to {pooled['slope'].quantile(0.75):.2f}), O/E "
               f"{pooled['oe'].median():.2f}")
+
+
+def pooled_slope(patients: pd.DataFrame) -> str:
+    """The calibration slope of MTDLR in all external patients together: a study has a baseline hazard of its own, and
+    the interval knows that follow-ups share patients."""
+    true = patients[patients["truth"] != "noise"]
+    studies = true.groupby(["seed", "truth", "follow_up"]).ngroup()
+    of_one = true.groupby(["seed", "patient_id"]).ngroup()
+    surv = Survival(true["time_months"].to_numpy(float), true["event"].to_numpy(bool))
+    fit = fit_cox(true["log_cumulative_hazard"].to_numpy(float), surv, names=["slope"],
+                  cases=Cases(strata=studies.to_numpy(), clusters=of_one.to_numpy()))
+    low, high = np.log(fit.hazard_ratios()["slope"].interval)
+    return f"{fit.coef[0]:.2f} ({low:.2f} to {high:.2f}), {surv.n_events:,} events of {studies.max() + 1} studies"
 
 
 def main() -> None:
@@ -313,6 +332,9 @@ def main() -> None:
     for seed in asked.seeds:
         measure(asked, seed, done)
     show(pd.read_csv(path))
+    patients = pd.read_csv(asked.folder / "outside.csv")
+    for words, kept in (("all follow-ups", patients), ("the studies' own", patients[patients["follow_up"] == 0])):
+        print(f"mtdlr: calibration slope outside, pooled, {words}: {pooled_slope(kept)}")
 
 
 if __name__ == "__main__":

@@ -390,7 +390,7 @@ def test_a_linear_head_gets_the_weights_of_the_ridge(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(refit, "embedded", lambda *_: vectors)
     seen = []
 
-    def ridge(x: np.ndarray, surv: object, blocks: list[np.ndarray]) -> tuple[np.ndarray, dict]:
+    def ridge(x: np.ndarray, surv: object, blocks: list[np.ndarray], *, left_out: bool) -> tuple[np.ndarray, dict]:
         seen.append((x, blocks))
         return np.arange(1.0, x.shape[1] + 1), {"variances": [1.0] * len(blocks)}
 
@@ -421,7 +421,7 @@ def test_heads_of_parts_speak_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> N
     model, sizes = nn.Module(), []
     model.head = LinearHead(len(NAMES))
 
-    def ridge(x: np.ndarray, surv: object, blocks: list[np.ndarray]) -> tuple[np.ndarray, dict]:
+    def ridge(x: np.ndarray, surv: object, blocks: list[np.ndarray], *, left_out: bool) -> tuple[np.ndarray, dict]:
         sizes.append(len(x))
         return np.linspace(-1.0, 1.0, x.shape[1]) * len(sizes), {"variances": [1.0] * len(blocks)}
 

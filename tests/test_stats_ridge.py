@@ -92,8 +92,7 @@ def test_few_events_give_finite_weights_and_one_is_refused(events: int) -> None:
 
 def test_a_block_of_noise_is_penalised_more_than_one_that_tells() -> None:
     """With a block that drives the hazard and a large one of noise, the noise gets the smaller variance, and patients
-    left out are told better than by one penalty; the coefficients are those of the ridge model at penalty 1 of blocks
-    scaled to these variances."""
+    left out are told better than by one penalty."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((160, 44)) * rng.uniform(0.1, 10.0, 44)
     time = rng.exponential(np.exp(-(x / x.std(axis=0))[:, :4] @ np.array([0.8, -0.6, 0.5, 0.4])))
@@ -104,10 +103,44 @@ def test_a_block_of_noise_is_penalised_more_than_one_that_tells() -> None:
     assert tells > 4.0 * noise
     one = cross_validate_ridge(x / np.sqrt(x.var(axis=0).sum()), surv)
     assert facts["left_out_c_index"] > concordance(one.left_out[one.best], surv).c.value
-    weights = np.ones(44)
-    for columns, variance in zip(blocks, (tells, noise), strict=True):
-        weights[columns] = np.sqrt(variance / x[:, columns].var(axis=0).sum())
-    np.testing.assert_allclose(coef, ridge_path(x * weights, surv, [1.0])[0] * weights, atol=1e-5)
+    np.testing.assert_array_equal(coef, blockwise_ridge(x, surv, blocks, left_out=False)[0])
+
+
+def test_each_coefficient_has_the_prior_that_its_own_size_asks_for() -> None:
+    """The slope of the log likelihood at the coefficients is that of a normal prior whose variance, by feature, is
+    the mean of the block's and of the coefficient's expected square after the data; slopes and curvature are
+    differences of the likelihood alone."""
+    x, surv = _sample(n=80, p=5, seed=4)
+    z = (x - x.mean(axis=0)) / x.std(axis=0)
+    coef, facts = blockwise_ridge(z, surv, [np.arange(3), np.arange(3, 5)])
+    scale = np.repeat(facts["variances"], (3, 2)) / np.array([3, 3, 3, 2, 2])
+    step, unit = 1e-3, np.eye(5)
+
+    def value(b: np.ndarray) -> float:
+        return log_partial_likelihood(z @ b, surv)
+
+    slope = np.array([(value(coef + step * e) - value(coef - step * e)) / (2 * step) for e in unit])
+    curve = np.array([[(value(coef + step * (a + b)) - value(coef + step * (a - b)) - value(coef - step * (a - b))
+                        + value(coef - step * (a + b))) / (4 * step**2) for a in unit] for b in unit])
+    variances = scale.copy()
+    for _ in range(200):
+        after = np.diag(np.linalg.inv(np.diag(1.0 / variances) - curve))
+        variances = (scale + coef**2 + after) / 2.0
+    np.testing.assert_allclose(slope, coef / variances, rtol=0.01)
+
+
+def test_one_feature_of_many_that_tells_is_hardly_shrunk() -> None:
+    """Of twenty features of one block of which one tells, that one's coefficient is nearer to the truth than where all
+    share one penalty, and the others are smaller beside it."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((200, 20))
+    time = rng.exponential(np.exp(-1.2 * x[:, 0]))
+    surv = Survival(np.minimum(time, 1.0), time < 1.0)
+    coef = blockwise_ridge(x, surv, [np.arange(20)], left_out=False)[0]
+    path = ridge_path(x, surv)
+    shared = path[cross_validate_ridge(x, surv).best]
+    assert abs(coef[0] - 1.2) < 0.5 * abs(shared[0] - 1.2)
+    assert np.abs(coef[1:]).mean() / coef[0] < np.abs(shared[1:]).mean() / shared[0]
 
 
 @pytest.mark.parametrize(("effect", "seed"), [(0.0, 1), (0.7, 2), (1.5, 3)])

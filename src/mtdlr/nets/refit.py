@@ -6,8 +6,8 @@ other weights fixed, the penalised partial likelihood is convex in them, and all
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,8 +25,13 @@ from mtdlr.nets.step import SurvivalLoss, ties_of
 from mtdlr.nets.weights import Network
 from mtdlr.survival import Survival
 
-Ridge = Callable[[NDArray[np.float64], Survival, Sequence[NDArray[np.intp]]],
-                 tuple[NDArray[np.float64], dict[str, Any]]]
+
+class Ridge(Protocol):
+    """A penalised Cox model of features (n, p) in blocks: `blockwise_ridge`."""
+
+    def __call__(self, x: NDArray[np.float64], surv: Survival, blocks: Sequence[NDArray[np.intp]], *, left_out: bool
+                 ) -> tuple[NDArray[np.float64], dict[str, Any]]:
+        """(p,) coefficients, and what to say of the fit; `left_out`: also how it does on patients left out."""
 
 
 def solve_direct(
@@ -82,7 +87,7 @@ def solve_linear(model: Network, cases: Sequence[Case], ridge: Ridge, *, batch_s
     Args:
         model: left in evaluation mode; its head is a `LinearHead`.
         cases: the patients; the penalty is chosen within them.
-        ridge: (weights, what to say of the fit) of features (n, p) and the columns of each block: `blockwise_ridge`.
+        ridge: what fits the weights.
         batch_size: patients that go through the network at a time.
 
     Returns:
@@ -91,7 +96,7 @@ def solve_linear(model: Network, cases: Sequence[Case], ridge: Ridge, *, batch_s
     model.eval()
     assert isinstance(model.head, LinearHead)
     vectors = embedded(model, cases, batch_size)
-    facts = _solve(model.head, vectors, cases, ridge)
+    facts = _solve(model.head, vectors, cases, ridge, left_out=True)
     part = np.array([-1 if case.held_out is None else case.held_out for case in cases])
     heads: dict[int, LinearHead] = {}
     for subfold in np.unique(part[part >= 0]).tolist():
@@ -106,7 +111,7 @@ def solve_linear(model: Network, cases: Sequence[Case], ridge: Ridge, *, batch_s
 def _solved(reading: int, vectors: Tensor, cases: Sequence[Case], seen: NDArray[np.bool_], ridge: Ridge) -> LinearHead:
     """A head of some of the patients."""
     head = LinearHead(len(NAMES), reading)
-    _solve(head, vectors[seen], [cases[k] for k in np.flatnonzero(seen).tolist()], ridge)
+    _solve(head, vectors[seen], [cases[k] for k in np.flatnonzero(seen).tolist()], ridge, left_out=False)
     return head
 
 
@@ -123,7 +128,7 @@ def _rescale(head: LinearHead, vectors: Tensor, spreads: Sequence[float]) -> Non
             weights.mul_(wanted / own if own > 0 and wanted > 0 else 1.0)
 
 
-def _solve(head: LinearHead, vectors: Tensor, cases: Sequence[Case], ridge: Ridge) -> dict[str, Any]:
+def _solve(head: LinearHead, vectors: Tensor, cases: Sequence[Case], ridge: Ridge, *, left_out: bool) -> dict[str, Any]:
     """Fill a head with both fits to these patients; the second, `plain`, does without the block `measures`.
 
     What limits take from a number's SD is given back, so that before the data speak each number may say as much.
@@ -143,7 +148,8 @@ def _solve(head: LinearHead, vectors: Tensor, cases: Sequence[Case], ridge: Ridg
         for label, target, columns in (("with_measures", head.weight, varies.numpy()),
                                        ("without_measures", head.plain, varies.numpy() & (of_block != "measures"))):
             names = list(dict.fromkeys(of_block[columns].tolist()))
-            coef, said = ridge(z[:, columns], surv, [np.flatnonzero(of_block[columns] == name) for name in names])
+            coef, said = ridge(z[:, columns], surv, [np.flatnonzero(of_block[columns] == name) for name in names],
+                               left_out=left_out)
             facts[label] = said | {"variances": dict(zip(names, said["variances"], strict=True))}
             weights = np.zeros(len(NAMES))
             weights[columns] = coef / size[columns]

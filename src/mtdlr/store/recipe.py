@@ -29,7 +29,7 @@ _REPORT = ("report/**/*", "stats/*.py", "evaluate/*.py", "model.py", "associate.
 STAGES: Mapping[str, Stage] = {
     "prepare": Stage(3, ("imaging/*.py", "prepare.py", "prepared.py", "volume.py")),
     "mean": Stage(1, ("prepared.py",)),
-    "train": Stage(7, (*_NETS, "stats/ridge.py")),
+    "train": Stage(8, (*_NETS, "stats/ridge.py")),
     "score": Stage(5, _SCORING),
     "radiomics": Stage(4, _TEXTURE),
     "features": Stage(3, (*_TEXTURE, "imaging/*.py")),
