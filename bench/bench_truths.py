@@ -307,8 +307,9 @@ def pooled_slope(patients: pd.DataFrame) -> str:
     surv = Survival(true["time_months"].to_numpy(float), true["event"].to_numpy(bool))
     fit = fit_cox(true["log_cumulative_hazard"].to_numpy(float), surv, names=["slope"],
                   cases=Cases(strata=studies.to_numpy(), clusters=of_one.to_numpy()))
-    low, high = np.log(fit.hazard_ratios()["slope"].interval)
-    return f"{fit.coef[0]:.2f} ({low:.2f} to {high:.2f}), {surv.n_events:,} events of {studies.max() + 1} studies"
+    ratio = fit.hazard_ratios()["slope"]
+    interval = f"{np.log(ratio.low):.2f} to {np.log(ratio.high):.2f}"
+    return f"{fit.coef[0]:.2f} ({interval}), {surv.n_events:,} events of {studies.max() + 1} studies"
 
 
 def main() -> None:

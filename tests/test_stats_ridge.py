@@ -108,7 +108,7 @@ def test_a_block_of_noise_is_penalised_more_than_one_that_tells() -> None:
 
 def test_each_coefficient_has_the_prior_that_its_own_size_asks_for() -> None:
     """The slope of the log likelihood at the coefficients is that of a normal prior whose variance, by feature, is
-    the mean of the block's and of the coefficient's expected square after the data; slopes and curvature are
+    three parts the block's and one part the coefficient's expected square after the data; slopes and curvature are
     differences of the likelihood alone."""
     x, surv = _sample(n=80, p=5, seed=4)
     z = (x - x.mean(axis=0)) / x.std(axis=0)
@@ -125,7 +125,7 @@ def test_each_coefficient_has_the_prior_that_its_own_size_asks_for() -> None:
     variances = scale.copy()
     for _ in range(200):
         after = np.diag(np.linalg.inv(np.diag(1.0 / variances) - curve))
-        variances = (scale + coef**2 + after) / 2.0
+        variances = (3.0 * scale + coef**2 + after) / 4.0
     np.testing.assert_allclose(slope, coef / variances, rtol=0.01)
 
 

@@ -27,7 +27,8 @@ Vector = NDArray[np.float64]
 
 PENALTIES: Vector = np.geomspace(100.0, 0.3, 14)
 VARIANCE_STEPS, VARIANCE_PASSES = (1.5, 0.75), 2  # of the log variance; rounds over the blocks at each step
-ROUNDS = 12  # of finding the variance of each coefficient; each leaves about half of what there was to go
+DEGREES_OF_FREEDOM = 3.0  # of a coefficient's prior
+ROUNDS = 12  # of finding the variance of each coefficient; each leaves less than half of what there was to go
 _STEPS = 50
 _TOLERANCE = 1e-8
 
@@ -127,10 +128,10 @@ def blockwise_ridge(
     them: log variances are normal with SD 1, about the value at which all blocks together add 1. They are sought one by
     one, in steps of 1.5 and then .75 of the log variance.
 
-    Within a block a few features may say much and most of them little. So the coefficient of a feature that varies by 1
-    is Cauchy distributed before the data speak, with the scale that its block's variance gives to each. That is a ridge
-    penalty of each feature's own, found in rounds: the prior's variance of a coefficient is the mean of the scale's
-    square and the coefficient's expected square.
+    Within a block a few features may say much and most of them little. So before the data speak the coefficient of a
+    feature has a t distribution of three degrees of freedom, with the scale that the block's variance gives to each.
+    That is a ridge penalty of each feature's own, found in rounds: the prior's variance of a coefficient is three parts
+    the scale's square and one part the square that is expected of the coefficient after the data.
 
     Args:
         x: (n, p) features; in a block they share one scale.
@@ -145,7 +146,7 @@ def blockwise_ridge(
         FitError: as `cross_validate_ridge`.
 
     References: Ripatti and Palmgren, Biometrics 2000 (random effects in Cox models, by Laplace's approximation);
-    Gelman et al., Ann Appl Stat 2008 (Cauchy priors of coefficients, by such rounds).
+    Gelman et al., Ann Appl Stat 2008 (t distributions as priors of coefficients, by such rounds).
     """
     matrix, _ = _checked(x, surv, [1.0])
     evidence = _Evidence.of(matrix, surv, blocks)
@@ -154,7 +155,7 @@ def blockwise_ridge(
     said: dict[str, Any] = {"variances": np.exp(chosen).tolist()}
     if left_out:
         said["left_out_c_index"] = concordance(_left_out(matrix, surv, scales), surv).c.value
-    return _cauchy(matrix, surv, scales), said
+    return _heavy_tailed(matrix, surv, scales), said
 
 
 def _most_probable(evidence: _Evidence) -> Vector:
@@ -171,8 +172,8 @@ def _most_probable(evidence: _Evidence) -> Vector:
     return chosen
 
 
-def _cauchy(x: Matrix, surv: Survival, scales: Vector) -> Vector:
-    """(p,) coefficients of features (n, p) whose prior is Cauchy with these scales (p,)."""
+def _heavy_tailed(x: Matrix, surv: Survival, scales: Vector) -> Vector:
+    """(p,) coefficients of features (n, p) whose priors are t distributions of these scales (p,)."""
     order, centred = _Order.of(surv), x - x.mean(axis=0)
     variances, coef = np.square(scales), np.zeros(x.shape[1])
     for _ in range(ROUNDS):
@@ -181,7 +182,8 @@ def _cauchy(x: Matrix, surv: Survival, scales: Vector) -> Vector:
         beta = _solve(z, surv, np.ones(1), coef / sd)[0]
         spread = np.diag(np.linalg.inv(_derivatives(order, z[order.rows], beta, 1.0)[1]))  # of beta, after the data
         coef = beta * sd
-        variances = (np.square(scales) + np.square(coef) + spread * variances) / 2.0
+        expected = np.square(coef) + spread * variances
+        variances = (DEGREES_OF_FREEDOM * np.square(scales) + expected) / (DEGREES_OF_FREEDOM + 1.0)
     return coef
 
 
@@ -190,7 +192,7 @@ def _left_out(x: Matrix, surv: Survival, scales: Vector) -> Vector:
     assigned, found = _folds(surv, 10, 0), np.zeros(len(surv))
     for label in np.unique(assigned):
         inside, inner = _without(label, assigned, surv)
-        eta = x @ _cauchy(x[inside], inner, scales)
+        eta = x @ _heavy_tailed(x[inside], inner, scales)
         found[~inside] = (eta - eta[inside].mean())[~inside]
     return found
 
