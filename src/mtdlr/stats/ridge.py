@@ -143,7 +143,7 @@ def blockwise_ridge(
         The coefficients; and `variances`, of each block; if asked, `left_out_c_index`, by ten folds with these scales.
 
     Raises:
-        FitError: as `cross_validate_ridge`.
+        FitError: as `ridge_path`; with `left_out` E-FOLDS with fewer than two events.
 
     References: Ripatti and Palmgren, Biometrics 2000 (random effects in Cox models, by Laplace's approximation);
     Gelman et al., Ann Appl Stat 2008 (t distributions as priors of coefficients, by such rounds).
