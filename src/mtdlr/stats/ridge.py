@@ -28,7 +28,7 @@ Vector = NDArray[np.float64]
 PENALTIES: Vector = np.geomspace(100.0, 0.3, 14)
 VARIANCE_STEPS, VARIANCE_PASSES = (1.5, 0.75), 2  # of the log variance; rounds over the blocks at each step
 DEGREES_OF_FREEDOM = 3.0  # of a coefficient's prior
-ROUNDS = 12  # of finding the variance of each coefficient; each leaves less than half of what there was to go
+ROUNDS = 12  # of finding the variance of each coefficient; more move none by over 2 % of the largest
 _STEPS = 50
 _TOLERANCE = 1e-8
 
